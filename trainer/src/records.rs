@@ -1,0 +1,280 @@
+//! The files that training reads, one JSON object a line. A wrong line is an error that names
+//! file, line and field; nothing is skipped silently.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{AtPath, Result, TrainerError};
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What was said.
+    pub content: String,
+}
+
+/// What a model is asked: a text, or a conversation that ends with the user's turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Prompt {
+    /// A single request.
+    Text(String),
+    /// Turns so far.
+    Conversation(Vec<Message>),
+}
+
+impl Prompt {
+    /// The turns, a text being one turn of the user.
+    pub fn messages(&self) -> Vec<Message> {
+        match self {
+            Self::Text(text) => vec![Message {
+                role: "user".to_owned(),
+                content: text.clone(),
+            }],
+            Self::Conversation(messages) => messages.clone(),
+        }
+    }
+
+    /// Says why the prompt cannot be used, if so.
+    pub fn complaint(&self) -> Option<String> {
+        match self {
+            Self::Text(text) if text.trim().is_empty() => Some("is empty".to_owned()),
+            Self::Text(_) => None,
+            Self::Conversation(turns) => {
+                if let Some(turn) = turns.iter().find(|turn| !is_known_role(&turn.role)) {
+                    return Some(format!(
+                        "unknown role {:?}: use system, user or assistant",
+                        turn.role
+                    ));
+                }
+                if turns.iter().any(|turn| turn.content.trim().is_empty()) {
+                    return Some("has an empty turn".to_owned());
+                }
+                match turns.last() {
+                    Some(turn) if turn.role == "user" => None,
+                    _ => Some("must end with a turn of the user".to_owned()),
+                }
+            }
+        }
+    }
+}
+
+fn is_known_role(role: &str) -> bool {
+    matches!(role, "system" | "user" | "assistant")
+}
+
+/// A completion with its rank.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RankedCompletion {
+    /// Its id.
+    pub id: String,
+    /// Its text.
+    pub text: String,
+    /// The model that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// 1 is best; equal ranks are ties.
+    pub rank: u32,
+    /// Overall rating, 1 to 7, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rating: Option<u8>,
+    /// Answered flags only.
+    #[serde(default)]
+    pub flags: BTreeMap<String, bool>,
+}
+
+/// One labeler's ranking of a prompt's completions: a line of a rankings file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RankedPrompt {
+    /// Id of the prompt; lines of the same prompt share it.
+    pub id: String,
+    /// The prompt.
+    pub prompt: Prompt,
+    /// Its completions, two or more.
+    pub completions: Vec<RankedCompletion>,
+    /// Who ranked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labeler: Option<String>,
+    /// Use-case category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+    /// `train` or `validation`, where the file decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+}
+
+/// A demonstration: turns that end with the assistant's.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DemonstrationRecord {
+    /// Its id.
+    pub id: String,
+    /// The turns.
+    pub messages: Vec<Message>,
+}
+
+/// A prompt to answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PromptRecord {
+    /// Its id.
+    pub id: String,
+    /// The prompt.
+    pub prompt: Prompt,
+    /// Use-case category.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
+}
+
+/// A plain text of the pretraining mix.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TextRecord {
+    /// Its id.
+    #[serde(default)]
+    pub id: String,
+    /// The text.
+    pub text: String,
+}
+
+/// A record that can say what is wrong with it.
+pub trait Record: DeserializeOwned {
+    /// The wrong field and what is wrong with it, if anything is.
+    fn complaint(&self) -> Option<(&'static str, String)>;
+}
+
+impl Record for RankedPrompt {
+    fn complaint(&self) -> Option<(&'static str, String)> {
+        if let Some(message) = self.prompt.complaint() {
+            return Some(("prompt", message));
+        }
+        if self.completions.len() < 2 {
+            return Some(("completions", "a ranking needs at least 2".to_owned()));
+        }
+        if let Some(index) = self
+            .completions
+            .iter()
+            .position(|item| item.text.trim().is_empty())
+        {
+            return Some(("completions", format!("completion {} is empty", index + 1)));
+        }
+        if self.completions.iter().any(|item| item.rank == 0) {
+            return Some(("rank", "ranks count from 1".to_owned()));
+        }
+        None
+    }
+}
+
+impl Record for DemonstrationRecord {
+    fn complaint(&self) -> Option<(&'static str, String)> {
+        if self.messages.iter().any(|turn| !is_known_role(&turn.role)) {
+            return Some((
+                "messages",
+                "roles are system, user and assistant".to_owned(),
+            ));
+        }
+        match self.messages.last() {
+            Some(turn) if turn.role != "assistant" => Some((
+                "messages",
+                "must end with a turn of the assistant".to_owned(),
+            )),
+            Some(turn) if turn.content.trim().is_empty() => {
+                Some(("messages", "the answer is empty".to_owned()))
+            }
+            Some(_) if self.messages.len() >= 2 => None,
+            _ => Some(("messages", "needs a request and an answer".to_owned())),
+        }
+    }
+}
+
+impl Record for PromptRecord {
+    fn complaint(&self) -> Option<(&'static str, String)> {
+        self.prompt.complaint().map(|message| ("prompt", message))
+    }
+}
+
+impl Record for TextRecord {
+    fn complaint(&self) -> Option<(&'static str, String)> {
+        self.text
+            .trim()
+            .is_empty()
+            .then(|| ("text", "is empty".to_owned()))
+    }
+}
+
+/// Reads every line of `path`.
+///
+/// # Errors
+/// The first wrong line, by number and field; or that the file has no lines.
+pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
+    let mut records = Vec::new();
+    for (index, line) in BufReader::new(File::open(path).at(path)?)
+        .lines()
+        .enumerate()
+    {
+        let line = line.at(path)?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let number = index + 1;
+        let record: R = serde_json::from_str(&line).map_err(|error| {
+            TrainerError::input(path, number, &field_of(&error), error.to_string())
+        })?;
+        if let Some((field, message)) = record.complaint() {
+            return Err(TrainerError::input(path, number, field, message));
+        }
+        records.push(record);
+    }
+    if records.is_empty() {
+        return Err(TrainerError::input(path, 1, "file", "has no records"));
+    }
+    Ok(records)
+}
+
+/// The field that serde complains about, as far as its message says.
+fn field_of(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    message.split('`').nth(1).unwrap_or("JSON").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::io::Write;
+
+    use super::*;
+
+    fn complaint(lines: &str) -> String {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(lines.as_bytes()).unwrap();
+        let error = read::<RankedPrompt>(file.path()).unwrap_err();
+        error
+            .to_string()
+            .replace(&file.path().display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn every_bad_line_is_named_by_number_and_field() {
+        let good = r#"{"id":"a","prompt":"p","completions":[{"id":"1","text":"x","rank":1},{"id":"2","text":"y","rank":2}]}"#;
+        let one = r#"{"id":"a","prompt":"p","completions":[{"id":"1","text":"x","rank":1}]}"#;
+        assert_eq!(
+            complaint(&format!("{good}\n{one}\n")),
+            "FILE, line 2, field completions: a ranking needs at least 2"
+        );
+        assert!(complaint("{\"id\":").starts_with("FILE, line 1, field JSON: "));
+        let no_prompt = r#"{"id":"a","completions":[]}"#;
+        assert!(complaint(no_prompt).starts_with("FILE, line 1, field prompt: missing field"));
+        let empty = good.replace("\"y\"", "\" \"");
+        assert_eq!(
+            complaint(&empty),
+            "FILE, line 1, field completions: completion 2 is empty"
+        );
+        let role = r#"{"id":"a","prompt":[{"role":"robot","content":"x"}],"completions":[]}"#;
+        assert!(complaint(role).contains("field prompt: unknown role \"robot\""));
+        assert_eq!(complaint("\n"), "FILE, line 1, field file: has no records");
+    }
+}
