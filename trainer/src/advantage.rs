@@ -16,7 +16,12 @@ pub struct Advantages {
 /// GAE over one response. `rewards` and `values` have one entry for each response token; after the last token the
 /// value is 0. `gamma` is the discount, `lambda` the trade between bias and variance, both in 0..=1.
 #[must_use]
-pub fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f64, lambda: f64) -> Advantages {
+pub fn generalised_advantages(
+    rewards: &[f32],
+    values: &[f32],
+    gamma: f64,
+    lambda: f64,
+) -> Advantages {
     let mut advantages = vec![0.0; rewards.len()];
     let (mut next_value, mut running) = (0.0, 0.0);
     for index in (0..rewards.len()).rev() {
@@ -26,8 +31,15 @@ pub fn generalised_advantages(rewards: &[f32], values: &[f32], gamma: f64, lambd
         advantages[index] = running as f32;
         next_value = value;
     }
-    let returns = advantages.iter().zip(values).map(|(advantage, value)| advantage + value).collect();
-    Advantages { advantages, returns }
+    let returns = advantages
+        .iter()
+        .zip(values)
+        .map(|(advantage, value)| advantage + value)
+        .collect();
+    Advantages {
+        advantages,
+        returns,
+    }
 }
 
 /// Scales `values` to unit variance, and to mean 0 when `shift_mean`; otherwise the mean stays. The variance is the
@@ -37,7 +49,11 @@ pub fn whiten(values: &mut [f32], shift_mean: bool) {
     let scale = 1.0 / (variance + 1e-8).sqrt();
     for value in values {
         let whitened = (f64::from(*value) - mean) * scale;
-        *value = (if shift_mean { whitened } else { whitened + mean }) as f32;
+        *value = (if shift_mean {
+            whitened
+        } else {
+            whitened + mean
+        }) as f32;
     }
 }
 
@@ -49,7 +65,11 @@ pub fn mean_and_variance(values: &[f32]) -> (f64, f64) {
     }
     let count = values.len() as f64;
     let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / count;
-    let variance = values.iter().map(|value| (f64::from(*value) - mean).powi(2)).sum::<f64>() / count;
+    let variance = values
+        .iter()
+        .map(|value| (f64::from(*value) - mean).powi(2))
+        .sum::<f64>()
+        / count;
     (mean, variance)
 }
 
@@ -57,7 +77,11 @@ pub fn mean_and_variance(values: &[f32]) -> (f64, f64) {
 /// returns do not vary.
 #[must_use]
 pub fn explained_variance(values: &[f32], returns: &[f32]) -> f64 {
-    let errors: Vec<f32> = returns.iter().zip(values).map(|(target, value)| target - value).collect();
+    let errors: Vec<f32> = returns
+        .iter()
+        .zip(values)
+        .map(|(target, value)| target - value)
+        .collect();
     let (_, variance_of_returns) = mean_and_variance(returns);
     if variance_of_returns < 1e-12 {
         return 0.0;
@@ -93,7 +117,10 @@ mod tests {
     fn whitening_uses_the_biased_variance() {
         let mut values: Vec<f32> = (1..=9u8).map(f32::from).collect();
         whiten(&mut values, true);
-        close(&[values[0], values[4], values[8]], &[-1.549_193, 0.0, 1.549_193]);
+        close(
+            &[values[0], values[4], values[8]],
+            &[-1.549_193, 0.0, 1.549_193],
+        );
     }
 
     #[test]

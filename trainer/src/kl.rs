@@ -27,9 +27,19 @@ pub fn k3(log_ratio: f64) -> f64 {
 /// The rewards of one response: `-beta * (ln pi - ln ref)` for each token, and `score` on the last one.
 /// `log_probs` and `reference_log_probs` have one entry for each response token.
 #[must_use]
-pub fn rewards_of_response(log_probs: &[f32], reference_log_probs: &[f32], beta: f64, score: f32) -> Vec<f32> {
-    let penalty = |(policy, reference): (&f32, &f32)| (-beta * k1(f64::from(policy - reference))) as f32;
-    let mut rewards: Vec<f32> = log_probs.iter().zip(reference_log_probs).map(penalty).collect();
+pub fn rewards_of_response(
+    log_probs: &[f32],
+    reference_log_probs: &[f32],
+    beta: f64,
+    score: f32,
+) -> Vec<f32> {
+    let penalty =
+        |(policy, reference): (&f32, &f32)| (-beta * k1(f64::from(policy - reference))) as f32;
+    let mut rewards: Vec<f32> = log_probs
+        .iter()
+        .zip(reference_log_probs)
+        .map(penalty)
+        .collect();
     if let Some(last) = rewards.last_mut() {
         *last += score;
     }
@@ -71,14 +81,22 @@ mod tests {
 
     #[test]
     fn the_adaptive_controller_matches_the_reference_vector() {
-        let mut controller = KlController { beta: 0.15, target: Some(6.0), horizon: 10_000.0 };
+        let mut controller = KlController {
+            beta: 0.15,
+            target: Some(6.0),
+            horizon: 10_000.0,
+        };
         controller.update(12.0, 512);
         assert!((controller.beta / 0.15 - 1.010_24).abs() < 1e-9);
     }
 
     #[test]
     fn the_fixed_controller_never_moves() {
-        let mut controller = KlController { beta: 0.02, target: None, horizon: 10_000.0 };
+        let mut controller = KlController {
+            beta: 0.02,
+            target: None,
+            horizon: 10_000.0,
+        };
         controller.update(1e9, 512);
         assert!((controller.beta - 0.02).abs() < f64::EPSILON);
     }

@@ -28,8 +28,14 @@ pub fn strict_pairs(ranks: &[u32]) -> Vec<Pair> {
     for first in 0..ranks.len() {
         for second in first + 1..ranks.len() {
             match ranks[first].cmp(&ranks[second]) {
-                std::cmp::Ordering::Less => pairs.push(Pair { preferred: first, other: second }),
-                std::cmp::Ordering::Greater => pairs.push(Pair { preferred: second, other: first }),
+                std::cmp::Ordering::Less => pairs.push(Pair {
+                    preferred: first,
+                    other: second,
+                }),
+                std::cmp::Ordering::Greater => pairs.push(Pair {
+                    preferred: second,
+                    other: first,
+                }),
                 std::cmp::Ordering::Equal => {}
             }
         }
@@ -107,7 +113,10 @@ pub fn policy_loss(
     let plain = (advantages.neg()? * &ratio)?;
     let clipped = (advantages.neg()? * ratio.clamp(1.0 - clip, 1.0 + clip)?)?;
     let loss = (plain.maximum(&clipped)?.sum_all()? / tokens as f64)?;
-    Ok(PolicyLoss { loss, ratio: ratio.detach() })
+    Ok(PolicyLoss {
+        loss,
+        ratio: ratio.detach(),
+    })
 }
 
 /// PPO's clipped value loss: sum over tokens of `0.5 * max((V - R)^2, (V_clipped - R)^2)`, divided by `tokens`, where
@@ -115,7 +124,13 @@ pub fn policy_loss(
 ///
 /// # Errors
 /// Only what the tensor library reports.
-pub fn value_loss(values: &Tensor, old_values: &Tensor, returns: &Tensor, clip: f64, tokens: usize) -> Result<Tensor> {
+pub fn value_loss(
+    values: &Tensor,
+    old_values: &Tensor,
+    returns: &Tensor,
+    clip: f64,
+    tokens: usize,
+) -> Result<Tensor> {
     let moved = (values - old_values)?.clamp(-clip, clip)?;
     let clipped = (old_values + moved)?;
     let error = (values - returns)?.sqr()?;
@@ -160,13 +175,21 @@ mod tests {
     }
 
     fn gradient(loss: &Tensor, variable: &Var) -> Vec<f32> {
-        loss.backward().unwrap().get(variable.as_tensor()).unwrap().to_vec1().unwrap()
+        loss.backward()
+            .unwrap()
+            .get(variable.as_tensor())
+            .unwrap()
+            .to_vec1()
+            .unwrap()
     }
 
     fn close(found: &[f32], expected: &[f64]) {
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(expected) {
-            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found} is not {expected}");
+            assert!(
+                (f64::from(*found) - expected).abs() < 1e-6,
+                "{found} is not {expected}"
+            );
         }
     }
 
@@ -175,7 +198,10 @@ mod tests {
         let scores = variable(&[2.0, 1.0, 0.0, -1.0]);
         let loss = k_wise_loss(scores.as_tensor(), &[vec![1, 2, 3, 4]], 1).unwrap();
         close(&[loss.to_scalar::<f32>().unwrap()], &[0.207_038_1]);
-        close(&gradient(&loss, &scores), &[-0.072_595_0, -0.019_867_2, 0.019_867_2, 0.072_595_0]);
+        close(
+            &gradient(&loss, &scores),
+            &[-0.072_595_0, -0.019_867_2, 0.019_867_2, 0.072_595_0],
+        );
     }
 
     #[test]
@@ -184,7 +210,10 @@ mod tests {
         assert!(strict_pairs(&[3, 3]).is_empty());
         let scores = variable(&[0.0, 0.0, 0.0]);
         let loss = k_wise_loss(scores.as_tensor(), &[vec![1, 1, 2]], 1).unwrap();
-        close(&[loss.to_scalar::<f32>().unwrap()], &[std::f64::consts::LN_2]);
+        close(
+            &[loss.to_scalar::<f32>().unwrap()],
+            &[std::f64::consts::LN_2],
+        );
     }
 
     #[test]
@@ -207,7 +236,10 @@ mod tests {
     fn the_log_sigmoid_is_finite_far_from_zero() {
         let x = variable(&[1e4, -1e4, 0.0]);
         let y = log_sigmoid(x.as_tensor()).unwrap();
-        close(&y.to_vec1::<f32>().unwrap(), &[0.0, -1e4, -std::f64::consts::LN_2]);
+        close(
+            &y.to_vec1::<f32>().unwrap(),
+            &[0.0, -1e4, -std::f64::consts::LN_2],
+        );
         close(&gradient(&y.sum_all().unwrap(), &x), &[0.0, 1.0, 0.5]);
     }
 
@@ -217,7 +249,10 @@ mod tests {
         let advantages = float_tensor(&[1.0, 1.0, 0.0], &Device::Cpu).unwrap();
         let new = variable(&[0.0, 0.5, 0.1]);
         let result = policy_loss(new.as_tensor(), &old, &advantages, 0.2, 3).unwrap();
-        close(&[result.loss.to_scalar::<f32>().unwrap()], &[-(1.0 + 1.2) / 3.0]);
+        close(
+            &[result.loss.to_scalar::<f32>().unwrap()],
+            &[-(1.0 + 1.2) / 3.0],
+        );
         close(&gradient(&result.loss, &new), &[-1.0 / 3.0, 0.0, 0.0]);
     }
 
@@ -234,7 +269,8 @@ mod tests {
     #[test]
     fn micro_batches_add_up_to_the_whole_batch() {
         let scores = [0.3, -0.2, 0.9, 0.1];
-        let whole = k_wise_loss(variable(&scores).as_tensor(), &[vec![1, 2], vec![2, 1]], 2).unwrap();
+        let whole =
+            k_wise_loss(variable(&scores).as_tensor(), &[vec![1, 2], vec![2, 1]], 2).unwrap();
         let first = k_wise_loss(variable(&scores[..2]).as_tensor(), &[vec![1, 2]], 2).unwrap();
         let second = k_wise_loss(variable(&scores[2..]).as_tensor(), &[vec![2, 1]], 2).unwrap();
         let sum = first.to_scalar::<f32>().unwrap() + second.to_scalar::<f32>().unwrap();

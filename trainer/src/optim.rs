@@ -62,7 +62,9 @@ impl Gradients {
     /// Only what the tensor library reports.
     pub fn add(&mut self, parameters: &Parameters, store: &GradStore, scale: f64) -> Result<()> {
         for (name, variable) in parameters {
-            let Some(gradient) = store.get(variable.as_tensor()) else { continue };
+            let Some(gradient) = store.get(variable.as_tensor()) else {
+                continue;
+            };
             let mut gradient = gradient.detach();
             if (scale - 1.0).abs() > f64::EPSILON {
                 gradient = (gradient * scale)?;
@@ -106,9 +108,18 @@ impl AdamW {
     pub fn new(parameters: Parameters, settings: AdamWSettings) -> Self {
         let moments = |(_, variable): &(String, Var)| {
             let count = variable.elem_count();
-            Moments { first: vec![0.0; count], second: vec![0.0; count], decays: variable.rank() > 1 }
+            Moments {
+                first: vec![0.0; count],
+                second: vec![0.0; count],
+                decays: variable.rank() > 1,
+            }
         };
-        Self { moments: parameters.iter().map(moments).collect(), parameters, settings, steps: 0 }
+        Self {
+            moments: parameters.iter().map(moments).collect(),
+            parameters,
+            settings,
+            steps: 0,
+        }
     }
 
     /// The parameters it updates, sorted by name.
@@ -133,7 +144,12 @@ impl AdamW {
         for (name, _) in &self.parameters {
             flat.push(gradients.get(name).map(flatten).transpose()?);
         }
-        let norm = flat.iter().flatten().map(|values| sum_of_squares(values)).sum::<f64>().sqrt();
+        let norm = flat
+            .iter()
+            .flatten()
+            .map(|values| sum_of_squares(values))
+            .sum::<f64>()
+            .sqrt();
         if !norm.is_finite() {
             return Err(TrainerError::Model(format!(
                 "the gradients of step {} are not finite: lower the learning rate or look for broken weights",
@@ -142,7 +158,9 @@ impl AdamW {
         }
         self.steps += 1;
         let update = self.update_of_this_step(learning_rate, norm);
-        for (((_, variable), moments), gradient) in self.parameters.iter().zip(&mut self.moments).zip(&flat) {
+        for (((_, variable), moments), gradient) in
+            self.parameters.iter().zip(&mut self.moments).zip(&flat)
+        {
             let mut weights = flatten(variable.as_tensor())?;
             update.apply(&mut weights, moments, gradient.as_deref());
             let weights = Tensor::from_vec(weights, variable.shape(), variable.device())?;
@@ -162,7 +180,11 @@ impl AdamW {
             EpsilonPlacement::Tensorflow => (rate * second_correction.sqrt(), 1.0),
         };
         Update {
-            gradient_scale: if clip > 0.0 && norm > clip { (clip / norm) as f32 } else { 1.0 },
+            gradient_scale: if clip > 0.0 && norm > clip {
+                (clip / norm) as f32
+            } else {
+                1.0
+            },
             beta1: settings.beta1 as f32,
             beta2: settings.beta2 as f32,
             epsilon: settings.epsilon as f32,
@@ -180,10 +202,19 @@ impl AdamW {
         let mut tensors = HashMap::new();
         for ((name, _), moments) in self.parameters.iter().zip(&self.moments) {
             let count = moments.first.len();
-            tensors.insert(format!("first.{name}"), Tensor::from_slice(&moments.first, count, &Device::Cpu)?);
-            tensors.insert(format!("second.{name}"), Tensor::from_slice(&moments.second, count, &Device::Cpu)?);
+            tensors.insert(
+                format!("first.{name}"),
+                Tensor::from_slice(&moments.first, count, &Device::Cpu)?,
+            );
+            tensors.insert(
+                format!("second.{name}"),
+                Tensor::from_slice(&moments.second, count, &Device::Cpu)?,
+            );
         }
-        tensors.insert("steps".to_owned(), Tensor::new(&[self.steps as i64], &Device::Cpu)?);
+        tensors.insert(
+            "steps".to_owned(),
+            Tensor::new(&[self.steps as i64], &Device::Cpu)?,
+        );
         Ok(candle_core::safetensors::save(&tensors, path)?)
     }
 
@@ -195,14 +226,23 @@ impl AdamW {
         let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
         let read = |key: String, count: usize| match tensors.get(&key) {
             Some(tensor) if tensor.elem_count() == count => flatten(tensor),
-            _ => Err(TrainerError::Checkpoint(format!("{} has no fitting `{key}`", path.display()))),
+            _ => Err(TrainerError::Checkpoint(format!(
+                "{} has no fitting `{key}`",
+                path.display()
+            ))),
         };
         for ((name, _), moments) in self.parameters.iter().zip(&mut self.moments) {
             moments.first = read(format!("first.{name}"), moments.first.len())?;
             moments.second = read(format!("second.{name}"), moments.second.len())?;
         }
-        let steps = tensors.get("steps").map(Tensor::to_vec1::<i64>).transpose()?;
-        self.steps = steps.and_then(|steps| steps.first().copied()).unwrap_or(0).unsigned_abs();
+        let steps = tensors
+            .get("steps")
+            .map(Tensor::to_vec1::<i64>)
+            .transpose()?;
+        self.steps = steps
+            .and_then(|steps| steps.first().copied())
+            .unwrap_or(0)
+            .unsigned_abs();
         Ok(())
     }
 }
@@ -212,7 +252,10 @@ fn flatten(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 fn sum_of_squares(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
+    values
+        .iter()
+        .map(|value| f64::from(*value) * f64::from(*value))
+        .sum()
 }
 
 /// The numbers of one step, the same for every parameter.
@@ -229,15 +272,23 @@ struct Update {
 impl Update {
     fn apply(&self, weights: &mut [f32], moments: &mut Moments, gradient: Option<&[f32]>) {
         const CHUNK: usize = 1 << 16;
-        let keep = if moments.decays { 1.0 - self.decay } else { 1.0 };
-        let chunks = weights.par_chunks_mut(CHUNK).zip(moments.first.par_chunks_mut(CHUNK));
+        let keep = if moments.decays {
+            1.0 - self.decay
+        } else {
+            1.0
+        };
+        let chunks = weights
+            .par_chunks_mut(CHUNK)
+            .zip(moments.first.par_chunks_mut(CHUNK));
         let chunks = chunks.zip(moments.second.par_chunks_mut(CHUNK)).enumerate();
         chunks.for_each(|(chunk, ((weights, first), second))| {
             let offset = chunk * CHUNK;
             for index in 0..weights.len() {
-                let gradient = gradient.map_or(0.0, |gradient| gradient[offset + index]) * self.gradient_scale;
+                let gradient =
+                    gradient.map_or(0.0, |gradient| gradient[offset + index]) * self.gradient_scale;
                 first[index] = self.beta1 * first[index] + (1.0 - self.beta1) * gradient;
-                second[index] = self.beta2 * second[index] + (1.0 - self.beta2) * gradient * gradient;
+                second[index] =
+                    self.beta2 * second[index] + (1.0 - self.beta2) * gradient * gradient;
                 let root = second[index].sqrt() * self.root_scale + self.epsilon;
                 weights[index] = weights[index] * keep - self.rate * first[index] / root;
             }
@@ -264,7 +315,11 @@ impl WeightAverage {
         for (_, variable) in &parameters {
             averages.push(variable.as_detached_tensor().copy()?);
         }
-        Ok(Self { parameters, averages, decay })
+        Ok(Self {
+            parameters,
+            averages,
+            decay,
+        })
     }
 
     /// Takes in the present weights.
@@ -317,22 +372,42 @@ mod tests {
     /// Gradients of `sum(w * slope)`, i.e. `slope`.
     fn gradients(parameters: &Parameters, slope: &[f32]) -> Gradients {
         let slope = Tensor::from_slice(slope, slope.len(), &Device::Cpu).unwrap();
-        let loss = (parameters[0].1.as_tensor() * slope).unwrap().sum_all().unwrap();
+        let loss = (parameters[0].1.as_tensor() * slope)
+            .unwrap()
+            .sum_all()
+            .unwrap();
         let mut gradients = Gradients::default();
-        gradients.add(parameters, &loss.backward().unwrap(), 1.0).unwrap();
+        gradients
+            .add(parameters, &loss.backward().unwrap(), 1.0)
+            .unwrap();
         gradients
     }
 
     #[test]
     fn the_first_step_matches_the_reference_for_both_places_of_epsilon() {
-        let cases = [(1e-6, 0.0909, 0.00315), (1e-3, 0.990, 0.760), (1.0, 1.0, 1.0)];
+        let cases = [
+            (1e-6, 0.0909, 0.00315),
+            (1e-3, 0.990, 0.760),
+            (1.0, 1.0, 1.0),
+        ];
         for (slope, torch, tensorflow) in cases {
-            for (placement, expected) in [(EpsilonPlacement::Torch, torch), (EpsilonPlacement::Tensorflow, tensorflow)] {
+            for (placement, expected) in [
+                (EpsilonPlacement::Torch, torch),
+                (EpsilonPlacement::Tensorflow, tensorflow),
+            ] {
                 let parameters = parameter(&[0.0]);
-                let settings = AdamWSettings { epsilon_placement: placement, ..SETTINGS };
-                AdamW::new(parameters.clone(), settings).step(&gradients(&parameters, &[slope]), 1.0).unwrap();
+                let settings = AdamWSettings {
+                    epsilon_placement: placement,
+                    ..SETTINGS
+                };
+                AdamW::new(parameters.clone(), settings)
+                    .step(&gradients(&parameters, &[slope]), 1.0)
+                    .unwrap();
                 let update = f64::from(-values(&parameters)[0]);
-                assert!((update - expected).abs() < 6e-4, "{placement:?} {slope}: {update} is not {expected}");
+                assert!(
+                    (update - expected).abs() < 6e-4,
+                    "{placement:?} {slope}: {update} is not {expected}"
+                );
             }
         }
     }
@@ -340,8 +415,16 @@ mod tests {
     #[test]
     fn clipping_scales_to_the_limit_and_reports_the_norm_before() {
         let parameters = parameter(&[0.0, 0.0]);
-        let settings = AdamWSettings { max_gradient_norm: 1.0, beta1: 0.0, beta2: 0.0, epsilon: 1.0, ..SETTINGS };
-        let norm = AdamW::new(parameters.clone(), settings).step(&gradients(&parameters, &[3.0, 4.0]), 1.0).unwrap();
+        let settings = AdamWSettings {
+            max_gradient_norm: 1.0,
+            beta1: 0.0,
+            beta2: 0.0,
+            epsilon: 1.0,
+            ..SETTINGS
+        };
+        let norm = AdamW::new(parameters.clone(), settings)
+            .step(&gradients(&parameters, &[3.0, 4.0]), 1.0)
+            .unwrap();
         assert!((norm - 5.0).abs() < 1e-6);
         assert!((values(&parameters)[0] + 0.6 / 1.6).abs() < 1e-6);
     }
@@ -350,9 +433,17 @@ mod tests {
     fn weight_decay_leaves_vectors_alone() {
         let vector = parameter(&[1.0]);
         let matrix = Tensor::ones((1, 1), DType::F32, &Device::Cpu).unwrap();
-        let parameters = vec![("m".to_owned(), Var::from_tensor(&matrix).unwrap()), vector[0].clone()];
-        let settings = AdamWSettings { weight_decay: 0.5, ..SETTINGS };
-        AdamW::new(parameters.clone(), settings).step(&Gradients::default(), 0.1).unwrap();
+        let parameters = vec![
+            ("m".to_owned(), Var::from_tensor(&matrix).unwrap()),
+            vector[0].clone(),
+        ];
+        let settings = AdamWSettings {
+            weight_decay: 0.5,
+            ..SETTINGS
+        };
+        AdamW::new(parameters.clone(), settings)
+            .step(&Gradients::default(), 0.1)
+            .unwrap();
         assert!((parameters[0].1.to_vec2::<f32>().unwrap()[0][0] - 0.95).abs() < 1e-6);
         assert!((values(&vector)[0] - 1.0).abs() < 1e-6);
     }
@@ -361,7 +452,11 @@ mod tests {
     fn a_broken_gradient_changes_nothing() {
         let parameters = parameter(&[1.0]);
         let mut optimiser = AdamW::new(parameters.clone(), SETTINGS);
-        assert!(optimiser.step(&gradients(&parameters, &[f32::NAN]), 0.1).is_err());
+        assert!(
+            optimiser
+                .step(&gradients(&parameters, &[f32::NAN]), 0.1)
+                .is_err()
+        );
         assert_eq!(values(&parameters), [1.0]);
         assert_eq!(optimiser.steps(), 0);
     }
@@ -378,7 +473,9 @@ mod tests {
         second.save_state(&path).unwrap();
         let mut third = AdamW::new(stopped.clone(), SETTINGS);
         third.load_state(&path).unwrap();
-        first.step(&gradients(&straight, &[-0.3, 2.0]), 0.1).unwrap();
+        first
+            .step(&gradients(&straight, &[-0.3, 2.0]), 0.1)
+            .unwrap();
         third.step(&gradients(&stopped, &[-0.3, 2.0]), 0.1).unwrap();
         assert_eq!(values(&straight), values(&stopped));
     }
@@ -387,7 +484,10 @@ mod tests {
     fn the_weight_average_matches_the_reference() {
         let parameters = parameter(&[1.0]);
         let mut average = WeightAverage::new(parameters.clone(), 0.992).unwrap();
-        parameters[0].1.set(&Tensor::new(&[2.0f32], &Device::Cpu).unwrap()).unwrap();
+        parameters[0]
+            .1
+            .set(&Tensor::new(&[2.0f32], &Device::Cpu).unwrap())
+            .unwrap();
         average.update().unwrap();
         average.write_into_weights().unwrap();
         assert!((values(&parameters)[0] - (0.992 + 0.008 * 2.0)).abs() < 1e-6);
@@ -398,8 +498,12 @@ mod tests {
         let parameters = parameter(&[0.0]);
         let loss = parameters[0].1.as_tensor().sum_all().unwrap();
         let mut gradients = Gradients::default();
-        gradients.add(&parameters, &loss.backward().unwrap(), 1.0).unwrap();
-        gradients.add(&parameters, &loss.backward().unwrap(), 27.8).unwrap();
+        gradients
+            .add(&parameters, &loss.backward().unwrap(), 1.0)
+            .unwrap();
+        gradients
+            .add(&parameters, &loss.backward().unwrap(), 27.8)
+            .unwrap();
         assert!((gradients.get("w").unwrap().to_vec1::<f32>().unwrap()[0] - 28.8).abs() < 1e-5);
     }
 }

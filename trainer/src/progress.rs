@@ -116,7 +116,8 @@ impl Progress for Collected {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancel_after.is_some_and(|limit| self.events.len() >= limit)
+        self.cancel_after
+            .is_some_and(|limit| self.events.len() >= limit)
     }
 }
 
@@ -127,17 +128,32 @@ mod tests {
 
     #[test]
     fn an_event_survives_json() {
-        let event = Event::Metrics { step: 3, values: BTreeMap::from([("loss".to_owned(), 0.5)]) };
+        let event = Event::Metrics {
+            step: 3,
+            values: BTreeMap::from([("loss".to_owned(), 0.5)]),
+        };
         let text = serde_json::to_string(&event).unwrap();
-        assert_eq!(text, r#"{"event":"metrics","step":3,"values":{"loss":0.5}}"#);
+        assert_eq!(
+            text,
+            r#"{"event":"metrics","step":3,"values":{"loss":0.5}}"#
+        );
         assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
     }
 
     #[test]
     fn a_cancelled_run_ends_with_its_own_error() {
-        let mut progress = Collected { cancel_after: Some(1), ..Collected::default() };
+        let mut progress = Collected {
+            cancel_after: Some(1),
+            ..Collected::default()
+        };
         stop_if_cancelled(&progress).unwrap();
-        progress.record(Event::Log { level: Level::Info, message: "started".to_owned() });
-        assert!(matches!(stop_if_cancelled(&progress), Err(TrainerError::Cancelled)));
+        progress.record(Event::Log {
+            level: Level::Info,
+            message: "started".to_owned(),
+        });
+        assert!(matches!(
+            stop_if_cancelled(&progress),
+            Err(TrainerError::Cancelled)
+        ));
     }
 }

@@ -112,7 +112,10 @@ pub trait Record: Sized {
 /// A file that can't be opened, holds no record, or has a bad line; the message names the first bad line and counts
 /// the others.
 pub fn read_records<R: Record>(path: &Path) -> Result<Vec<R>> {
-    let io_error = |source| TrainerError::Io { path: path.to_owned(), source };
+    let io_error = |source| TrainerError::Io {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(io_error)?;
     let (mut records, mut bad_lines) = (Vec::new(), Vec::new());
     for (index, line) in BufReader::new(file).lines().enumerate() {
@@ -126,10 +129,20 @@ pub fn read_records<R: Record>(path: &Path) -> Result<Vec<R>> {
         }
     }
     if let Some((line, error)) = bad_lines.first() {
-        return Err(input_error(path, *line, &error.field, &name_the_others(&error.message, &bad_lines[1..])));
+        return Err(input_error(
+            path,
+            *line,
+            &error.field,
+            &name_the_others(&error.message, &bad_lines[1..]),
+        ));
     }
     if records.is_empty() {
-        return Err(input_error(path, 0, "", &format!("the file holds no {}", R::KIND)));
+        return Err(input_error(
+            path,
+            0,
+            "",
+            &format!("the file holds no {}", R::KIND),
+        ));
     }
     Ok(records)
 }
@@ -139,23 +152,40 @@ fn name_the_others(message: &str, others: &[(u64, FieldError)]) -> String {
     if others.is_empty() {
         return message.to_owned();
     }
-    let lines: Vec<String> = others.iter().take(NAMED).map(|(line, _)| line.to_string()).collect();
-    let more = if others.len() > NAMED { format!(" and {} more", others.len() - NAMED) } else { String::new() };
+    let lines: Vec<String> = others
+        .iter()
+        .take(NAMED)
+        .map(|(line, _)| line.to_string())
+        .collect();
+    let more = if others.len() > NAMED {
+        format!(" and {} more", others.len() - NAMED)
+    } else {
+        String::new()
+    };
     format!("{message} (also bad: line {}{more})", lines.join(", "))
 }
 
 fn parse_line<R: Record>(line: &str) -> std::result::Result<R, FieldError> {
-    let value: Value = serde_json::from_str(line).map_err(|error| FieldError::new("", format!("not JSON: {error}")))?;
+    let value: Value = serde_json::from_str(line)
+        .map_err(|error| FieldError::new("", format!("not JSON: {error}")))?;
     let Value::Object(object) = value else {
         return Err(FieldError::new("", "not a JSON object".to_owned()));
     };
-    R::from_fields(&Fields { object: &object, path: String::new() })
+    R::from_fields(&Fields {
+        object: &object,
+        path: String::new(),
+    })
 }
 
 /// The error for `field` in `line` of `path`.
 #[must_use]
 pub fn input_error(path: &Path, line: u64, field: &str, message: &str) -> TrainerError {
-    TrainerError::Input { file: path.to_owned(), line, field: field.to_owned(), message: message.to_owned() }
+    TrainerError::Input {
+        file: path.to_owned(),
+        line,
+        field: field.to_owned(),
+        message: message.to_owned(),
+    }
 }
 
 /// A field that is missing or wrong.
@@ -169,7 +199,10 @@ pub struct FieldError {
 
 impl FieldError {
     fn new(field: impl Into<String>, message: String) -> Self {
-        Self { field: field.into(), message }
+        Self {
+            field: field.into(),
+            message,
+        }
     }
 }
 
@@ -182,7 +215,11 @@ pub struct Fields<'a> {
 
 impl Fields<'_> {
     fn path_of(&self, field: &str) -> String {
-        if self.path.is_empty() { field.to_owned() } else { format!("{}.{field}", self.path) }
+        if self.path.is_empty() {
+            field.to_owned()
+        } else {
+            format!("{}.{field}", self.path)
+        }
     }
 
     fn required(&self, field: &str) -> std::result::Result<&Value, FieldError> {
@@ -192,13 +229,17 @@ impl Fields<'_> {
 
     fn text(&self, field: &str) -> std::result::Result<String, FieldError> {
         let text = self.required(field)?.as_str();
-        text.map(str::to_owned).ok_or_else(|| FieldError::new(self.path_of(field), "must be a text".to_owned()))
+        text.map(str::to_owned)
+            .ok_or_else(|| FieldError::new(self.path_of(field), "must be a text".to_owned()))
     }
 
     fn filled_text(&self, field: &str) -> std::result::Result<String, FieldError> {
         let text = self.text(field)?;
         if text.trim().is_empty() {
-            return Err(FieldError::new(self.path_of(field), "must not be empty".to_owned()));
+            return Err(FieldError::new(
+                self.path_of(field),
+                "must not be empty".to_owned(),
+            ));
         }
         Ok(text)
     }
@@ -210,8 +251,16 @@ impl Fields<'_> {
         }
     }
 
-    fn whole_number(&self, field: &str, lowest: u64, highest: u64) -> std::result::Result<u64, FieldError> {
-        let number = self.required(field)?.as_u64().filter(|number| (lowest..=highest).contains(number));
+    fn whole_number(
+        &self,
+        field: &str,
+        lowest: u64,
+        highest: u64,
+    ) -> std::result::Result<u64, FieldError> {
+        let number = self
+            .required(field)?
+            .as_u64()
+            .filter(|number| (lowest..=highest).contains(number));
         let message = || format!("must be a whole number from {lowest} to {highest}");
         number.ok_or_else(|| FieldError::new(self.path_of(field), message()))
     }
@@ -234,7 +283,10 @@ impl Fields<'_> {
     fn messages(&self, field: &str) -> std::result::Result<Vec<Message>, FieldError> {
         let turns = self.objects(field)?;
         if turns.is_empty() {
-            return Err(FieldError::new(self.path_of(field), "must hold at least one turn".to_owned()));
+            return Err(FieldError::new(
+                self.path_of(field),
+                "must hold at least one turn".to_owned(),
+            ));
         }
         turns.iter().map(message_from).collect()
     }
@@ -243,7 +295,10 @@ impl Fields<'_> {
         match self.required(field)? {
             Value::String(_) => self.filled_text(field).map(Prompt::Text),
             Value::Array(_) => self.messages(field).map(Prompt::Conversation),
-            _ => Err(FieldError::new(self.path_of(field), "must be a text or a list of turns".to_owned())),
+            _ => Err(FieldError::new(
+                self.path_of(field),
+                "must be a text or a list of turns".to_owned(),
+            )),
         }
     }
 }
@@ -251,9 +306,15 @@ impl Fields<'_> {
 fn message_from(fields: &Fields<'_>) -> std::result::Result<Message, FieldError> {
     let role = fields.text("role")?;
     if !["system", "user", "assistant"].contains(&role.as_str()) {
-        return Err(FieldError::new(fields.path_of("role"), "must be system, user or assistant".to_owned()));
+        return Err(FieldError::new(
+            fields.path_of("role"),
+            "must be system, user or assistant".to_owned(),
+        ));
     }
-    Ok(Message { role, content: fields.text("content")? })
+    Ok(Message {
+        role,
+        content: fields.text("content")?,
+    })
 }
 
 impl Record for RankedPrompt {
@@ -262,17 +323,35 @@ impl Record for RankedPrompt {
     fn from_fields(fields: &Fields<'_>) -> std::result::Result<Self, FieldError> {
         let completions = fields.objects("completions")?;
         if completions.len() < 2 {
-            return Err(FieldError::new("completions", "must hold at least two completions".to_owned()));
+            return Err(FieldError::new(
+                "completions",
+                "must hold at least two completions".to_owned(),
+            ));
         }
-        let completions: std::result::Result<Vec<_>, _> = completions.iter().map(ranked_completion_from).collect();
+        let completions: std::result::Result<Vec<_>, _> =
+            completions.iter().map(ranked_completion_from).collect();
         let completions = completions?;
         let mut seen = HashSet::new();
-        if let Some(twice) = completions.iter().find(|completion| !seen.insert(completion.id.as_str())) {
-            return Err(FieldError::new("completions", format!("the id `{}` stands there twice", twice.id)));
+        if let Some(twice) = completions
+            .iter()
+            .find(|completion| !seen.insert(completion.id.as_str()))
+        {
+            return Err(FieldError::new(
+                "completions",
+                format!("the id `{}` stands there twice", twice.id),
+            ));
         }
-        let split = fields.optional_text("split")?.filter(|split| !split.is_empty());
-        if split.as_deref().is_some_and(|split| split != "train" && split != "validation") {
-            return Err(FieldError::new("split", "must be train or validation".to_owned()));
+        let split = fields
+            .optional_text("split")?
+            .filter(|split| !split.is_empty());
+        if split
+            .as_deref()
+            .is_some_and(|split| split != "train" && split != "validation")
+        {
+            return Err(FieldError::new(
+                "split",
+                "must be train or validation".to_owned(),
+            ));
         }
         Ok(Self {
             id: fields.filled_text("id")?,
@@ -285,7 +364,9 @@ impl Record for RankedPrompt {
     }
 }
 
-fn ranked_completion_from(fields: &Fields<'_>) -> std::result::Result<RankedCompletion, FieldError> {
+fn ranked_completion_from(
+    fields: &Fields<'_>,
+) -> std::result::Result<RankedCompletion, FieldError> {
     let rating = match fields.object.get("rating") {
         None | Some(Value::Null) => None,
         Some(_) => Some(fields.whole_number("rating", 1, 7)? as u8),
@@ -304,14 +385,26 @@ impl Record for DemonstrationRecord {
 
     fn from_fields(fields: &Fields<'_>) -> std::result::Result<Self, FieldError> {
         let mut messages = fields.messages("messages")?;
-        let answer = messages.pop().filter(|turn| turn.role == "assistant" && !turn.content.trim().is_empty());
+        let answer = messages
+            .pop()
+            .filter(|turn| turn.role == "assistant" && !turn.content.trim().is_empty());
         let Some(answer) = answer else {
-            return Err(FieldError::new("messages", "must end with an assistant turn that says something".to_owned()));
+            return Err(FieldError::new(
+                "messages",
+                "must end with an assistant turn that says something".to_owned(),
+            ));
         };
         if messages.is_empty() {
-            return Err(FieldError::new("messages", "must hold a turn before the assistant's".to_owned()));
+            return Err(FieldError::new(
+                "messages",
+                "must hold a turn before the assistant's".to_owned(),
+            ));
         }
-        Ok(Self { id: fields.filled_text("id")?, prompt: messages, completion: answer.content })
+        Ok(Self {
+            id: fields.filled_text("id")?,
+            prompt: messages,
+            completion: answer.content,
+        })
     }
 }
 
@@ -331,7 +424,10 @@ impl Record for TextRecord {
     const KIND: &'static str = "texts";
 
     fn from_fields(fields: &Fields<'_>) -> std::result::Result<Self, FieldError> {
-        Ok(Self { id: fields.filled_text("id")?, text: fields.filled_text("text")? })
+        Ok(Self {
+            id: fields.filled_text("id")?,
+            text: fields.filled_text("text")?,
+        })
     }
 }
 
@@ -351,7 +447,12 @@ mod tests {
     fn complaint<R: Record + std::fmt::Debug>(text: &str) -> (u64, String, String) {
         let file = file_with(text);
         match read_records::<R>(file.path()).unwrap_err() {
-            TrainerError::Input { line, field, message, .. } => (line, field, message),
+            TrainerError::Input {
+                line,
+                field,
+                message,
+                ..
+            } => (line, field, message),
             other => panic!("expected an input error, got {other}"),
         }
     }
@@ -363,7 +464,14 @@ mod tests {
         let file = file_with(&format!("{GOOD}\n\n"));
         let records = read_records::<RankedPrompt>(file.path()).unwrap();
         assert_eq!(records.len(), 1);
-        assert_eq!(records[0].completions.iter().map(|c| c.rank).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(
+            records[0]
+                .completions
+                .iter()
+                .map(|c| c.rank)
+                .collect::<Vec<_>>(),
+            [1, 1]
+        );
         assert_eq!(records[0].completions[1].rating, Some(6));
     }
 
@@ -372,7 +480,10 @@ mod tests {
         let bad = GOOD.replace(r#""rank":1,"rating":6"#, r#""rank":0,"rating":6"#);
         let (line, field, message) = complaint::<RankedPrompt>(&format!("{GOOD}\n{bad}\n{{\n"));
         assert_eq!((line, field.as_str()), (2, "completions[1].rank"));
-        assert!(message.contains("whole number") && message.contains("line 3"), "{message}");
+        assert!(
+            message.contains("whole number") && message.contains("line 3"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -391,7 +502,8 @@ mod tests {
 
     #[test]
     fn a_conversation_is_a_prompt_too() {
-        let file = file_with(r#"{"id":"p","prompt":[{"role":"user","content":"Hi"}],"category":"chat"}"#);
+        let file =
+            file_with(r#"{"id":"p","prompt":[{"role":"user","content":"Hi"}],"category":"chat"}"#);
         let records = read_records::<PromptRecord>(file.path()).unwrap();
         assert!(matches!(&records[0].prompt, Prompt::Conversation(turns) if turns.len() == 1));
     }

@@ -34,7 +34,10 @@ impl RunFolder {
     pub fn create(path: &Path, settings: &Value) -> Result<Self> {
         let config_path = path.join("config.json");
         if config_path.exists() {
-            return Err(TrainerError::Refused(format!("{} already holds a run; choose another folder", path.display())));
+            return Err(TrainerError::Refused(format!(
+                "{} already holds a run; choose another folder",
+                path.display()
+            )));
         }
         fs::create_dir_all(path).map_err(|source| io_error(path, source))?;
         let text = serde_json::to_string_pretty(settings).unwrap_or_default() + "\n";
@@ -45,7 +48,8 @@ impl RunFolder {
             path: path.to_owned(),
             metrics: create(&path.join("metrics.jsonl"))?,
             samples: create(&path.join("samples.jsonl"))?,
-            events: EventFile::create(&events_path, now).map_err(|source| io_error(&events_path, source))?,
+            events: EventFile::create(&events_path, now)
+                .map_err(|source| io_error(&events_path, source))?,
         })
     }
 
@@ -58,7 +62,9 @@ impl RunFolder {
     fn write(&mut self, event: &Event) -> Result<()> {
         let written = match event {
             Event::Metrics { step, values } => self.write_metrics(*step, values),
-            Event::Sample { step, data } => write_line(&mut self.samples, &json!({"step": step, "data": data})),
+            Event::Sample { step, data } => {
+                write_line(&mut self.samples, &json!({"step": step, "data": data}))
+            }
             _ => Ok(()),
         };
         written.map_err(|source| io_error(&self.path, source))
@@ -69,7 +75,11 @@ impl RunFolder {
         let mut line = Map::new();
         line.insert("step".to_owned(), json!(step));
         line.insert("time".to_owned(), json!(time));
-        line.extend(values.iter().map(|(name, value)| (name.clone(), json!(value))));
+        line.extend(
+            values
+                .iter()
+                .map(|(name, value)| (name.clone(), json!(value))),
+        );
         write_line(&mut self.metrics, &Value::Object(line))?;
         self.events.write_scalars(time, step, values)
     }
@@ -80,7 +90,10 @@ fn create(path: &Path) -> Result<File> {
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> TrainerError {
-    TrainerError::Io { path: path.to_owned(), source }
+    TrainerError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 fn write_line(file: &mut File, value: &impl Serialize) -> std::io::Result<()> {
@@ -90,7 +103,9 @@ fn write_line(file: &mut File, value: &impl Serialize) -> std::io::Result<()> {
 }
 
 fn seconds_since_1970() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |elapsed| elapsed.as_secs_f64())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
 /// Writes events to the run folder and hands them on.
@@ -126,7 +141,11 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// A cancelled run, or a run folder that can't be written any more.
     pub fn phase(&mut self, name: &str, step: usize, total: usize) -> Result<()> {
-        self.record(Event::Phase { name: name.to_owned(), step: step as u64, total: total as u64 })?;
+        self.record(Event::Phase {
+            name: name.to_owned(),
+            step: step as u64,
+            total: total as u64,
+        })?;
         self.stop_if_cancelled()
     }
 
@@ -149,7 +168,10 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// A run folder that can't be written any more.
     pub fn log(&mut self, level: Level, message: impl Into<String>) -> Result<()> {
-        self.record(Event::Log { level, message: message.into() })
+        self.record(Event::Log {
+            level,
+            message: message.into(),
+        })
     }
 
     /// Records the numbers of one step. A number that is not finite is left out and named in a warning, since JSON
@@ -158,13 +180,25 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// A run folder that can't be written any more.
     pub fn metrics(&mut self, step: usize, values: &[(&str, f64)]) -> Result<()> {
-        let broken: Vec<&str> = values.iter().filter(|(_, value)| !value.is_finite()).map(|(name, _)| *name).collect();
+        let broken: Vec<&str> = values
+            .iter()
+            .filter(|(_, value)| !value.is_finite())
+            .map(|(name, _)| *name)
+            .collect();
         if !broken.is_empty() {
-            self.log(Level::Warning, format!("not finite at step {step}: {}", broken.join(", ")))?;
+            self.log(
+                Level::Warning,
+                format!("not finite at step {step}: {}", broken.join(", ")),
+            )?;
         }
         let finite = values.iter().filter(|(_, value)| value.is_finite());
-        let values = finite.map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        self.record(Event::Metrics { step: step as u64, values })
+        let values = finite
+            .map(|(name, value)| ((*name).to_owned(), *value))
+            .collect();
+        self.record(Event::Metrics {
+            step: step as u64,
+            values,
+        })
     }
 
     /// Records a sample.
@@ -172,7 +206,10 @@ impl<'a> Recorder<'a> {
     /// # Errors
     /// A run folder that can't be written any more.
     pub fn sample(&mut self, step: usize, data: Value) -> Result<()> {
-        self.record(Event::Sample { step: step as u64, data })
+        self.record(Event::Sample {
+            step: step as u64,
+            data,
+        })
     }
 }
 
@@ -189,14 +226,30 @@ mod tests {
         let mut progress = Collected::default();
         let folder = RunFolder::create(&path, &json!({"seed": 1})).unwrap();
         let mut recorder = Recorder::new(folder, &mut progress);
-        recorder.metrics(2, &[("loss", 0.5), ("broken", f64::NAN)]).unwrap();
+        recorder
+            .metrics(2, &[("loss", 0.5), ("broken", f64::NAN)])
+            .unwrap();
         recorder.sample(2, json!({"kind": "after"})).unwrap();
-        let line: Value = serde_json::from_str(&fs::read_to_string(path.join("metrics.jsonl")).unwrap()).unwrap();
-        assert_eq!((line["step"].clone(), line["loss"].clone(), line.get("broken")), (json!(2), json!(0.5), None));
+        let line: Value =
+            serde_json::from_str(&fs::read_to_string(path.join("metrics.jsonl")).unwrap()).unwrap();
+        assert_eq!(
+            (
+                line["step"].clone(),
+                line["loss"].clone(),
+                line.get("broken")
+            ),
+            (json!(2), json!(0.5), None)
+        );
         assert!(line["time"].as_f64().unwrap() > 1e9);
-        assert!(fs::read_to_string(path.join("samples.jsonl")).unwrap().contains("after"));
+        assert!(
+            fs::read_to_string(path.join("samples.jsonl"))
+                .unwrap()
+                .contains("after")
+        );
         assert_eq!(progress.metric("loss"), [0.5]);
-        assert!(matches!(&progress.events[0], Event::Log { message, .. } if message.contains("broken")));
+        assert!(
+            matches!(&progress.events[0], Event::Log { message, .. } if message.contains("broken"))
+        );
     }
 
     #[test]

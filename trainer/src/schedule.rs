@@ -39,7 +39,10 @@ impl Schedule {
             let progress = step as f64 / self.warm_up_steps as f64;
             return self.peak * (self.warm_up_from + (1.0 - self.warm_up_from) * progress);
         }
-        let steps_of_decay = self.total_steps.saturating_sub(self.warm_up_steps + 1).max(1);
+        let steps_of_decay = self
+            .total_steps
+            .saturating_sub(self.warm_up_steps + 1)
+            .max(1);
         let progress = ((step - self.warm_up_steps) as f64 / steps_of_decay as f64).min(1.0);
         let remaining = match self.decay {
             Decay::Constant => return self.peak,
@@ -55,11 +58,21 @@ mod tests {
     use super::*;
 
     fn schedule(decay: Decay, warm_up_steps: u64) -> Schedule {
-        Schedule { peak: 1.0, decay, floor: 0.1, warm_up_steps, warm_up_from: 0.1, total_steps: 11 }
+        Schedule {
+            peak: 1.0,
+            decay,
+            floor: 0.1,
+            warm_up_steps,
+            warm_up_from: 0.1,
+            total_steps: 11,
+        }
     }
 
     fn close(found: f64, expected: f64) {
-        assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+        assert!(
+            (found - expected).abs() < 1e-12,
+            "{found} is not {expected}"
+        );
     }
 
     #[test]

@@ -21,7 +21,9 @@ impl EventFile {
     /// # Errors
     /// A file that can't be written.
     pub fn create(path: &Path, time: f64) -> io::Result<Self> {
-        let mut event_file = Self { file: File::create(path)? };
+        let mut event_file = Self {
+            file: File::create(path)?,
+        };
         let mut event = Vec::new();
         put_double(&mut event, 1, time);
         put_bytes(&mut event, 3, b"brain.Event:2");
@@ -33,7 +35,12 @@ impl EventFile {
     ///
     /// # Errors
     /// A file that can't be written.
-    pub fn write_scalars(&mut self, time: f64, step: u64, scalars: &BTreeMap<String, f64>) -> io::Result<()> {
+    pub fn write_scalars(
+        &mut self,
+        time: f64,
+        step: u64,
+        scalars: &BTreeMap<String, f64>,
+    ) -> io::Result<()> {
         let mut summary = Vec::new();
         for (tag, value) in scalars {
             let mut entry = Vec::new();
@@ -82,7 +89,9 @@ fn framed(payload: &[u8]) -> Vec<u8> {
 
 /// TFRecord rotates the checksum and adds a constant, so that a checksum of data with checksums stays useful.
 fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -95,21 +104,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events");
         let mut file = EventFile::create(&path, 1.5).unwrap();
-        file.write_scalars(2.5, 300, &BTreeMap::from([("loss".to_owned(), 0.25)])).unwrap();
+        file.write_scalars(2.5, 300, &BTreeMap::from([("loss".to_owned(), 0.25)]))
+            .unwrap();
         let bytes = std::fs::read(&path).unwrap();
         let mut rest = bytes.as_slice();
         let mut payloads = Vec::new();
         while !rest.is_empty() {
             let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
-            assert_eq!(u32::from_le_bytes(rest[8..12].try_into().unwrap()), masked_crc(&rest[..8]));
+            assert_eq!(
+                u32::from_le_bytes(rest[8..12].try_into().unwrap()),
+                masked_crc(&rest[..8])
+            );
             let payload = &rest[12..12 + length];
             let checksum = &rest[12 + length..16 + length];
-            assert_eq!(u32::from_le_bytes(checksum.try_into().unwrap()), masked_crc(payload));
+            assert_eq!(
+                u32::from_le_bytes(checksum.try_into().unwrap()),
+                masked_crc(payload)
+            );
             payloads.push(payload);
             rest = &rest[16 + length..];
         }
         assert!(payloads[0].ends_with(b"\x1a\x0dbrain.Event:2"));
-        let expected = [b"\x10\xac\x02\x2a\x0d\x0a\x0b\x0a\x04loss\x15".as_slice(), &0.25f32.to_le_bytes()].concat();
+        let expected = [
+            b"\x10\xac\x02\x2a\x0d\x0a\x0b\x0a\x04loss\x15".as_slice(),
+            &0.25f32.to_le_bytes(),
+        ]
+        .concat();
         assert_eq!(payloads[1][9..], expected);
     }
 

@@ -31,11 +31,31 @@ impl Recipe for GenerateConfig {
 
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         first_broken_rule(&[
-            ("completions_per_prompt", self.completions_per_prompt > 0, "must be at least 1"),
-            ("temperature", self.temperature >= 0.0, "must not be negative"),
-            ("top_p", self.top_p > 0.0 && self.top_p <= 1.0, "must be above 0 and at most 1"),
-            ("max_new_tokens", self.max_new_tokens > 0, "must be at least 1"),
-            ("max_prompt_tokens", self.max_prompt_tokens > 0, "must be at least 1"),
+            (
+                "completions_per_prompt",
+                self.completions_per_prompt > 0,
+                "must be at least 1",
+            ),
+            (
+                "temperature",
+                self.temperature >= 0.0,
+                "must not be negative",
+            ),
+            (
+                "top_p",
+                self.top_p > 0.0 && self.top_p <= 1.0,
+                "must be above 0 and at most 1",
+            ),
+            (
+                "max_new_tokens",
+                self.max_new_tokens > 0,
+                "must be at least 1",
+            ),
+            (
+                "max_prompt_tokens",
+                self.max_prompt_tokens > 0,
+                "must be at least 1",
+            ),
         ])
     }
 }

@@ -95,17 +95,28 @@ pub trait Recipe: Serialize + DeserializeOwned {
         let mut settings = serde_json::to_value(Self::preset(preset)).unwrap_or_default();
         for (name, value) in changes {
             let Some(place) = settings.get_mut(name) else {
-                let known: Vec<&str> = Self::settings().iter().map(|setting| setting.name).collect();
-                return Err(setting_error(name, &format!("there is no such setting; there are {}", known.join(", "))));
+                let known: Vec<&str> = Self::settings()
+                    .iter()
+                    .map(|setting| setting.name)
+                    .collect();
+                return Err(setting_error(
+                    name,
+                    &format!("there is no such setting; there are {}", known.join(", ")),
+                ));
             };
             let previous = std::mem::replace(place, value.clone());
             if let Err(error) = serde_json::from_value::<Self>(settings.clone()) {
-                return Err(setting_error(name, &format!("can't be {value} (the default is {previous}): {error}")));
+                return Err(setting_error(
+                    name,
+                    &format!("can't be {value} (the default is {previous}): {error}"),
+                ));
             }
         }
-        let recipe: Self =
-            serde_json::from_value(settings).map_err(|error| setting_error("", &error.to_string()))?;
-        recipe.check().map_err(|(name, message)| setting_error(name, message))?;
+        let recipe: Self = serde_json::from_value(settings)
+            .map_err(|error| setting_error("", &error.to_string()))?;
+        recipe
+            .check()
+            .map_err(|(name, message)| setting_error(name, message))?;
         Ok(recipe)
     }
 }
@@ -189,11 +200,26 @@ mod tests {
         for preset in Preset::ALL {
             R::preset(preset).check().unwrap();
             let settings = serde_json::to_value(R::preset(preset)).unwrap();
-            let names: Vec<&str> = settings.as_object().unwrap().keys().map(String::as_str).collect();
-            assert_eq!(names, R::settings().iter().map(|setting| setting.name).collect::<Vec<_>>());
+            let names: Vec<&str> = settings
+                .as_object()
+                .unwrap()
+                .keys()
+                .map(String::as_str)
+                .collect();
+            assert_eq!(
+                names,
+                R::settings()
+                    .iter()
+                    .map(|setting| setting.name)
+                    .collect::<Vec<_>>()
+            );
             assert_eq!(Preset::from_str(preset.name()), Ok(preset));
         }
-        assert!(R::settings().iter().all(|setting| !setting.source.is_empty() && !setting.unit.is_empty()));
+        assert!(
+            R::settings()
+                .iter()
+                .all(|setting| !setting.source.is_empty() && !setting.unit.is_empty())
+        );
     }
 
     #[test]
@@ -206,35 +232,56 @@ mod tests {
 
     #[test]
     fn a_change_goes_on_top_of_the_preset() {
-        let config = RewardConfig::resolve(Preset::Instructgpt, &changes(json!({"epochs": 2}))).unwrap();
+        let config =
+            RewardConfig::resolve(Preset::Instructgpt, &changes(json!({"epochs": 2}))).unwrap();
         assert_eq!((config.epochs, config.batch_prompts), (2, 64));
     }
 
     #[test]
     fn an_unknown_setting_is_named() {
-        let error = PpoConfig::resolve(Preset::Tiny, &changes(json!({"learning_speed": 1}))).unwrap_err();
+        let error =
+            PpoConfig::resolve(Preset::Tiny, &changes(json!({"learning_speed": 1}))).unwrap_err();
         assert!(error.to_string().contains("learning_speed"), "{error}");
     }
 
     #[test]
     fn a_value_of_the_wrong_type_is_named_with_the_default() {
-        let error = SftConfig::resolve(Preset::Demo, &changes(json!({"epochs": "many"}))).unwrap_err();
-        assert!(error.to_string().contains("epochs") && error.to_string().contains("many"), "{error}");
+        let error =
+            SftConfig::resolve(Preset::Demo, &changes(json!({"epochs": "many"}))).unwrap_err();
+        assert!(
+            error.to_string().contains("epochs") && error.to_string().contains("many"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_value_that_can_not_work_is_named() {
-        let error = PpoConfig::resolve(Preset::Tiny, &changes(json!({"temperature": 0.0}))).unwrap_err();
+        let error =
+            PpoConfig::resolve(Preset::Tiny, &changes(json!({"temperature": 0.0}))).unwrap_err();
         assert!(error.to_string().contains("temperature"), "{error}");
     }
 
     #[test]
     fn the_instructgpt_preset_has_the_constants_of_the_paper() {
         let ppo = PpoConfig::preset(Preset::Instructgpt);
-        assert_eq!((ppo.rollouts_per_iteration, ppo.minibatches, ppo.inner_epochs, ppo.episodes), (512, 8, 1, 256_000));
-        assert_eq!((ppo.kl_coefficient, ppo.ptx_coefficient, ppo.average_decay), (0.02, 27.8, 0.992));
+        assert_eq!(
+            (
+                ppo.rollouts_per_iteration,
+                ppo.minibatches,
+                ppo.inner_epochs,
+                ppo.episodes
+            ),
+            (512, 8, 1, 256_000)
+        );
+        assert_eq!(
+            (ppo.kl_coefficient, ppo.ptx_coefficient, ppo.average_decay),
+            (0.02, 27.8, 0.992)
+        );
         let reward = RewardConfig::preset(Preset::Instructgpt);
-        assert_eq!((reward.learning_rate, reward.decay_floor, reward.epochs), (9e-6, 0.1, 1));
+        assert_eq!(
+            (reward.learning_rate, reward.decay_floor, reward.epochs),
+            (9e-6, 0.1, 1)
+        );
         assert_eq!((reward.beta1, reward.beta2), (0.9, 0.95));
     }
 }

@@ -134,23 +134,55 @@ impl Recipe for PpoConfig {
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         first_broken_rule(&[
             ("episodes", self.episodes > 0, "must be at least 1"),
-            ("rollouts_per_iteration", self.rollouts_per_iteration > 1, "must be at least 2"),
+            (
+                "rollouts_per_iteration",
+                self.rollouts_per_iteration > 1,
+                "must be at least 2",
+            ),
             (
                 "minibatches",
                 self.minibatches > 0 && self.minibatches <= self.rollouts_per_iteration,
                 "must be at least 1 and at most rollouts_per_iteration",
             ),
             ("inner_epochs", self.inner_epochs > 0, "must be at least 1"),
-            ("micro_batch_size", self.micro_batch_size > 0, "must be at least 1"),
-            ("max_prompt_tokens", self.max_prompt_tokens > 0, "must be at least 1"),
-            ("max_new_tokens", self.max_new_tokens > 0, "must be at least 1"),
+            (
+                "micro_batch_size",
+                self.micro_batch_size > 0,
+                "must be at least 1",
+            ),
+            (
+                "max_prompt_tokens",
+                self.max_prompt_tokens > 0,
+                "must be at least 1",
+            ),
+            (
+                "max_new_tokens",
+                self.max_new_tokens > 0,
+                "must be at least 1",
+            ),
             ("temperature", self.temperature > 0.0, "must be above 0"),
-            ("kl_coefficient", self.kl_coefficient >= 0.0, "must not be negative"),
-            ("discount", (0.0..=1.0).contains(&self.discount), "must be from 0 to 1"),
-            ("lambda", (0.0..=1.0).contains(&self.lambda), "must be from 0 to 1"),
+            (
+                "kl_coefficient",
+                self.kl_coefficient >= 0.0,
+                "must not be negative",
+            ),
+            (
+                "discount",
+                (0.0..=1.0).contains(&self.discount),
+                "must be from 0 to 1",
+            ),
+            (
+                "lambda",
+                (0.0..=1.0).contains(&self.lambda),
+                "must be from 0 to 1",
+            ),
             ("clip", self.clip > 0.0, "must be above 0"),
             ("value_clip", self.value_clip > 0.0, "must be above 0"),
-            ("average_decay", (0.0..1.0).contains(&self.average_decay), "must be at least 0 and below 1"),
+            (
+                "average_decay",
+                (0.0..1.0).contains(&self.average_decay),
+                "must be at least 0 and below 1",
+            ),
             ("ptx_tokens", self.ptx_tokens > 1, "must be at least 2"),
         ])
     }

@@ -74,12 +74,28 @@ impl Recipe for RewardConfig {
     fn check(&self) -> Result<(), (&'static str, &'static str)> {
         first_broken_rule(&[
             ("epochs", self.epochs > 0, "must be at least 1"),
-            ("batch_prompts", self.batch_prompts > 0, "must be at least 1"),
-            ("micro_batch_size", self.micro_batch_size > 0, "must be at least 1"),
+            (
+                "batch_prompts",
+                self.batch_prompts > 0,
+                "must be at least 1",
+            ),
+            (
+                "micro_batch_size",
+                self.micro_batch_size > 0,
+                "must be at least 1",
+            ),
             ("max_tokens", self.max_tokens >= 8, "must be at least 8"),
             ("learning_rate", self.learning_rate > 0.0, "must be above 0"),
-            ("held_out_fraction", (0.0..1.0).contains(&self.held_out_fraction), "must be at least 0 and below 1"),
-            ("evaluate_every", self.evaluate_every > 0, "must be at least 1"),
+            (
+                "held_out_fraction",
+                (0.0..1.0).contains(&self.held_out_fraction),
+                "must be at least 0 and below 1",
+            ),
+            (
+                "evaluate_every",
+                self.evaluate_every > 0,
+                "must be at least 1",
+            ),
         ])
     }
 }
