@@ -1,1 +1,73 @@
-fn main() {}
+//! The command line: one subcommand, one function.
+
+use clap::{Parser, Subcommand};
+use server::commands;
+use server::config::{DataConfig, ServeConfig};
+use tracing_subscriber::EnvFilter;
+
+/// Rank model outputs, train a reward model on the rankings, and improve the model with PPO.
+#[derive(Parser)]
+#[command(name = "plackett", version, about)]
+struct Cli {
+    #[command(flatten)]
+    data: DataConfig,
+
+    /// Log lines as JSON.
+    #[arg(long, env = "PLACKETT_LOG_JSON", global = true)]
+    log_json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the web pages and the API.
+    Serve(ServeConfig),
+    /// Make accounts, sign-in links and API tokens.
+    #[command(subcommand)]
+    User(commands::user::UserCommand),
+    /// Bring the database to this program's schema.
+    Migrate,
+}
+
+fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    start_logging(cli.log_json);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("plackett: cannot start: {error}");
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("plackett: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Serve(config) => commands::serve::run(cli.data, config).await,
+        Command::User(command) => commands::user::run(&cli.data, command).await,
+        Command::Migrate => commands::migrate::run(&cli.data).await,
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` chooses what is logged.
+fn start_logging(json: bool) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if json {
+        logs.json().init();
+    } else {
+        logs.init();
+    }
+}

@@ -1,85 +1,94 @@
-//! Everything that can go wrong in a run, each as one sentence for the person who can mend it.
+//! What can go wrong, as sentences for the person who can mend it.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What every fallible function of the trainer returns.
+/// The crate's result.
 pub type Result<T> = std::result::Result<T, TrainerError>;
 
-/// Why a run could not start, or could not go on.
+/// Why a run ended without a result.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
-    /// A line of a file, or a setting, that can't be used.
-    #[error("{}: {message}", Place { file, line: *line, field })]
+    /// A line of a data file is wrong.
+    #[error("{}, line {line}, field {field}: {message}", file.display())]
     Input {
         /// The file.
         file: PathBuf,
-        /// Its line, counted from 1; 0 when the file as a whole is meant.
-        line: u64,
-        /// The field; empty when the line as a whole is meant.
+        /// The line, 1-based.
+        line: usize,
+        /// The field.
         field: String,
-        /// What is wrong.
+        /// What is wrong with it.
         message: String,
     },
-    /// A model that can't do what is asked of it.
-    #[error("{0}")]
-    Model(String),
-    /// A checkpoint folder that can't be read or written.
-    #[error("{0}")]
-    Checkpoint(String),
-    /// A self-check that failed: training would produce a wrong model, so the run does not start.
-    #[error("{0}")]
+    /// A model folder cannot be used.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A setting is out of range or contradicts another.
+    #[error("setting {field}: {message}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A check at the start of the run failed, so training would have been worthless.
+    #[error("the run refuses to start: {0}")]
     Refused(String),
-    /// Somebody asked the run to stop.
-    #[error("the run was cancelled")]
+    /// The operator asked for it.
+    #[error("cancelled")]
     Cancelled,
-    /// A file that can't be read or written.
+    /// A model could not be fetched.
+    #[error("{0}")]
+    Fetch(String),
+    /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// What the system said.
         source: std::io::Error,
     },
-    /// What the tensor library reports.
-    #[error("tensor: {0}")]
+    /// A tensor operation failed.
+    #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
 }
 
-struct Place<'a> {
-    file: &'a PathBuf,
-    line: u64,
-    field: &'a str,
-}
+impl TrainerError {
+    /// An error about a model folder or file.
+    pub fn checkpoint(path: &Path, message: impl Into<String>) -> Self {
+        Self::Checkpoint {
+            path: path.to_owned(),
+            message: message.into(),
+        }
+    }
 
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ", line {}", self.line)?;
+    /// An error about one line of a data file.
+    pub fn input(file: &Path, line: usize, field: &str, message: impl Into<String>) -> Self {
+        Self::Input {
+            file: file.to_owned(),
+            line,
+            field: field.to_owned(),
+            message: message.into(),
         }
-        if !self.field.is_empty() {
-            write!(f, ", field `{}`", self.field)?;
-        }
-        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Names the file in an input or output error.
+pub trait AtPath<T> {
+    /// Names the file in an input or output error.
+    fn at(self, path: &Path) -> Result<T>;
+}
 
-    #[test]
-    fn an_input_error_names_file_line_and_field() {
-        let error = TrainerError::Input {
-            file: PathBuf::from("rankings.jsonl"),
-            line: 7,
-            field: "completions[2].rank".to_owned(),
-            message: "must be a whole number".to_owned(),
-        };
-        assert_eq!(
-            error.to_string(),
-            "rankings.jsonl, line 7, field `completions[2].rank`: must be a whole number"
-        );
+impl<T> AtPath<T> for std::io::Result<T> {
+    fn at(self, path: &Path) -> Result<T> {
+        self.map_err(|source| TrainerError::Io {
+            path: path.to_owned(),
+            source,
+        })
     }
 }

@@ -1,16 +1,38 @@
-//! The trainer: supervised fine-tuning, K-wise reward models and PPO with the ptx term (arXiv 2203.02155).
+//! Learning from human rankings: supervised fine-tuning, K-wise reward models and PPO-ptx, the
+//! three steps of InstructGPT (arXiv 2203.02155), on candle.
 //!
-//! It knows tensors and files; no HTTP, no SQL, no async runtime. A run reads plain files, reports through
-//! [`progress::Progress`], and leaves a folder with its settings, its curves and a checkpoint that transformers loads.
+//! Each algorithm is one file whose phases are numbered as in its head: [`sft`], [`reward`],
+//! [`ppo`]. They share small modules: [`model`] (the network), [`text`] (tokens), [`generate`]
+//! (sampling), [`loss`], [`advantage`], [`kl`], [`optim`], [`checkpoint`]. The crate knows tensors
+//! and files; it knows no HTTP and no SQL.
 
-pub mod advantage;
 pub mod config;
 pub mod error;
+pub mod records;
+pub mod rng;
+pub mod text;
+
+pub mod model;
+
+pub mod generate;
+pub mod sampling;
+
+pub mod advantage;
 pub mod kl;
 pub mod loss;
 pub mod optim;
-pub mod progress;
-pub mod records;
-pub mod run_folder;
 pub mod schedule;
-pub mod tensorboard;
+
+pub mod ppo;
+pub mod reward;
+pub mod self_check;
+pub mod sft;
+
+pub mod checkpoint;
+pub mod events;
+pub mod gguf;
+pub mod hub;
+pub mod progress;
+pub mod run_folder;
+
+pub use error::{Result, TrainerError};

@@ -1,0 +1,7 @@
+//! Rebuilds when a migration is added: the migrations are compiled into the program.
+
+fn main() {
+    println!("cargo:rerun-if-changed=../migrations");
+    println!("cargo:rerun-if-changed=../static");
+    println!("cargo:rerun-if-changed=locales");
+}

@@ -1,0 +1,6 @@
+//! JSON under `/api/v1`: one file for each noun in a URL.
+
+pub mod assignments;
+pub mod openapi;
+pub mod runs;
+pub mod snapshots;

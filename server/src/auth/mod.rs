@@ -1,0 +1,7 @@
+//! Who is asking, and how they prove it.
+
+pub mod password;
+pub mod session;
+pub mod throttle;
+pub mod token;
+pub mod visitor;

@@ -1,0 +1,17 @@
+//! The command line: one subcommand, one file, one function.
+
+pub mod bench;
+pub mod database;
+pub mod demo;
+pub mod evaluate;
+pub mod export;
+pub mod generate;
+pub mod import;
+pub mod migrate;
+pub mod model;
+pub mod score;
+pub mod serve;
+pub mod simulate;
+pub mod train;
+pub mod user;
+pub mod worker;

@@ -1,0 +1,98 @@
+//! The labeling form as data: the overall scale, the yes/no flags and the reasons to skip. A
+//! project's forms are versioned, and each label names the version it was given under.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A text in each language of the pages.
+pub type Texts = BTreeMap<String, String>;
+
+/// The overall rating.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Scale {
+    /// Lowest value.
+    pub min: i16,
+    /// Highest value.
+    pub max: i16,
+    /// What is asked.
+    pub label: Texts,
+    /// What the lowest value means.
+    #[serde(default)]
+    pub low: Texts,
+    /// What the highest value means.
+    #[serde(default)]
+    pub high: Texts,
+}
+
+/// A yes/no question about one candidate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Flag {
+    /// The key in exports.
+    pub key: String,
+    /// What is asked.
+    pub label: Texts,
+    /// When to say yes.
+    #[serde(default)]
+    pub help: Texts,
+}
+
+/// A reason to skip a task.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SkipReason {
+    /// The key in exports.
+    pub key: String,
+    /// What it says.
+    pub label: Texts,
+}
+
+/// A form.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Form {
+    /// The overall rating.
+    pub overall: Scale,
+    /// The yes/no flags, in the order shown.
+    pub flags: Vec<Flag>,
+    /// Reasons to skip.
+    pub skip_reasons: Vec<SkipReason>,
+}
+
+/// The form that new projects start with: the fields of InstructGPT's Table 3.
+const STANDARD: &str = include_str!("../../demo/form.json");
+
+impl Form {
+    /// Whether the form asks this flag.
+    pub fn has_flag(&self, key: &str) -> bool {
+        self.flags.iter().any(|flag| flag.key == key)
+    }
+
+    /// Whether the form knows this reason.
+    pub fn has_skip_reason(&self, key: &str) -> bool {
+        self.skip_reasons.iter().any(|reason| reason.key == key)
+    }
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        serde_json::from_str(STANDARD).unwrap_or_else(|error| panic!("demo/form.json: {error}"))
+    }
+}
+
+/// The text of a language, else English, else any.
+pub fn text_in(texts: &Texts, lang: &str) -> String {
+    let chosen = texts.get(lang).or_else(|| texts.get("en")).or_else(|| texts.values().next());
+    chosen.cloned().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_form_asks_the_papers_eleven_flags_in_both_languages() {
+        let form = Form::default();
+        assert_eq!((form.overall.min, form.overall.max, form.flags.len()), (1, 7, 11));
+        assert!(form.flags.iter().all(|flag| flag.label.contains_key("en") && flag.label.contains_key("zh")));
+        assert!(form.skip_reasons.iter().all(|reason| reason.label.contains_key("zh")));
+    }
+}

@@ -1,0 +1,10 @@
+//! The nouns and their rules: no SQL, no HTTP.
+
+pub mod assignment;
+pub mod form;
+pub mod ids;
+pub mod prompt;
+pub mod ranking;
+pub mod role;
+pub mod run;
+pub mod snapshot;

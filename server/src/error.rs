@@ -1,0 +1,138 @@
+//! The one error type of the web side: it becomes a page with a way back, or problem+json.
+//!
+//! `into_response` is pure: it carries the error in the response's extensions. The middleware
+//! [`crate::web::errors::render`] logs it once, with the request id, and renders it for the
+//! asker: JSON under `/api`, a page elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+/// What a handler returns.
+pub type AppResult<T> = Result<T, AppError>;
+
+/// One thing that is wrong with the input, named so that a person can mend it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct FieldError {
+    /// The field's name as the form or the JSON has it.
+    pub field: String,
+    /// A sentence that says what to change.
+    pub message: String,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone)]
+pub enum AppError {
+    /// The thing named does not exist, or is not for this visitor.
+    NotFound(&'static str),
+    /// Nobody is signed in.
+    SignInRequired,
+    /// Signed in, but without the role that this needs.
+    Forbidden(&'static str),
+    /// The input is wrong; every wrong field is named.
+    Invalid(Vec<FieldError>),
+    /// The request contradicts what is already so.
+    Conflict(String),
+    /// Too many tries; may be repeated after so many seconds.
+    TooManyRequests {
+        /// Seconds to wait.
+        retry_after_seconds: u64,
+    },
+    /// A refusal of the framework (bad path, unsupported media type, body too large...).
+    Rejected(StatusCode, String),
+    /// Our own failure. Logged in full, shown as a request id.
+    Internal(Arc<anyhow::Error>),
+}
+
+impl AppError {
+    /// One wrong field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError {
+            field: field.into(),
+            message: message.into(),
+        }])
+    }
+
+    /// The HTTP status of this error.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::SignInRequired => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Rejected(status, _) => *status,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// What the asker is told. Never the inside of an internal error.
+    pub fn message(&self) -> String {
+        match self {
+            Self::NotFound(what) => format!("this {what} does not exist"),
+            Self::SignInRequired => "sign in first".to_owned(),
+            Self::Forbidden(role) => format!("this needs the role {role}"),
+            Self::Invalid(fields) => fields
+                .iter()
+                .map(|error| format!("{}: {}", error.field, error.message))
+                .collect::<Vec<_>>()
+                .join("; "),
+            Self::Conflict(message) => message.clone(),
+            Self::TooManyRequests {
+                retry_after_seconds,
+            } => format!("too many tries: wait {retry_after_seconds} seconds"),
+            Self::Rejected(_, message) => message.clone(),
+            Self::Internal(_) => "something went wrong on our side".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message())
+    }
+}
+
+impl From<sqlx::Error> for AppError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Internal(Arc::new(error.into()))
+    }
+}
+
+impl From<anyhow::Error> for AppError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Internal(Arc::new(error))
+    }
+}
+
+impl From<askama::Error> for AppError {
+    fn from(error: askama::Error) -> Self {
+        Self::Internal(Arc::new(error.into()))
+    }
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Turns a violated constraint, by name, into an error that the asker can mend.
+pub trait OnConstraint<T> {
+    /// Replaces the violation of `constraint` by `error()`.
+    fn on_constraint(self, constraint: &str, error: impl FnOnce() -> AppError) -> AppResult<T>;
+}
+
+impl<T> OnConstraint<T> for Result<T, sqlx::Error> {
+    fn on_constraint(self, constraint: &str, error: impl FnOnce() -> AppError) -> AppResult<T> {
+        self.map_err(|failure| match &failure {
+            sqlx::Error::Database(database) if database.constraint() == Some(constraint) => error(),
+            _ => failure.into(),
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! Files in and out, streaming.
+
+pub mod export;
+pub mod import;
+pub mod trl;

@@ -1,0 +1,158 @@
+//! `/account`: one's own password, sessions and API tokens.
+
+use askama::Template;
+use axum::extract::{Form, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use crate::auth::password;
+use crate::auth::visitor::Visitor;
+use crate::domain::ids::{ApiTokenId, SessionId};
+use crate::error::{AppError, AppResult};
+use crate::state::AppState;
+use crate::store;
+use crate::web::page::{Page, render};
+
+#[derive(Template)]
+#[template(path = "account/index.html")]
+struct AccountPage {
+    page: Page,
+    email: String,
+    sessions: Vec<store::sessions::Session>,
+    current: Option<SessionId>,
+    tokens: Vec<store::api_tokens::ApiToken>,
+    new_token: Option<String>,
+    complaint: Option<String>,
+}
+
+/// `GET /account`.
+pub async fn index(
+    State(state): State<AppState>,
+    page: Page,
+    visitor: Visitor,
+) -> AppResult<Response> {
+    show(&state, page, &visitor, None, None).await
+}
+
+async fn show(
+    state: &AppState,
+    page: Page,
+    visitor: &Visitor,
+    new_token: Option<String>,
+    complaint: Option<String>,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let status = if complaint.is_some() {
+        StatusCode::UNPROCESSABLE_ENTITY
+    } else {
+        StatusCode::OK
+    };
+    let body = render(&AccountPage {
+        page: page.titled("account-title"),
+        email: visitor.email.clone(),
+        sessions: store::sessions::list(&mut db, visitor.account_id).await?,
+        current: visitor.session_id,
+        tokens: store::api_tokens::list(&mut db, visitor.account_id).await?,
+        new_token,
+        complaint,
+    })?;
+    Ok((status, body).into_response())
+}
+
+/// The form that sets a password.
+#[derive(serde::Deserialize)]
+pub struct PasswordForm {
+    #[serde(default)]
+    current: String,
+    password: String,
+}
+
+/// `POST /account/password`: needs the current password where there is one, and ends every other
+/// session.
+pub async fn set_password(
+    State(state): State<AppState>,
+    page: Page,
+    visitor: Visitor,
+    Form(form): Form<PasswordForm>,
+) -> AppResult<Response> {
+    state.throttle.check(&visitor.email, None)?;
+    let mut db = state.db.acquire().await?;
+    let account = store::accounts::find(&mut db, visitor.account_id)
+        .await?
+        .ok_or(AppError::SignInRequired)?;
+    if account.password_hash.is_some()
+        && !password::verify(form.current, account.password_hash).await?
+    {
+        let complaint = page.t("account-wrong-password");
+        return show(&state, page, &visitor, None, Some(complaint)).await;
+    }
+    if let Some(complaint) = password::complaint(&form.password) {
+        return show(&state, page, &visitor, None, Some(complaint)).await;
+    }
+    let hash = password::hash(form.password).await?;
+    let mut transaction = state.db.begin().await?;
+    store::accounts::set_password(&mut transaction, visitor.account_id, &hash).await?;
+    store::sessions::delete_all(&mut transaction, visitor.account_id).await?;
+    transaction.commit().await?;
+    Ok(Redirect::to("/sign-in").into_response())
+}
+
+/// `POST /account/sessions/{id}/revoke`.
+pub async fn revoke_session(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(id): Path<SessionId>,
+) -> AppResult<Redirect> {
+    let mut db = state.db.acquire().await?;
+    let found = store::sessions::delete(&mut db, visitor.account_id, id).await?;
+    if found {
+        Ok(Redirect::to("/account"))
+    } else {
+        Err(AppError::NotFound("session"))
+    }
+}
+
+/// The form that makes an API token.
+#[derive(serde::Deserialize)]
+pub struct TokenForm {
+    label: String,
+}
+
+/// `POST /account/tokens`: the answer shows the secret, once.
+pub async fn create_token(
+    State(state): State<AppState>,
+    page: Page,
+    visitor: Visitor,
+    Form(form): Form<TokenForm>,
+) -> AppResult<Response> {
+    let label = form.label.trim();
+    if label.is_empty() || label.chars().count() > 100 {
+        return Err(AppError::invalid("label", "use 1 to 100 characters"));
+    }
+    let mut db = state.db.acquire().await?;
+    let token = store::api_tokens::create(&mut db, visitor.account_id, label).await?;
+    drop(db);
+    show(
+        &state,
+        page,
+        &visitor,
+        Some(token.reveal().to_owned()),
+        None,
+    )
+    .await
+}
+
+/// `POST /account/tokens/{id}/revoke`.
+pub async fn revoke_token(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Path(id): Path<ApiTokenId>,
+) -> AppResult<Redirect> {
+    let mut db = state.db.acquire().await?;
+    let found = store::api_tokens::revoke(&mut db, visitor.account_id, id).await?;
+    if found {
+        Ok(Redirect::to("/account"))
+    } else {
+        Err(AppError::NotFound("token"))
+    }
+}

@@ -1,0 +1,206 @@
+//! `/accounts`: admins invite people, give roles and switch accounts off.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::Form;
+
+use crate::auth::visitor::Admin;
+use crate::domain::ids::AccountId;
+use crate::domain::role::Role;
+use crate::error::{AppError, AppResult, FieldError};
+use crate::state::AppState;
+use crate::store;
+use crate::web::page::{Page, render};
+
+#[derive(Template)]
+#[template(path = "accounts/index.html")]
+struct AccountsPage {
+    page: Page,
+    accounts: Vec<store::accounts::Account>,
+    link: Option<(String, String)>,
+    errors: Vec<FieldError>,
+    form: AccountForm,
+}
+
+/// The form that invites somebody.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct AccountForm {
+    #[serde(default)]
+    email: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    roles: Vec<String>,
+}
+
+impl AccountForm {
+    fn has(&self, role: &str) -> bool {
+        self.roles.iter().any(|word| word == role)
+    }
+}
+
+/// `GET /accounts`.
+pub async fn index(State(state): State<AppState>, page: Page, _: Admin) -> AppResult<Response> {
+    show(&state, page, None, Vec::new(), AccountForm::default()).await
+}
+
+async fn show(
+    state: &AppState,
+    page: Page,
+    link: Option<(String, String)>,
+    errors: Vec<FieldError>,
+    form: AccountForm,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let accounts = store::accounts::list(&mut db).await?;
+    let status = if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    let page = page.titled("accounts-title");
+    Ok((
+        status,
+        render(&AccountsPage {
+            page,
+            accounts,
+            link,
+            errors,
+            form,
+        })?,
+    )
+        .into_response())
+}
+
+fn parse_roles(words: &[String]) -> AppResult<Vec<Role>> {
+    words
+        .iter()
+        .map(|word| {
+            word.parse()
+                .map_err(|message: String| AppError::invalid("roles", message))
+        })
+        .collect()
+}
+
+/// `POST /accounts`: makes the account and shows its invite link, once.
+pub async fn create(
+    State(state): State<AppState>,
+    page: Page,
+    Admin(admin): Admin,
+    Form(form): Form<AccountForm>,
+) -> AppResult<Response> {
+    let mut transaction = state.db.begin().await?;
+    let roles = parse_roles(&form.roles)?;
+    let made =
+        store::accounts::insert(&mut transaction, &form.email, &form.name, &roles, false).await;
+    let id = match made {
+        Ok(id) => id,
+        Err(AppError::Invalid(errors)) => return show(&state, page, None, errors, form).await,
+        Err(error) => return Err(error),
+    };
+    let link = make_link(&state, &mut transaction, id, admin.account_id).await?;
+    transaction.commit().await?;
+    show(
+        &state,
+        page,
+        Some((form.email, link)),
+        Vec::new(),
+        AccountForm::default(),
+    )
+    .await
+}
+
+async fn make_link(
+    state: &AppState,
+    db: &mut sqlx::PgConnection,
+    id: AccountId,
+    by: AccountId,
+) -> AppResult<String> {
+    let hours = store::sign_in_links::INVITE_HOURS;
+    let token = store::sign_in_links::create(db, id, Some(by), hours).await?;
+    Ok(format!(
+        "{}/sign-in/{}",
+        state.config.public_url(),
+        token.reveal()
+    ))
+}
+
+/// `POST /accounts/{id}/link`: a fresh single-use link, for somebody who lost the way in.
+pub async fn link(
+    State(state): State<AppState>,
+    page: Page,
+    Admin(admin): Admin,
+    Path(id): Path<AccountId>,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let account = store::accounts::find(&mut db, id)
+        .await?
+        .ok_or(AppError::NotFound("account"))?;
+    if account.is_simulated {
+        return Err(AppError::Conflict(
+            "a simulated labeler cannot sign in".to_owned(),
+        ));
+    }
+    let link = make_link(&state, &mut db, id, admin.account_id).await?;
+    drop(db);
+    show(
+        &state,
+        page,
+        Some((account.email, link)),
+        Vec::new(),
+        AccountForm::default(),
+    )
+    .await
+}
+
+/// `POST /accounts/{id}/roles`.
+pub async fn set_roles(
+    State(state): State<AppState>,
+    Admin(admin): Admin,
+    Path(id): Path<AccountId>,
+    Form(form): Form<AccountForm>,
+) -> AppResult<Redirect> {
+    let roles = parse_roles(&form.roles)?;
+    if id == admin.account_id && !roles.contains(&Role::Admin) {
+        return Err(AppError::invalid(
+            "roles",
+            "you cannot take the admin role from yourself",
+        ));
+    }
+    let mut db = state.db.acquire().await?;
+    let found = store::accounts::set_roles(&mut db, id, &roles).await?;
+    if found {
+        Ok(Redirect::to("/accounts"))
+    } else {
+        Err(AppError::NotFound("account"))
+    }
+}
+
+/// The form that switches an account off or on.
+#[derive(serde::Deserialize)]
+pub struct DisabledForm {
+    disabled: bool,
+}
+
+/// `POST /accounts/{id}/disabled`.
+pub async fn set_disabled(
+    State(state): State<AppState>,
+    Admin(admin): Admin,
+    Path(id): Path<AccountId>,
+    Form(form): Form<DisabledForm>,
+) -> AppResult<Redirect> {
+    if id == admin.account_id {
+        return Err(AppError::Conflict(
+            "you cannot switch off your own account".to_owned(),
+        ));
+    }
+    let mut db = state.db.acquire().await?;
+    let found = store::accounts::set_disabled(&mut db, id, form.disabled).await?;
+    if found {
+        Ok(Redirect::to("/accounts"))
+    } else {
+        Err(AppError::NotFound("account"))
+    }
+}

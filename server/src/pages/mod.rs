@@ -1,0 +1,15 @@
+//! Handlers of the pages: one file for each folder of `templates/`, thin.
+
+pub mod account;
+pub mod accounts;
+pub mod checkpoints;
+pub mod guidelines;
+pub mod health;
+pub mod home;
+pub mod language;
+pub mod prompts;
+pub mod rank;
+pub mod runs;
+pub mod sign_in;
+pub mod snapshots;
+pub mod tasks;

@@ -1,0 +1,213 @@
+//! Signing in by password or by a single-use link, and signing out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{ConnectInfo, Form, Path, State};
+use axum::http::header::{SET_COOKIE, USER_AGENT};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use sqlx::PgConnection;
+
+use crate::auth::token::Token;
+use crate::auth::visitor::Visitor;
+use crate::auth::{password, session};
+use crate::domain::ids::AccountId;
+use crate::error::{AppError, AppResult};
+use crate::state::AppState;
+use crate::store;
+use crate::web::page::{Page, render};
+
+#[derive(Template)]
+#[template(path = "sign_in/index.html")]
+struct SignInPage {
+    page: Page,
+    email: String,
+    failed: bool,
+}
+
+#[derive(Template)]
+#[template(path = "sign_in/link.html")]
+struct LinkPage {
+    page: Page,
+    secret: String,
+    name: String,
+    email: String,
+    needs_password: bool,
+    complaint: Option<String>,
+}
+
+/// `GET /sign-in`.
+pub async fn index(page: Page) -> AppResult<Response> {
+    if page.visitor.is_some() {
+        return Ok(Redirect::to("/").into_response());
+    }
+    let page = page.titled("sign-in-title");
+    Ok(render(&SignInPage {
+        page,
+        email: String::new(),
+        failed: false,
+    })?
+    .into_response())
+}
+
+/// The sign-in form.
+#[derive(serde::Deserialize)]
+pub struct SignInForm {
+    email: String,
+    password: String,
+}
+
+/// `POST /sign-in`. Unknown address and wrong password look and take the same.
+pub async fn create(
+    State(state): State<AppState>,
+    address: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
+    page: Page,
+    Form(form): Form<SignInForm>,
+) -> AppResult<Response> {
+    let email = store::accounts::normalise_email(&form.email);
+    state
+        .throttle
+        .check(&email, client_address(&state, &headers, address))?;
+    let mut db = state.db.acquire().await?;
+    let account = store::accounts::find_by_email(&mut db, &email).await?;
+    let account = account.filter(|account| account.disabled_at.is_none());
+    let stored = account
+        .as_ref()
+        .and_then(|account| account.password_hash.clone());
+    let fits =
+        form.password.len() <= password::LONGEST && password::verify(form.password, stored).await?;
+    match account {
+        Some(account) if fits => open_session(&state, &mut db, account.id, &headers).await,
+        _ => {
+            let page = page.titled("sign-in-title");
+            let body = render(&SignInPage {
+                page,
+                email: form.email,
+                failed: true,
+            })?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, body).into_response())
+        }
+    }
+}
+
+/// `GET /sign-in/{token}`: shows whom the link is for. Looking does not spend it, since mail
+/// programs open links by themselves.
+pub async fn link(
+    State(state): State<AppState>,
+    page: Page,
+    Path(secret): Path<String>,
+) -> AppResult<Html<String>> {
+    link_page(&state, page, secret, None).await
+}
+
+async fn link_page(
+    state: &AppState,
+    page: Page,
+    secret: String,
+    complaint: Option<String>,
+) -> AppResult<Html<String>> {
+    let mut db = state.db.acquire().await?;
+    let account = match store::sign_in_links::find(&mut db, &secret).await? {
+        Some(id) => store::accounts::find(&mut db, id).await?,
+        None => None,
+    };
+    let account = account.ok_or(AppError::NotFound(
+        "sign-in link (it may have been used or have expired)",
+    ))?;
+    render(&LinkPage {
+        page: page.titled("sign-in-link-title"),
+        secret,
+        name: account.name,
+        email: account.email,
+        needs_password: account.password_hash.is_none(),
+        complaint,
+    })
+}
+
+/// The form of a sign-in link; a password is optional, so that a demo is one click away.
+#[derive(serde::Deserialize)]
+pub struct LinkForm {
+    #[serde(default)]
+    password: String,
+}
+
+/// `POST /sign-in/{token}`: spends the link, sets a password if one was typed, and signs in.
+pub async fn use_link(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    page: Page,
+    Path(secret): Path<String>,
+    Form(form): Form<LinkForm>,
+) -> AppResult<Response> {
+    if !form.password.is_empty()
+        && let Some(complaint) = password::complaint(&form.password)
+    {
+        let body = link_page(&state, page, secret, Some(complaint)).await?;
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, body).into_response());
+    }
+    let hash = match form.password.is_empty() {
+        true => None,
+        false => Some(password::hash(form.password).await?),
+    };
+    let mut transaction = state.db.begin().await?;
+    let id = store::sign_in_links::consume(&mut transaction, &secret)
+        .await?
+        .ok_or(AppError::NotFound(
+            "sign-in link (it may have been used or have expired)",
+        ))?;
+    if let Some(hash) = hash {
+        store::accounts::set_password(&mut transaction, id, &hash).await?;
+        store::sessions::delete_all(&mut transaction, id).await?;
+    }
+    let response = open_session(&state, &mut transaction, id, &headers).await?;
+    transaction.commit().await?;
+    Ok(response)
+}
+
+/// `POST /sign-out`.
+pub async fn delete(State(state): State<AppState>, visitor: Visitor) -> AppResult<Response> {
+    if let Some(id) = visitor.session_id {
+        let mut db = state.db.acquire().await?;
+        store::sessions::delete(&mut db, visitor.account_id, id).await?;
+    }
+    let cookie = session::clear_cookie(state.config.is_https());
+    Ok(([(SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response())
+}
+
+async fn open_session(
+    state: &AppState,
+    db: &mut PgConnection,
+    id: AccountId,
+    headers: &HeaderMap,
+) -> AppResult<Response> {
+    let token = Token::generate()?;
+    let agent = headers
+        .get(USER_AGENT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let days = state.config.session_days;
+    store::sessions::insert(db, &token.hash(), id, agent, days).await?;
+    let cookie = session::set_cookie(token.reveal(), days, state.config.is_https());
+    Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+}
+
+/// The asker's address: the connection's, or what a trusted proxy says (the last entry is the
+/// proxy's own word; earlier ones are the client's).
+fn client_address(
+    state: &AppState,
+    headers: &HeaderMap,
+    connection: Option<Extension<ConnectInfo<SocketAddr>>>,
+) -> Option<IpAddr> {
+    let forwarded = headers
+        .get("x-forwarded-for")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.rsplit(',').next())
+        .and_then(|value| value.trim().parse().ok());
+    match forwarded {
+        Some(address) if state.config.trust_proxy => Some(address),
+        _ => connection.map(|Extension(ConnectInfo(address))| address.ip()),
+    }
+}

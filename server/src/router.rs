@@ -1,0 +1,123 @@
+//! The site map: every URL, one line each, and the layers around them at the bottom.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, StatusCode};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::IntoResponse;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::csrf::CsrfLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::trace::TraceLayer;
+
+use crate::auth::visitor;
+use crate::error::AppError;
+use crate::pages::{account, accounts, health, home, language, sign_in};
+use crate::state::AppState;
+use crate::web::{assets, errors, security};
+
+/// Largest body of an ordinary form or JSON request; imports have a limit of their own.
+const BODY_LIMIT: usize = 2 * 1024 * 1024;
+
+/// The whole site.
+pub fn router(state: AppState) -> Router {
+    let site = Router::new()
+        .route("/", get(home::index))
+        .route("/language", post(language::set))
+        // Signing in, and one's own account.
+        .route("/sign-in", get(sign_in::index).post(sign_in::create))
+        .route(
+            "/sign-in/{token}",
+            get(sign_in::link).post(sign_in::use_link),
+        )
+        .route("/sign-out", post(sign_in::delete))
+        .route("/account", get(account::index))
+        .route("/account/password", post(account::set_password))
+        .route(
+            "/account/sessions/{id}/revoke",
+            post(account::revoke_session),
+        )
+        .route("/account/tokens", post(account::create_token))
+        .route("/account/tokens/{id}/revoke", post(account::revoke_token))
+        // Labelers.
+        // Admins.
+        .route("/accounts", get(accounts::index).post(accounts::create))
+        .route("/accounts/{id}/link", post(accounts::link))
+        .route("/accounts/{id}/roles", post(accounts::set_roles))
+        .route("/accounts/{id}/disabled", post(accounts::set_disabled))
+        // Operators.
+        // Programs.
+        // The house itself.
+        .route("/static/{*path}", get(assets::serve))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(async || AppError::NotFound("page"))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT));
+    add_layers(site, state)
+}
+
+/// The layers, innermost first.
+fn add_layers(site: Router<AppState>, state: AppState) -> Router {
+    let request_id = HeaderName::from_static(errors::REQUEST_ID);
+    site.layer(from_fn_with_state(state.clone(), visitor::identify))
+        .layer(CsrfLayer::new())
+        .layer(CatchPanicLayer::custom(|_| {
+            AppError::from(anyhow::anyhow!("a handler panicked")).into_response()
+        }))
+        .layer(from_fn(errors::render))
+        .layer(from_fn(security::add_headers))
+        .layer(CompressionLayer::new())
+        .layer(from_fn(count_requests))
+        .layer(PropagateRequestIdLayer::new(request_id.clone()))
+        .layer(TraceLayer::new_for_http().make_span_with(request_span))
+        .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+        .with_state(state)
+}
+
+/// One span for each request. The path of a sign-in link is a secret and stays out of the logs.
+fn request_span(request: &axum::extract::Request) -> tracing::Span {
+    let path = request.uri().path();
+    let path = if path.starts_with("/sign-in/") {
+        "/sign-in/…"
+    } else {
+        path
+    };
+    let id = request
+        .headers()
+        .get(errors::REQUEST_ID)
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or("");
+    tracing::info_span!("request", method = %request.method(), path, id)
+}
+
+/// Counts requests and their time by route, for `/metrics`.
+async fn count_requests(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let started = std::time::Instant::now();
+    let method = request.method().to_string();
+    let response = next.run(request).await;
+    let status = response.status();
+    metrics::counter!("plackett_requests_total", "method" => method, "status" => status_class(status)).increment(1);
+    metrics::histogram!("plackett_request_seconds").record(started.elapsed().as_secs_f64());
+    response
+}
+
+fn status_class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// How long requests in flight may take to end after a stop signal.
+pub const GRACE: Duration = Duration::from_secs(20);

@@ -1,0 +1,36 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use crate::auth::throttle::SignInThrottle;
+use crate::config::{DataConfig, ServeConfig};
+
+/// Shared by every handler; cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The database pool.
+    pub db: PgPool,
+    /// Settings of the server.
+    pub config: Arc<ServeConfig>,
+    /// Where models and runs live.
+    pub data: Arc<DataConfig>,
+    /// Slows down guessing of passwords.
+    pub throttle: Arc<SignInThrottle>,
+    /// Renders `/metrics`; none in tests that do not install a recorder.
+    pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
+}
+
+impl AppState {
+    /// State over a pool, with the given settings.
+    pub fn new(db: PgPool, config: ServeConfig, data: DataConfig) -> Self {
+        Self {
+            db,
+            config: Arc::new(config),
+            data: Arc::new(data),
+            throttle: Arc::new(SignInThrottle::new()),
+            metrics: None,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Agreement, preference models, intervals: pure functions over slices.

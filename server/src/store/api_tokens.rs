@@ -1,0 +1,107 @@
+//! Bearer tokens of programs that speak the JSON API.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::auth::token::Token;
+use crate::domain::ids::{AccountId, ApiTokenId};
+use crate::store::accounts::Account;
+
+/// A token as its owner sees it; the secret is shown once, at its making.
+#[derive(Debug)]
+pub struct ApiToken {
+    /// Key to revoke it by.
+    pub id: ApiTokenId,
+    /// What its owner calls it.
+    pub label: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used.
+    pub last_used_at: Option<DateTime<Utc>>,
+}
+
+/// Makes a token for an account.
+///
+/// # Errors
+/// When the system has no randomness or the database refuses.
+pub async fn create(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    label: &str,
+) -> anyhow::Result<Token> {
+    let token = Token::generate()?;
+    sqlx::query!(
+        "INSERT INTO api_tokens (id, token_hash, account_id, label) VALUES ($1, $2, $3, $4)",
+        ApiTokenId::new().0,
+        token.hash(),
+        account_id.0,
+        label
+    )
+    .execute(db)
+    .await?;
+    Ok(token)
+}
+
+/// The enabled account of a token that was not revoked.
+pub async fn find_account(
+    db: &mut PgConnection,
+    token_hash: &[u8],
+) -> sqlx::Result<Option<Account>> {
+    let account = sqlx::query_as!(
+        Account,
+        r#"
+        SELECT a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
+               a.created_at, a.disabled_at
+        FROM api_tokens t
+        JOIN accounts a ON a.id = t.account_id
+        WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND a.disabled_at IS NULL
+        "#,
+        token_hash
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    if account.is_some() {
+        sqlx::query!(
+            r#"
+            UPDATE api_tokens SET last_used_at = now()
+            WHERE token_hash = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+            "#,
+            token_hash
+        )
+        .execute(db)
+        .await?;
+    }
+    Ok(account)
+}
+
+/// The live tokens of an account, newest first.
+pub async fn list(db: &mut PgConnection, account_id: AccountId) -> sqlx::Result<Vec<ApiToken>> {
+    sqlx::query_as!(
+        ApiToken,
+        r#"
+        SELECT id AS "id: ApiTokenId", label, created_at, last_used_at
+        FROM api_tokens
+        WHERE account_id = $1 AND revoked_at IS NULL
+        ORDER BY created_at DESC
+        "#,
+        account_id.0
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Revokes a token of an account.
+pub async fn revoke(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    id: ApiTokenId,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE api_tokens SET revoked_at = now() WHERE account_id = $1 AND id = $2 AND revoked_at IS NULL",
+        account_id.0,
+        id.0
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}

@@ -1,0 +1,28 @@
+//! All SQL: one file for each aggregate, plain async functions over a connection.
+
+pub mod accounts;
+pub mod api_tokens;
+pub mod assignments;
+pub mod checkpoints;
+pub mod completions;
+pub mod demonstrations;
+pub mod projects;
+pub mod prompts;
+pub mod rankings;
+pub mod run_events;
+pub mod runs;
+pub mod sessions;
+pub mod sign_in_links;
+pub mod snapshots;
+pub mod tasks;
+pub mod texts;
+
+/// Runs by status, for `/metrics`.
+pub async fn queue_figures(db: &sqlx::PgPool) -> sqlx::Result<Vec<(String, i64)>> {
+    let rows = sqlx::query!(
+        r#"SELECT status, count(*) AS "n!" FROM runs GROUP BY status ORDER BY status"#
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.status, row.n)).collect())
+}

@@ -1,0 +1,203 @@
+//! Projects, their guidelines and their forms.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use crate::domain::ids::{AccountId, ProjectId};
+
+/// A row of `projects`.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// Key.
+    pub id: ProjectId,
+    /// Short name for URLs and the command line.
+    pub slug: String,
+    /// The name shown.
+    pub name: String,
+    /// How many labelers each new task is given to.
+    pub overlap: i16,
+    /// How long a lease lasts, in seconds.
+    pub lease_seconds: i32,
+}
+
+/// Finds a project by its slug.
+pub async fn find_by_slug(db: &mut PgConnection, slug: &str) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as!(
+        Project,
+        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds FROM projects WHERE slug = $1"#,
+        slug
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Finds a project by its id.
+pub async fn find(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<Project>> {
+    sqlx::query_as!(
+        Project,
+        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds FROM projects WHERE id = $1"#,
+        id.0
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Every project, oldest first.
+pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Project>> {
+    sqlx::query_as!(
+        Project,
+        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds FROM projects ORDER BY created_at, id"#
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Makes a project.
+pub async fn insert(
+    db: &mut PgConnection,
+    slug: &str,
+    name: &str,
+    overlap: i16,
+    lease_seconds: i32,
+) -> sqlx::Result<ProjectId> {
+    let id = ProjectId::new();
+    sqlx::query!(
+        "INSERT INTO projects (id, slug, name, overlap, lease_seconds) VALUES ($1, $2, $3, $4, $5)",
+        id.0,
+        slug,
+        name,
+        overlap,
+        lease_seconds
+    )
+    .execute(db)
+    .await?;
+    Ok(id)
+}
+
+/// Adds the next version of the guidelines and returns its number.
+pub async fn insert_guidelines(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    markdown: &Value,
+    created_by: Option<AccountId>,
+) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        r#"
+        INSERT INTO guidelines (project_id, version, markdown, created_by)
+        SELECT $1, coalesce(max(version), 0) + 1, $2, $3 FROM guidelines WHERE project_id = $1
+        RETURNING version
+        "#,
+        project_id.0,
+        markdown,
+        created_by.map(|id| id.0)
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The newest guidelines: version and a map from language to Markdown.
+pub async fn find_guidelines(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+) -> sqlx::Result<Option<(i32, Value)>> {
+    let row = sqlx::query!(
+        "SELECT version, markdown FROM guidelines WHERE project_id = $1 ORDER BY version DESC LIMIT 1",
+        project_id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.version, row.markdown)))
+}
+
+/// Adds the next version of the form and returns its number.
+pub async fn insert_form(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    fields: &Value,
+) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        r#"
+        INSERT INTO forms (project_id, version, fields)
+        SELECT $1, coalesce(max(version), 0) + 1, $2 FROM forms WHERE project_id = $1
+        RETURNING version
+        "#,
+        project_id.0,
+        fields
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// The newest form: version and fields.
+pub async fn find_form(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+) -> sqlx::Result<Option<(i32, Value)>> {
+    let row = sqlx::query!(
+        "SELECT version, fields FROM forms WHERE project_id = $1 ORDER BY version DESC LIMIT 1",
+        project_id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| (row.version, row.fields)))
+}
+
+/// A given version of the form.
+pub async fn find_form_version(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    version: i32,
+) -> sqlx::Result<Option<Value>> {
+    sqlx::query_scalar!(
+        "SELECT fields FROM forms WHERE project_id = $1 AND version = $2",
+        project_id.0,
+        version
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// What the home page counts.
+#[derive(Debug)]
+pub struct Figures {
+    /// Open places that this labeler may still take.
+    pub waiting: i64,
+    /// Assignments of this labeler that are leased now.
+    pub leased: i64,
+    /// Rankings this labeler has submitted.
+    pub submitted: i64,
+    /// All prompts.
+    pub prompts: i64,
+    /// All rankings by people.
+    pub rankings: i64,
+    /// All snapshots.
+    pub snapshots: i64,
+    /// Runs queued or running.
+    pub active_runs: i64,
+    /// All checkpoints.
+    pub checkpoints: i64,
+}
+
+/// Counts what is waiting and what there is.
+pub async fn figures(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<Figures> {
+    sqlx::query_as!(
+        Figures,
+        r#"
+        SELECT
+            (SELECT count(*) FROM tasks t
+             WHERE t.closed_at IS NULL AND t.n_held < t.overlap
+               AND NOT EXISTS (SELECT 1 FROM assignments a WHERE a.task_id = t.id AND a.labeler_id = $1)) AS "waiting!",
+            (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'leased') AS "leased!",
+            (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'submitted') AS "submitted!",
+            (SELECT count(*) FROM prompts) AS "prompts!",
+            (SELECT count(*) FROM assignments a JOIN accounts b ON b.id = a.labeler_id
+             WHERE a.status = 'submitted' AND NOT b.is_simulated) AS "rankings!",
+            (SELECT count(*) FROM snapshots) AS "snapshots!",
+            (SELECT count(*) FROM runs WHERE status IN ('queued', 'running')) AS "active_runs!",
+            (SELECT count(*) FROM checkpoints) AS "checkpoints!"
+        "#,
+        labeler_id.0
+    )
+    .fetch_one(db)
+    .await
+}

@@ -1,0 +1,133 @@
+//! Browser sessions: found by the hash of their token, with an idle and an absolute limit.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::domain::ids::{AccountId, SessionId};
+use crate::store::accounts::Account;
+
+/// A session as its owner sees it.
+#[derive(Debug)]
+pub struct Session {
+    /// Key to revoke it by.
+    pub id: SessionId,
+    /// What the browser called itself.
+    pub user_agent: String,
+    /// When it was opened.
+    pub created_at: DateTime<Utc>,
+    /// When it was last used.
+    pub last_seen_at: DateTime<Utc>,
+}
+
+/// Opens a session that lasts `days` at most.
+pub async fn insert(
+    db: &mut PgConnection,
+    token_hash: &[u8],
+    account_id: AccountId,
+    user_agent: &str,
+    days: u32,
+) -> sqlx::Result<()> {
+    let agent: String = user_agent.chars().take(200).collect();
+    let days = i32::try_from(days).unwrap_or(i32::MAX);
+    sqlx::query!(
+        r#"
+        INSERT INTO sessions (token_hash, id, account_id, user_agent, expires_at)
+        VALUES ($1, $2, $3, $4, now() + make_interval(days => $5))
+        "#,
+        token_hash,
+        SessionId::new().0,
+        account_id.0,
+        agent,
+        days
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Finds the live session of a token and its enabled account, and notes that it was used (at
+/// most once a minute, so that reading pages does not write).
+pub async fn find_and_touch(
+    db: &mut PgConnection,
+    token_hash: &[u8],
+    idle_hours: u32,
+) -> sqlx::Result<Option<(Account, SessionId)>> {
+    let idle_hours = i32::try_from(idle_hours).unwrap_or(i32::MAX);
+    let row = sqlx::query!(
+        r#"
+        SELECT s.id AS session_id, s.last_seen_at < now() - interval '1 minute' AS "is_stale!",
+               a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
+               a.created_at, a.disabled_at
+        FROM sessions s
+        JOIN accounts a ON a.id = s.account_id
+        WHERE s.token_hash = $1
+          AND s.expires_at > now()
+          AND s.last_seen_at > now() - make_interval(hours => $2)
+          AND a.disabled_at IS NULL
+        "#,
+        token_hash,
+        idle_hours
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    if row.is_stale {
+        sqlx::query!(
+            "UPDATE sessions SET last_seen_at = now() WHERE token_hash = $1",
+            token_hash
+        )
+        .execute(db)
+        .await?;
+    }
+    let account = Account {
+        id: row.id,
+        email: row.email,
+        name: row.name,
+        password_hash: row.password_hash,
+        roles: row.roles,
+        is_simulated: row.is_simulated,
+        created_at: row.created_at,
+        disabled_at: row.disabled_at,
+    };
+    Ok(Some((account, SessionId(row.session_id))))
+}
+
+/// The sessions of an account, newest first.
+pub async fn list(db: &mut PgConnection, account_id: AccountId) -> sqlx::Result<Vec<Session>> {
+    sqlx::query_as!(
+        Session,
+        r#"
+        SELECT id AS "id: SessionId", user_agent, created_at, last_seen_at
+        FROM sessions
+        WHERE account_id = $1 AND expires_at > now()
+        ORDER BY last_seen_at DESC
+        "#,
+        account_id.0
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Ends one session of an account.
+pub async fn delete(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    id: SessionId,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "DELETE FROM sessions WHERE account_id = $1 AND id = $2",
+        account_id.0,
+        id.0
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends every session of an account.
+pub async fn delete_all(db: &mut PgConnection, account_id: AccountId) -> sqlx::Result<()> {
+    sqlx::query!("DELETE FROM sessions WHERE account_id = $1", account_id.0)
+        .execute(db)
+        .await?;
+    Ok(())
+}

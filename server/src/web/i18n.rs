@@ -1,0 +1,181 @@
+//! The message catalogue: every sentence of a page, in English and Chinese.
+//!
+//! `server/locales/<language>/*.ftl` hold the texts, one file for each page module, compiled in.
+//! A test checks that both languages have the same keys and that templates use no other.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use fluent_bundle::concurrent::FluentBundle;
+use fluent_bundle::{FluentArgs, FluentResource};
+use rust_embed::RustEmbed;
+use unic_langid::LanguageIdentifier;
+
+#[derive(RustEmbed)]
+#[folder = "locales"]
+struct Locales;
+
+/// A language of the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lang {
+    /// English.
+    #[default]
+    En,
+    /// Simplified Chinese.
+    Zh,
+}
+
+impl Lang {
+    /// Both languages.
+    pub const ALL: [Self; 2] = [Self::En, Self::Zh];
+
+    /// The tag for `lang=` and folders.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::En => "en",
+            Self::Zh => "zh",
+        }
+    }
+
+    /// The language of a tag such as `zh-CN`, if it is one of ours.
+    pub fn from_tag(tag: &str) -> Option<Self> {
+        let primary = tag.trim().split(['-', '_', ';']).next()?;
+        Self::ALL
+            .into_iter()
+            .find(|lang| primary.eq_ignore_ascii_case(lang.tag()))
+    }
+
+    /// The first of ours in an `Accept-Language` header (browsers list the preferred one first).
+    pub fn from_accept_language(header: &str) -> Option<Self> {
+        header.split(',').find_map(Self::from_tag)
+    }
+}
+
+impl fmt::Display for Lang {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.tag())
+    }
+}
+
+static BUNDLES: LazyLock<[FluentBundle<FluentResource>; 2]> =
+    LazyLock::new(|| Lang::ALL.map(bundle));
+
+fn bundle(lang: Lang) -> FluentBundle<FluentResource> {
+    let identifier: LanguageIdentifier = lang.tag().parse().unwrap_or_default();
+    let mut bundle = FluentBundle::new_concurrent(vec![identifier]);
+    // Isolation marks are invisible characters that would land in attributes and tests.
+    bundle.set_use_isolating(false);
+    let folder = format!("{}/", lang.tag());
+    for path in Locales::iter().filter(|path| path.starts_with(&folder)) {
+        let Some(file) = Locales::get(&path) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&file.data).into_owned();
+        match FluentResource::try_new(text) {
+            Ok(resource) => {
+                if let Err(errors) = bundle.add_resource(resource) {
+                    tracing::error!(%path, ?errors, "a message is defined twice");
+                }
+            }
+            Err((_, errors)) => tracing::error!(%path, ?errors, "a message file cannot be read"),
+        }
+    }
+    bundle
+}
+
+/// The text of `key` in `lang`; the key itself when there is none (a test keeps that from
+/// happening).
+pub fn text(lang: Lang, key: &str, args: &[(&str, String)]) -> String {
+    let bundle = &BUNDLES[lang as usize];
+    let Some(pattern) = bundle.get_message(key).and_then(|message| message.value()) else {
+        return key.to_owned();
+    };
+    let mut values = FluentArgs::new();
+    for (name, value) in args {
+        // Numbers stay numbers, so that plural rules work.
+        match value.parse::<f64>() {
+            Ok(number) if value.len() < 16 => values.set(*name, number),
+            _ => values.set(*name, value.clone()),
+        }
+    }
+    let mut errors = Vec::new();
+    bundle
+        .format_pattern(pattern, Some(&values), &mut errors)
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn keys(lang: Lang) -> BTreeSet<String> {
+        let folder = format!("{}/", lang.tag());
+        let mut keys = BTreeSet::new();
+        for path in Locales::iter().filter(|path| path.starts_with(&folder)) {
+            let file = Locales::get(&path).expect("listed");
+            let source = String::from_utf8(file.data.to_vec()).expect("UTF-8");
+            let resource = FluentResource::try_new(source)
+                .unwrap_or_else(|(_, errors)| panic!("{path}: {errors:?}"));
+            for entry in resource.entries() {
+                if let fluent_bundle_entry::Entry::Message(message) = entry {
+                    assert!(
+                        keys.insert(message.id.name.to_owned()),
+                        "{path}: {} twice",
+                        message.id.name
+                    );
+                }
+            }
+        }
+        keys
+    }
+
+    use fluent_syntax::ast as fluent_bundle_entry;
+
+    #[test]
+    fn both_languages_have_the_same_messages() {
+        let (english, chinese) = (keys(Lang::En), keys(Lang::Zh));
+        let missing: Vec<_> = english.symmetric_difference(&chinese).collect();
+        assert!(missing.is_empty(), "in one language only: {missing:?}");
+        assert!(english.len() > 20);
+    }
+
+    #[test]
+    fn every_message_that_a_template_names_exists() {
+        let known = keys(Lang::En);
+        let mut folders = vec![std::path::PathBuf::from("../templates")];
+        let mut seen = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("templates") {
+                let path = entry.expect("entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let source = std::fs::read_to_string(&path).expect("UTF-8");
+                for call in [".t(\"", ".t_with(\""] {
+                    for part in source.split(call).skip(1) {
+                        let key = part.split('"').next().expect("a quote");
+                        assert!(
+                            known.contains(key),
+                            "{}: no message {key:?}",
+                            path.display()
+                        );
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(seen > 20);
+    }
+
+    #[test]
+    fn the_browsers_first_known_language_wins() {
+        assert_eq!(
+            Lang::from_accept_language("fr-FR,zh-CN;q=0.8,en;q=0.5"),
+            Some(Lang::Zh)
+        );
+        assert_eq!(Lang::from_accept_language("fr"), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! The HTTP toolbox: knows no domain.
+
+pub mod assets;
+pub mod errors;
+pub mod i18n;
+pub mod page;
+pub mod security;

@@ -1,0 +1,104 @@
+//! What every page knows: language, visitor, title. Templates call it for all text.
+
+use axum::extract::FromRequestParts;
+use axum::http::header::ACCEPT_LANGUAGE;
+use axum::http::request::Parts;
+use axum::response::Html;
+use chrono::{DateTime, Utc};
+
+use crate::auth::session::read_cookie;
+use crate::auth::visitor::Visitor;
+use crate::error::{AppError, AppResult};
+use crate::web::i18n::{Lang, text};
+
+/// The cookie that remembers the chosen language.
+pub const LANG_COOKIE: &str = "lang";
+
+/// What every page knows; a field `page` of each template.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The visitor's language.
+    pub lang: Lang,
+    /// The page's title.
+    pub title: String,
+    /// Who is signed in.
+    pub visitor: Option<Visitor>,
+    /// The path asked for.
+    pub path: String,
+}
+
+impl Page {
+    /// The text of a message.
+    pub fn t(&self, key: &str) -> String {
+        text(self.lang, key, &[])
+    }
+
+    /// The text of a message with one value in it.
+    pub fn t_with(&self, key: &str, name: &str, value: impl ToString) -> String {
+        text(self.lang, key, &[(name, value.to_string())])
+    }
+
+    /// The text of a message with several values in it.
+    pub fn t_args(&self, key: &str, args: &[(&str, String)]) -> String {
+        text(self.lang, key, args)
+    }
+
+    /// The same page under a title from the catalogue.
+    #[must_use]
+    pub fn titled(mut self, key: &str) -> Self {
+        self.title = self.t(key);
+        self
+    }
+
+    /// The URL of a file of `static/`.
+    pub fn asset(&self, name: &str) -> String {
+        crate::web::assets::url(name)
+    }
+
+    /// A moment as text, in UTC.
+    pub fn time(&self, at: &DateTime<Utc>) -> String {
+        at.format("%Y-%m-%d %H:%M UTC").to_string()
+    }
+
+    /// Whether the path is at or below `prefix`, to mark the current place in the navigation.
+    pub fn is_at(&self, prefix: &str) -> bool {
+        self.path == prefix
+            || self
+                .path
+                .strip_prefix(prefix)
+                .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// From the parts of any request.
+    pub fn from_parts(parts: &Parts) -> Self {
+        let header = parts
+            .headers
+            .get(ACCEPT_LANGUAGE)
+            .and_then(|value| value.to_str().ok());
+        let lang = read_cookie(&parts.headers, LANG_COOKIE)
+            .and_then(Lang::from_tag)
+            .or_else(|| header.and_then(Lang::from_accept_language))
+            .unwrap_or_default();
+        Self {
+            lang,
+            title: "Plackett".to_owned(),
+            visitor: parts.extensions.get::<Visitor>().cloned(),
+            path: parts.uri.path().to_owned(),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Page {
+    type Rejection = AppError;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AppError> {
+        Ok(Self::from_parts(parts))
+    }
+}
+
+/// Renders a template to a response body.
+///
+/// # Errors
+/// Only when a template's own expression fails.
+pub fn render(template: &impl askama::Template) -> AppResult<Html<String>> {
+    Ok(Html(template.render()?))
+}

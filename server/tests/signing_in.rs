@@ -1,0 +1,179 @@
+//! Signing in: links work once, wrong passwords tell nothing, sessions can be ended.
+
+use axum::http::StatusCode;
+use server::domain::role::Role;
+use server::store;
+use sqlx::PgPool;
+
+use crate::support::TestApp;
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_sign_in_link_works_once(db: PgPool) {
+    let app = TestApp::new(db);
+    let mut connection = app.state.db.acquire().await.unwrap();
+    let id = store::accounts::insert(
+        &mut connection,
+        "Ada@Example.org",
+        "Ada",
+        &[Role::Labeler],
+        false,
+    )
+    .await
+    .unwrap();
+    let link = store::sign_in_links::create(&mut connection, id, None, 1)
+        .await
+        .unwrap();
+    let path = format!("/sign-in/{}", link.reveal());
+    assert_eq!(app.anonymous().get(&path).await.status, StatusCode::OK);
+    assert_eq!(
+        app.anonymous().post(&path, "").await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(
+        app.anonymous().post(&path, "").await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        app.anonymous().get(&path).await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_unknown_address_and_a_wrong_password_get_the_same_answer(db: PgPool) {
+    let app = TestApp::new(db);
+    let mut connection = app.state.db.acquire().await.unwrap();
+    let id = store::accounts::insert(
+        &mut connection,
+        "ada@example.org",
+        "Ada",
+        &[Role::Labeler],
+        false,
+    )
+    .await
+    .unwrap();
+    let hash = server::auth::password::hash("correct horse battery".to_owned())
+        .await
+        .unwrap();
+    store::accounts::set_password(&mut connection, id, &hash)
+        .await
+        .unwrap();
+
+    let wrong = app
+        .anonymous()
+        .post("/sign-in", "email=ada%40example.org&password=nonsense00")
+        .await;
+    let unknown = app
+        .anonymous()
+        .post("/sign-in", "email=eve%40example.org&password=nonsense00")
+        .await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(unknown.status, wrong.status);
+    assert_eq!(unknown.body.replace("eve@", "ada@"), wrong.body);
+    let right = app
+        .anonymous()
+        .post(
+            "/sign-in",
+            "email=ADA%40example.org&password=correct+horse+battery",
+        )
+        .await;
+    assert_eq!(right.status, StatusCode::SEE_OTHER);
+    assert!(right.cookies[0].contains("HttpOnly") && right.cookies[0].contains("SameSite=Lax"));
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn guessing_is_slowed_down_for_unknown_accounts_too(db: PgPool) {
+    let app = TestApp::new(db);
+    for _ in 0..6 {
+        let answer = app
+            .anonymous()
+            .post("/sign-in", "email=eve%40example.org&password=guess")
+            .await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let answer = app
+        .anonymous()
+        .post("/sign-in", "email=eve%40example.org&password=guess")
+        .await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_session_ends_when_it_is_signed_out_or_its_account_is_switched_off(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    assert_eq!(ada.get("/account").await.status, StatusCode::OK);
+    ada.post("/sign-out", "").await;
+    assert_eq!(
+        ada.get("/account").await.location.as_deref(),
+        Some("/sign-in")
+    );
+
+    let bob = app.labeler("bob").await;
+    let mut connection = app.state.db.acquire().await.unwrap();
+    store::accounts::set_disabled(&mut connection, bob.account_id.unwrap(), true)
+        .await
+        .unwrap();
+    assert_eq!(
+        bob.get("/account").await.location.as_deref(),
+        Some("/sign-in")
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_post_from_another_site_is_refused(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let request = ada
+        .request("POST", "/sign-out")
+        .header("sec-fetch-site", "cross-site");
+    let answer = ada
+        .send(request.body(axum::body::Body::empty()).unwrap())
+        .await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN);
+    assert_eq!(ada.get("/account").await.status, StatusCode::OK);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn roles_are_checked_on_the_server(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    assert_eq!(ada.get("/accounts").await.status, StatusCode::FORBIDDEN);
+    let form = "email=x%40example.org&name=X&roles=admin";
+    assert_eq!(
+        ada.post("/accounts", form).await.status,
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(
+        app.anonymous().get("/accounts").await.location.as_deref(),
+        Some("/sign-in")
+    );
+
+    let admin = app.admin().await;
+    let made = admin
+        .post("/accounts", &format!("{form}&roles=labeler"))
+        .await;
+    assert_eq!(made.status, StatusCode::OK, "{}", made.body);
+    assert!(
+        made.body.contains("/sign-in/"),
+        "the invite link is shown once"
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_bearer_token_works_until_it_is_revoked_and_a_wrong_one_is_an_error(db: PgPool) {
+    let app = TestApp::new(db);
+    let robot = app.program("robot", &[Role::Labeler]).await;
+    assert_eq!(robot.get("/account").await.status, StatusCode::OK);
+    let mut connection = app.state.db.acquire().await.unwrap();
+    let tokens = store::api_tokens::list(&mut connection, robot.account_id.unwrap())
+        .await
+        .unwrap();
+    store::api_tokens::revoke(&mut connection, robot.account_id.unwrap(), tokens[0].id)
+        .await
+        .unwrap();
+    let answer = robot.get("/api/v1/nothing").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+}

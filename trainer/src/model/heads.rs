@@ -1,0 +1,130 @@
+//! Reward and value models: the language model with its output projection replaced by one number
+//! (InstructGPT, appendix C). Saved as `LlamaForSequenceClassification` with one label.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{AtPath, Result};
+use crate::model::attention::{Pass, linear};
+use crate::model::batch::TokenBatch;
+use crate::model::llama::{Llama, LlamaConfig};
+use crate::model::weights::{Trainable, Weights};
+use crate::rng::{standard_normal, stream};
+
+/// A trunk with a scalar head. The score of a sequence is read at its last token (EOS).
+pub struct RewardModel {
+    /// The network below the head.
+    pub trunk: Llama,
+    head: Tensor,
+    /// Subtracted from every score, so that the mean over a reference set is 0.
+    pub bias: f64,
+}
+
+/// Name of the head's tensor.
+const HEAD: &str = "score.weight";
+
+/// Key in `config.json` that keeps the bias.
+pub const BIAS_KEY: &str = "reward_bias";
+
+impl RewardModel {
+    /// A fresh head, drawn from N(0, 1/(hidden + 1)) (lm-human-preferences; Stiennon et al.), on a
+    /// language model's folder.
+    ///
+    /// # Errors
+    /// A sentence about the folder.
+    pub fn from_language_model(
+        folder: &Path,
+        device: &Device,
+        trainable: Trainable,
+        seed: u64,
+    ) -> Result<Self> {
+        let config = LlamaConfig::read(folder)?;
+        let mut weights = Weights::read(folder, device)?;
+        weights.remove("lm_head.weight");
+        let mut rng = stream(seed, "reward head", 0);
+        let deviation = (1.0 / (config.hidden_size as f32 + 1.0)).sqrt();
+        let head: Vec<f32> = (0..config.hidden_size)
+            .map(|_| standard_normal(&mut rng) * deviation)
+            .collect();
+        weights.insert(
+            HEAD,
+            Tensor::from_vec(head, (1, config.hidden_size), device)?,
+        );
+        Self::from_weights(config, weights, device, trainable, 0.0)
+    }
+
+    /// Reads a reward model's folder.
+    ///
+    /// # Errors
+    /// A sentence about the folder: for one, that it has no reward head.
+    pub fn load(folder: &Path, device: &Device, trainable: Trainable) -> Result<Self> {
+        let config = LlamaConfig::read(folder)?;
+        let path = folder.join("config.json");
+        let bytes = std::fs::read(&path).at(&path)?;
+        let bias = serde_json::from_slice::<serde_json::Value>(&bytes)
+            .ok()
+            .and_then(|value| value[BIAS_KEY].as_f64())
+            .unwrap_or(0.0);
+        Self::from_weights(
+            config,
+            Weights::read(folder, device)?,
+            device,
+            trainable,
+            bias,
+        )
+    }
+
+    fn from_weights(
+        config: LlamaConfig,
+        weights: Weights,
+        device: &Device,
+        trainable: Trainable,
+        bias: f64,
+    ) -> Result<Self> {
+        let width = config.hidden_size;
+        let trunk = Llama::from_weights(config, weights, device, trainable)?;
+        let head = trunk.weights().get(HEAD, &[1, width])?;
+        Ok(Self { trunk, head, bias })
+    }
+
+    /// One number for each position, `[batch, time]`, from the trunk's `hidden`
+    /// `[batch, time, hidden]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn values(&self, hidden: &Tensor) -> Result<Tensor> {
+        let values = linear(hidden, &self.head)?.squeeze(2)?;
+        Ok((values - self.bias)?)
+    }
+
+    /// The score of each row, `[batch]`, at its last real token.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn scores(&self, hidden: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
+        let (rows, time, width) = hidden.dims3()?;
+        let last: Vec<u32> = batch
+            .lengths
+            .iter()
+            .enumerate()
+            .map(|(row, length)| batch.flat_index(row, length - 1))
+            .collect();
+        let last = Tensor::from_vec(last, rows, hidden.device())?;
+        let picked = hidden
+            .reshape((rows * time, width))?
+            .index_select(&last, 0)?;
+        let scores = linear(&picked, &self.head)?.squeeze(1)?;
+        Ok((scores - self.bias)?)
+    }
+
+    /// The scores of token rows without history.
+    ///
+    /// # Errors
+    /// When a row is longer than the context.
+    pub fn score_rows(&self, rows: &[Vec<u32>], pad_id: u32) -> Result<Vec<f32>> {
+        let batch = TokenBatch::new(rows, pad_id, &self.trunk.device)?;
+        let hidden = self.trunk.hidden(&batch, Pass::Frozen)?;
+        Ok(self.scores(&hidden, &batch)?.to_vec1()?)
+    }
+}

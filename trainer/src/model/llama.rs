@@ -1,0 +1,496 @@
+//! The Llama architecture (SmolLM2) written for training: blocks below the trainable ones run
+//! without history and their output, `lower`, can be computed once and shared by every model
+//! that has the same frozen blocks.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{AtPath, Result, TrainerError};
+use crate::model::attention::{Pass, Rotary, attend, causal_mask, linear, rms_norm, rotate};
+use crate::model::batch::TokenBatch;
+use crate::model::weights::{Trainable, Weights};
+
+/// The part of `config.json` that shapes the network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LlamaConfig {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the gated feed-forward layer.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads, shared by groups of query heads.
+    pub num_key_value_heads: usize,
+    /// Width of one head; hidden size over heads where it is not given.
+    #[serde(default)]
+    pub head_dim: Option<usize>,
+    /// Size of the vocabulary.
+    pub vocab_size: usize,
+    /// Longest sequence, in tokens.
+    pub max_position_embeddings: usize,
+    /// Added to the variance in norms.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary embedding.
+    #[serde(default = "default_theta")]
+    pub rope_theta: f64,
+    /// Whether the output projection is the embedding.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+}
+
+fn default_theta() -> f64 {
+    10_000.0
+}
+
+impl LlamaConfig {
+    /// Reads and checks `config.json`.
+    ///
+    /// # Errors
+    /// A sentence: no such folder, no configuration, or an architecture we do not know.
+    pub fn read(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(TrainerError::checkpoint(folder, "is not a folder"));
+        }
+        let path = folder.join("config.json");
+        let bytes = std::fs::read(&path).at(&path)?;
+        let value: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|error| TrainerError::checkpoint(&path, format!("is not JSON: {error}")))?;
+        let model_type = value["model_type"].as_str().unwrap_or("none");
+        if model_type != "llama" {
+            let message =
+                format!("model_type is {model_type:?}; only \"llama\" is supported so far");
+            return Err(TrainerError::checkpoint(&path, message));
+        }
+        // transformers 5 keeps the base under rope_parameters, older versions at the top.
+        let theta = value["rope_parameters"]["rope_theta"].as_f64();
+        let scaling = [&value["rope_scaling"], &value["rope_parameters"]]
+            .into_iter()
+            .filter_map(|rope| rope["rope_type"].as_str().or_else(|| rope["type"].as_str()))
+            .find(|kind| *kind != "default");
+        if let Some(kind) = scaling {
+            return Err(TrainerError::checkpoint(
+                &path,
+                format!("rope scaling {kind:?} is not supported"),
+            ));
+        }
+        let mut config: Self = serde_json::from_value(value)
+            .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
+        config.rope_theta = theta.unwrap_or(config.rope_theta);
+        if config.num_key_value_heads == 0
+            || config.num_attention_heads % config.num_key_value_heads != 0
+        {
+            return Err(TrainerError::checkpoint(
+                &path,
+                "num_attention_heads is not a multiple of num_key_value_heads",
+            ));
+        }
+        Ok(config)
+    }
+
+    /// Width of one head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim
+            .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+    }
+}
+
+/// One block's weights.
+struct Block {
+    input_norm: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    output: Tensor,
+    feed_forward_norm: Tensor,
+    gate: Tensor,
+    up: Tensor,
+    down: Tensor,
+}
+
+impl Block {
+    fn new(weights: &Weights, index: usize, config: &LlamaConfig) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim();
+        let keys = config.num_key_value_heads * config.head_dim();
+        let get = |name: &str, shape: &[usize]| {
+            weights.get(&format!("model.layers.{index}.{name}.weight"), shape)
+        };
+        Ok(Self {
+            input_norm: get("input_layernorm", &[hidden])?,
+            query: get("self_attn.q_proj", &[queries, hidden])?,
+            key: get("self_attn.k_proj", &[keys, hidden])?,
+            value: get("self_attn.v_proj", &[keys, hidden])?,
+            output: get("self_attn.o_proj", &[hidden, queries])?,
+            feed_forward_norm: get("post_attention_layernorm", &[hidden])?,
+            gate: get("mlp.gate_proj", &[inner, hidden])?,
+            up: get("mlp.up_proj", &[inner, hidden])?,
+            down: get("mlp.down_proj", &[hidden, inner])?,
+        })
+    }
+}
+
+/// Keys and values of the positions seen so far, one pair for each block.
+pub struct KvCache {
+    layers: Vec<(Tensor, Tensor)>,
+    /// Positions filled.
+    pub filled: usize,
+}
+
+impl KvCache {
+    /// Keeps the rows that `rows` names, in that order; a row may come more than once, which is
+    /// how one prompt's cache serves K samples.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn select_rows(&mut self, rows: &Tensor) -> Result<()> {
+        for (keys, values) in &mut self.layers {
+            *keys = keys.index_select(rows, 0)?;
+            *values = values.index_select(rows, 0)?;
+        }
+        Ok(())
+    }
+}
+
+/// A Llama language model, or the trunk of a reward or value model.
+pub struct Llama {
+    /// Shape of the network.
+    pub config: LlamaConfig,
+    /// Where it computes.
+    pub device: Device,
+    weights: Weights,
+    embedding: Tensor,
+    blocks: Vec<Block>,
+    final_norm: Tensor,
+    head: Tensor,
+    rotary: Rotary,
+    n_frozen: usize,
+}
+
+impl Llama {
+    /// Reads a model folder.
+    ///
+    /// # Errors
+    /// A sentence about the folder.
+    pub fn load(folder: &Path, device: &Device, trainable: Trainable) -> Result<Self> {
+        let config = LlamaConfig::read(folder)?;
+        Self::from_weights(config, Weights::read(folder, device)?, device, trainable)
+    }
+
+    /// A model over given weights.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape, or more layers are to be trained than
+    /// there are.
+    pub fn from_weights(
+        config: LlamaConfig,
+        mut weights: Weights,
+        device: &Device,
+        trainable: Trainable,
+    ) -> Result<Self> {
+        let n_layers = config.num_hidden_layers;
+        let n_frozen = match trainable {
+            Trainable::Nothing => n_layers,
+            Trainable::Everything => 0,
+            Trainable::UpperLayers(n) if (1..=n_layers).contains(&n) => n_layers - n,
+            Trainable::UpperLayers(n) => {
+                let message = format!("is {n}, but the model has {n_layers} layers");
+                return Err(TrainerError::Config {
+                    field: "train_layers",
+                    message,
+                });
+            }
+        };
+        if config.tie_word_embeddings {
+            // Some writers store the tied head as well; one of the two is enough.
+            weights.remove("lm_head.weight");
+        }
+        weights.make_trainable(|name| match trainable {
+            Trainable::Nothing => false,
+            Trainable::Everything => true,
+            Trainable::UpperLayers(_) => layer_of(name).map_or(
+                name == "model.norm.weight" || name == "score.weight",
+                |layer| layer >= n_frozen,
+            ),
+        })?;
+        let vocabulary = [config.vocab_size, config.hidden_size];
+        let embedding = weights.get("model.embed_tokens.weight", &vocabulary)?;
+        let head = match config.tie_word_embeddings || !weights.has("lm_head.weight") {
+            true => embedding.clone(),
+            false => weights.get("lm_head.weight", &vocabulary)?,
+        };
+        Ok(Self {
+            blocks: (0..n_layers)
+                .map(|index| Block::new(&weights, index, &config))
+                .collect::<Result<_>>()?,
+            final_norm: weights.get("model.norm.weight", &[config.hidden_size])?,
+            rotary: Rotary::new(
+                config.head_dim(),
+                config.rope_theta,
+                config.max_position_embeddings,
+                device,
+            )?,
+            device: device.clone(),
+            config,
+            weights,
+            embedding,
+            head,
+            n_frozen,
+        })
+    }
+
+    /// Output of the embedding and the frozen blocks, `[batch, time, hidden]`, without history
+    /// unless the embedding itself is trained.
+    ///
+    /// # Errors
+    /// When a row is longer than the context.
+    pub fn lower(&self, batch: &TokenBatch) -> Result<Tensor> {
+        let (rows, time) = batch.ids.dims2()?;
+        if time > self.config.max_position_embeddings {
+            let message = format!(
+                "holds {} tokens, a row has {time}",
+                self.config.max_position_embeddings
+            );
+            return Err(TrainerError::Config {
+                field: "context",
+                message,
+            });
+        }
+        let ids = batch.ids.flatten_all()?;
+        let embedded =
+            self.embedding
+                .index_select(&ids, 0)?
+                .reshape((rows, time, self.config.hidden_size))?;
+        self.run_blocks(embedded, 0..self.n_frozen, Pass::Frozen)
+    }
+
+    /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper(&self, lower: &Tensor, pass: Pass) -> Result<Tensor> {
+        let top = self.run_blocks(lower.clone(), self.n_frozen..self.blocks.len(), pass)?;
+        rms_norm(&top, &self.final_norm, self.config.rms_norm_eps, pass)
+    }
+
+    /// Both halves, `[batch, time, hidden]`.
+    ///
+    /// # Errors
+    /// When a row is longer than the context.
+    pub fn hidden(&self, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
+        self.upper(&self.lower(batch)?, pass)
+    }
+
+    /// The same through this model's blocks `n..`, for a model with nothing to train that shares
+    /// the `lower` of one whose first `n` blocks are frozen.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper_from(&self, lower: &Tensor, n: usize, pass: Pass) -> Result<Tensor> {
+        let top = self.run_blocks(lower.clone(), n..self.blocks.len(), pass)?;
+        rms_norm(&top, &self.final_norm, self.config.rms_norm_eps, pass)
+    }
+
+    fn run_blocks(
+        &self,
+        mut x: Tensor,
+        range: std::ops::Range<usize>,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let time = x.dim(1)?;
+        let mask = causal_mask(time, &self.device)?;
+        let rotation = self.rotary.range(0, time)?;
+        for block in &self.blocks[range] {
+            let (q, k, v) = self.project(block, &x, &rotation, pass)?;
+            let attended = attend(&q, &k, &v, Some(&mask), pass)?;
+            x = self.finish_block(block, &x, &attended, pass)?;
+        }
+        Ok(x)
+    }
+
+    /// Queries, keys and values of a block, rotated, `[batch, heads, time, dim]`.
+    fn project(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        rotation: &(Tensor, Tensor),
+        pass: Pass,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let (batch, time, _) = x.dims3()?;
+        let normed = rms_norm(x, &block.input_norm, self.config.rms_norm_eps, pass)?;
+        let heads = |weight: &Tensor, n: usize| -> Result<Tensor> {
+            let projected =
+                linear(&normed, weight)?.reshape((batch, time, n, self.config.head_dim()))?;
+            Ok(projected.transpose(1, 2)?.contiguous()?)
+        };
+        let q = rotate(
+            &heads(&block.query, self.config.num_attention_heads)?,
+            rotation,
+        )?;
+        let k = rotate(
+            &heads(&block.key, self.config.num_key_value_heads)?,
+            rotation,
+        )?;
+        let v = heads(&block.value, self.config.num_key_value_heads)?;
+        Ok((q, k, v))
+    }
+
+    /// Adds attention's output and the gated feed-forward layer to the residual stream.
+    fn finish_block(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        attended: &Tensor,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let (batch, heads, time, dim) = attended.dims4()?;
+        let merged = attended
+            .transpose(1, 2)?
+            .contiguous()?
+            .reshape((batch, time, heads * dim))?;
+        let x = (x + linear(&merged, &block.output)?)?;
+        let normed = rms_norm(&x, &block.feed_forward_norm, self.config.rms_norm_eps, pass)?;
+        let gate = linear(&normed, &block.gate)?.silu()?;
+        let inner = (gate * linear(&normed, &block.up)?)?;
+        Ok((x + linear(&inner, &block.down)?)?)
+    }
+
+    /// An empty cache for `rows` rows of up to `capacity` positions.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn new_cache(&self, rows: usize, capacity: usize) -> Result<KvCache> {
+        let shape = (
+            rows,
+            self.config.num_key_value_heads,
+            capacity,
+            self.config.head_dim(),
+        );
+        let zeros = || Tensor::zeros(shape, candle_core::DType::F32, &self.device);
+        let layers = (0..self.blocks.len())
+            .map(|_| Ok((zeros()?, zeros()?)))
+            .collect::<Result<_>>()?;
+        Ok(KvCache { layers, filled: 0 })
+    }
+
+    /// Runs new positions through all blocks with the cache: `ids` and `positions` are
+    /// `[batch, time]`, `mask` is added to the scores, `[batch, 1, 1, time, keys]`. Returns the
+    /// last position's output after the final norm, `[batch, hidden]`. Without history.
+    ///
+    /// # Errors
+    /// When the cache is full.
+    pub fn step(
+        &self,
+        ids: &Tensor,
+        positions: &Tensor,
+        mask: &Tensor,
+        cache: &mut KvCache,
+    ) -> Result<Tensor> {
+        let (rows, time) = ids.dims2()?;
+        let embedded = self
+            .embedding
+            .detach()
+            .index_select(&ids.flatten_all()?, 0)?;
+        let mut x = embedded.reshape((rows, time, self.config.hidden_size))?;
+        let rotation = self.rotary.positions(positions)?;
+        let filled = cache.filled;
+        for (block, (keys, values)) in self.blocks.iter().zip(&mut cache.layers) {
+            let (q, k, v) = self.project(block, &x, &rotation, Pass::Frozen)?;
+            keys.slice_set(&k.detach().contiguous()?, 2, filled)?;
+            values.slice_set(&v.detach().contiguous()?, 2, filled)?;
+            let k = keys.narrow(2, 0, filled + time)?;
+            let v = values.narrow(2, 0, filled + time)?;
+            let attended = attend(&q, &k, &v, Some(mask), Pass::Frozen)?;
+            x = self
+                .finish_block(block, &x, &attended, Pass::Frozen)?
+                .detach();
+        }
+        cache.filled += time;
+        let last = x.narrow(1, time - 1, 1)?.squeeze(1)?.contiguous()?;
+        Ok(rms_norm(
+            &last,
+            &self.final_norm,
+            self.config.rms_norm_eps,
+            Pass::Frozen,
+        )?
+        .detach())
+    }
+
+    /// Scores of every token, `[n, vocabulary]`, for `hidden` `[n, hidden]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        linear(hidden, &self.head)
+    }
+
+    /// The output projection, `[vocabulary, hidden]`.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// How many blocks, from below, are frozen.
+    pub fn n_frozen(&self) -> usize {
+        self.n_frozen
+    }
+
+    /// A copy with nothing to train, that shares frozen tensors with this one.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let weights = self.weights.frozen_copy()?;
+        Self::from_weights(
+            self.config.clone(),
+            weights,
+            &self.device,
+            Trainable::Nothing,
+        )
+    }
+
+    /// Whether the embedding and the first `n` blocks of both hold the same numbers, so that
+    /// `lower` of one serves the other.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn shares_lower(&self, other: &Self, n: usize) -> Result<bool> {
+        for (name, tensor) in self.weights.tensors() {
+            let is_lower = name == "model.embed_tokens.weight"
+                || layer_of(name).is_some_and(|layer| layer < n);
+            if !is_lower {
+                continue;
+            }
+            let Some(theirs) = other.weights.tensors().get(name) else {
+                return Ok(false);
+            };
+            if tensor.dims() != theirs.dims() {
+                return Ok(false);
+            }
+            let differing = tensor
+                .ne(theirs)?
+                .to_dtype(candle_core::DType::F32)?
+                .sum_all()?;
+            if differing.to_scalar::<f32>()? != 0.0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The block that a tensor's name belongs to.
+fn layer_of(name: &str) -> Option<usize> {
+    name.strip_prefix("model.layers.")?
+        .split('.')
+        .next()?
+        .parse()
+        .ok()
+}

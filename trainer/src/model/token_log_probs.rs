@@ -1,0 +1,182 @@
+//! Log-probabilities of chosen tokens over a large vocabulary, a few rows at a time, so that all
+//! logits are never held at once.
+//!
+//! The backward pass is written out: with p = softmax(logits / T), the gradient of log p(target)
+//! by the logits is (onehot - p) / T. A loss is a function of the log-probabilities; its gradient
+//! by them is handed to [`surrogate`], whose own gradient by the hidden states (and by the output
+//! projection where that is trained) is the loss's. That is exact, because a gradient needs only
+//! the value of each factor.
+
+use candle_core::{D, Tensor};
+use candle_nn::ops;
+
+use crate::error::Result;
+use crate::model::attention::linear;
+
+/// Rows whose logits are held at once (a row of 49,152 f32 logits takes 192 KiB).
+const CHUNK: usize = 256;
+
+/// Log-probability and entropy of each row, in nats.
+pub struct TokenLogProbs {
+    /// Log-probability of the target, `[n]`.
+    pub log_prob: Tensor,
+    /// Entropy of the distribution, `[n]`.
+    pub entropy: Tensor,
+}
+
+/// For `hidden` `[n, hidden]`, `head` `[vocabulary, hidden]`, `targets` `[n]` (u32): without
+/// history.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn evaluate(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+) -> Result<TokenLogProbs> {
+    let (hidden, head) = (hidden.detach(), head.detach());
+    let mut parts = (Vec::new(), Vec::new());
+    for_chunks(hidden.dim(0)?, |start, n| {
+        let log_probs = log_softmax(&hidden.narrow(0, start, n)?, &head, temperature)?;
+        let target = targets.narrow(0, start, n)?.unsqueeze(1)?;
+        parts.0.push(log_probs.gather(&target, 1)?.squeeze(1)?);
+        parts
+            .1
+            .push((log_probs.exp()? * &log_probs)?.sum(D::Minus1)?.neg()?);
+        Ok(())
+    })?;
+    Ok(TokenLogProbs {
+        log_prob: Tensor::cat(&parts.0, 0)?,
+        entropy: Tensor::cat(&parts.1, 0)?,
+    })
+}
+
+/// A scalar whose gradient by `hidden` and `head` is that of a loss with gradient `by_log_prob`
+/// `[n]` by the log-probabilities. Its value means nothing.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn surrogate(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+    by_log_prob: &Tensor,
+) -> Result<Tensor> {
+    let (frozen_hidden, frozen_head) = (hidden.detach(), head.detach());
+    let trains_head = head.track_op();
+    let mut by_hidden = Vec::new();
+    let mut by_head: Option<Tensor> = None;
+    for_chunks(hidden.dim(0)?, |start, n| {
+        let rows = frozen_hidden.narrow(0, start, n)?;
+        let probabilities = log_softmax(&rows, &frozen_head, temperature)?.exp()?;
+        let target = targets.narrow(0, start, n)?.unsqueeze(1)?;
+        let ones = Tensor::ones((n, 1), probabilities.dtype(), probabilities.device())?;
+        let by_logits = probabilities.neg()?.scatter_add(&target, &ones, 1)?;
+        let weight = (by_log_prob.detach().narrow(0, start, n)?.unsqueeze(1)? / temperature)?;
+        let by_logits = by_logits.broadcast_mul(&weight)?;
+        by_hidden.push(by_logits.matmul(&frozen_head)?);
+        if trains_head {
+            let part = by_logits.t()?.matmul(&rows)?;
+            by_head = Some(match by_head.take() {
+                Some(sum) => (sum + part)?,
+                None => part,
+            });
+        }
+        Ok(())
+    })?;
+    let through_hidden = (hidden * Tensor::cat(&by_hidden, 0)?)?.sum_all()?;
+    match by_head {
+        Some(by_head) => Ok((through_hidden + (head * by_head)?.sum_all()?)?),
+        None => Ok(through_hidden),
+    }
+}
+
+fn log_softmax(hidden: &Tensor, head: &Tensor, temperature: f64) -> Result<Tensor> {
+    let logits = (linear(hidden, head)? / temperature)?;
+    Ok(ops::log_softmax(&logits, D::Minus1)?)
+}
+
+fn for_chunks(n: usize, mut chunk: impl FnMut(usize, usize) -> Result<()>) -> Result<()> {
+    (0..n)
+        .step_by(CHUNK)
+        .try_for_each(|start| chunk(start, CHUNK.min(n - start)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use candle_core::{DType, Device, Var};
+
+    use super::*;
+
+    fn random(seed: u64, rows: usize, columns: usize) -> Tensor {
+        let mut rng = crate::rng::stream(seed, "test", 0);
+        let values: Vec<f64> = (0..rows * columns)
+            .map(|_| f64::from(crate::rng::standard_normal(&mut rng)))
+            .collect();
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn values_and_gradients_equal_the_plain_computation() {
+        let (n, width, vocabulary, temperature) = (300, 5, 11, 0.7);
+        let hidden = Var::from_tensor(&random(1, n, width)).unwrap();
+        let head = Var::from_tensor(&random(2, vocabulary, width)).unwrap();
+        let targets: Vec<u32> = (0..n as u32).map(|i| i % vocabulary as u32).collect();
+        let targets = Tensor::from_vec(targets, n, &Device::Cpu).unwrap();
+        let weights = random(3, 1, n).squeeze(0).unwrap();
+
+        let logits = (linear(&hidden, &head).unwrap() / temperature).unwrap();
+        let plain = ops::log_softmax(&logits, 1)
+            .unwrap()
+            .gather(&targets.unsqueeze(1).unwrap(), 1)
+            .unwrap();
+        let plain = plain.squeeze(1).unwrap();
+        let loss = (plain.sqr().unwrap() * &weights)
+            .unwrap()
+            .sum_all()
+            .unwrap();
+        let expected = loss.backward().unwrap();
+
+        let ours = evaluate(&hidden, &head, &targets, temperature).unwrap();
+        let log_prob = Var::from_tensor(&ours.log_prob).unwrap();
+        let loss = (log_prob.sqr().unwrap() * &weights)
+            .unwrap()
+            .sum_all()
+            .unwrap();
+        let by_log_prob = loss.backward().unwrap().get(&log_prob).unwrap().clone();
+        let scalar = surrogate(&hidden, &head, &targets, temperature, &by_log_prob).unwrap();
+        let found = scalar.backward().unwrap();
+
+        let distance = |a: &Tensor, b: &Tensor| {
+            (a - b)
+                .unwrap()
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_dtype(DType::F64)
+                .unwrap()
+                .to_scalar::<f64>()
+                .unwrap()
+        };
+        assert!(distance(&ours.log_prob, &plain) < 1e-12);
+        for variable in [&hidden, &head] {
+            assert!(
+                distance(
+                    found.get(variable).unwrap(),
+                    expected.get(variable).unwrap()
+                ) < 1e-10
+            );
+        }
+        let uniform = Tensor::zeros((2, width), DType::F64, &Device::Cpu).unwrap();
+        let entropy = evaluate(&uniform, &head, &targets, 1.0)
+            .unwrap()
+            .entropy
+            .to_vec1::<f64>()
+            .unwrap();
+        assert!((entropy[0] - (vocabulary as f64).ln()).abs() < 1e-12);
+    }
+}

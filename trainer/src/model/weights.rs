@@ -1,0 +1,148 @@
+//! A model folder's weights by their Hugging Face names, some of them trainable.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::error::{Result, TrainerError};
+
+/// Which part of a model learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trainable {
+    /// Nothing: a reference or reward model in use.
+    Nothing,
+    /// The upper so many blocks, the final norm, and a head if there is one. The embedding and
+    /// the blocks below stay as they are.
+    UpperLayers(usize),
+    /// Everything.
+    Everything,
+}
+
+/// Tensors by name; trainable ones are variables, frozen ones plain tensors, for which candle
+/// computes no gradient.
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+    variables: BTreeMap<String, Var>,
+}
+
+impl Weights {
+    /// Reads `model.safetensors` as f32.
+    ///
+    /// # Errors
+    /// A sentence naming the file: missing, torn, or holding values that are not finite.
+    pub fn read(folder: &Path, device: &Device) -> Result<Self> {
+        let path = folder.join("model.safetensors");
+        if !path.exists() {
+            return Err(TrainerError::checkpoint(folder, "has no model.safetensors"));
+        }
+        let loaded = candle_core::safetensors::load(&path, &Device::Cpu)
+            .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be read: {error}")))?;
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in loaded {
+            let tensor = tensor.to_dtype(DType::F32)?;
+            // One sum finds any value that is not finite, without a second copy of the weights.
+            let sum = tensor.abs()?.sum_all()?.to_scalar::<f32>()?;
+            if !sum.is_finite() {
+                return Err(TrainerError::checkpoint(
+                    &path,
+                    format!("tensor {name} holds values that are not finite"),
+                ));
+            }
+            tensors.insert(name, tensor.to_device(device)?);
+        }
+        Ok(Self {
+            tensors,
+            variables: BTreeMap::new(),
+        })
+    }
+
+    /// Weights from tensors made elsewhere.
+    pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self {
+            tensors,
+            variables: BTreeMap::new(),
+        }
+    }
+
+    /// Makes the tensors that `wanted` names trainable.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn make_trainable(&mut self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        for (name, tensor) in &mut self.tensors {
+            if wanted(name) {
+                let variable = Var::from_tensor(&tensor.copy()?)?;
+                *tensor = variable.as_tensor().clone();
+                self.variables.insert(name.clone(), variable);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tensor of a name, checked against the shape that the configuration asks for.
+    ///
+    /// # Errors
+    /// A sentence naming the tensor.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let folder = Path::new("model.safetensors");
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| TrainerError::checkpoint(folder, format!("has no tensor {name}")))?;
+        if tensor.dims() != shape {
+            let message = format!(
+                "tensor {name} is {:?} where config.json asks for {shape:?}",
+                tensor.dims()
+            );
+            return Err(TrainerError::checkpoint(folder, message));
+        }
+        Ok(tensor.clone())
+    }
+
+    /// Whether a tensor of that name exists.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Adds or replaces a tensor.
+    pub fn insert(&mut self, name: &str, tensor: Tensor) {
+        self.tensors.insert(name.to_owned(), tensor);
+    }
+
+    /// Takes a tensor out.
+    pub fn remove(&mut self, name: &str) {
+        self.tensors.remove(name);
+        self.variables.remove(name);
+    }
+
+    /// The trainable ones in the order of their names.
+    pub fn variables(&self) -> &BTreeMap<String, Var> {
+        &self.variables
+    }
+
+    /// Every tensor in the order of their names.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// A frozen copy: trainable tensors are copied, since training changes them in place; frozen
+    /// ones are shared.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in &self.tensors {
+            let tensor = match self.variables.contains_key(name) {
+                true => tensor.detach().copy()?,
+                false => tensor.clone(),
+            };
+            tensors.insert(name.clone(), tensor);
+        }
+        Ok(Self {
+            tensors,
+            variables: BTreeMap::new(),
+        })
+    }
+}

@@ -1,0 +1,536 @@
+//! Step two: the K-wise reward model (InstructGPT, section 3.5 and C.2).
+//!
+//! 1. Read the rankings and split them by prompt. 2. Check the model. 3. For each batch of prompts:
+//! one forward pass for each completion, the loss over all pairs of a prompt as one element,
+//! backward, step. 4. Measure held-out accuracy beside what length alone predicts. 5. Shift the
+//! scores to mean 0 and write.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use rand::Rng;
+use rand::seq::SliceRandom;
+
+use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
+use crate::config::RewardConfig;
+use crate::error::{Result, TrainerError};
+use crate::loss::{kwise_loss, strict_pairs, with_gradient};
+use crate::model::attention::Pass;
+use crate::model::batch::TokenBatch;
+use crate::model::heads::RewardModel;
+use crate::optim::{AdamW, Gradients};
+use crate::progress::Progress;
+use crate::records::{self, RankedPrompt};
+use crate::rng::stream;
+use crate::run_folder::RunFolder;
+use crate::self_check;
+use crate::sft::{Outcome, training_notes};
+use crate::text::TextCodec;
+
+/// Output of frozen blocks is kept for later passes up to this many bytes.
+const LOWER_CACHE_BYTES: usize = 2 << 30;
+
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// What to run.
+pub struct RewardJob {
+    /// Settings.
+    pub config: RewardConfig,
+    /// Rankings, JSONL.
+    pub data: PathBuf,
+    /// The model to start from.
+    pub base: PathBuf,
+    /// The run's folder.
+    pub out: PathBuf,
+}
+
+/// One ranking as tokens.
+struct Group {
+    prompt_id: String,
+    ranks: Vec<u32>,
+    /// Prompt, completion and EOS.
+    rows: Vec<Vec<u32>>,
+    /// Length of each completion in tokens.
+    lengths: Vec<usize>,
+    /// Kept output of the frozen blocks.
+    lower: Option<Tensor>,
+}
+
+/// Share of pairs in the right order, with an interval.
+#[derive(Debug, Clone, Copy)]
+pub struct Accuracy {
+    /// Share of strict pairs; equal scores count one half.
+    pub value: f64,
+    /// Lower end of the 95 % interval, by bootstrap over prompts.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Strict pairs.
+    pub n_pairs: usize,
+}
+
+/// Trains.
+///
+/// # Errors
+/// A sentence about data, model or settings; `Refused` by a check; `Cancelled`.
+pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
+    job.config.check()?;
+    let config = &job.config;
+
+    // 1. Read the rankings and split them by prompt.
+    let records: Vec<RankedPrompt> = records::read(&job.data)?;
+    let codec = TextCodec::load(&job.base)?;
+    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let progress: &mut dyn Progress = &mut folder;
+    let groups = read_groups(job, &records, &codec, progress)?;
+    let (mut train, mut held_out) = split_by_prompt(groups, config);
+    if train.is_empty() || held_out.is_empty() {
+        return Err(TrainerError::input(
+            &job.data,
+            1,
+            "file",
+            "has too few ranked prompts to train and to hold some out",
+        ));
+    }
+
+    // 2. Check the model.
+    let mut model =
+        RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
+    let n_layers = model.trunk.config.num_hidden_layers;
+    progress.log(format!(
+        "training the upper {} of {n_layers} layers and the head on {} rankings, {} held out",
+        n_layers - model.trunk.n_frozen(),
+        train.len(),
+        held_out.len()
+    ));
+    self_check::padding_invariance(
+        "reward model",
+        &model.trunk,
+        &train[0].rows[0],
+        codec.pad_id,
+        progress,
+    )?;
+    let mut gradients = Gradients::default();
+    let mut room = LOWER_CACHE_BYTES;
+    let first = train
+        .iter()
+        .position(|group| !strict_pairs(&group.ranks).is_empty())
+        .unwrap_or(0);
+    learn_group(
+        &model,
+        &mut train[first],
+        codec.pad_id,
+        1.0,
+        &mut room,
+        &mut gradients,
+    )?;
+    self_check::gradient_coverage(
+        "reward model",
+        model.trunk.weights().variables(),
+        &gradients,
+        progress,
+    )?;
+
+    // 3. Train.
+    let before = measure(
+        &model,
+        &mut held_out,
+        codec.pad_id,
+        &mut room,
+        config.seed,
+        progress,
+    )?;
+    progress.metrics(0, [("held_out/accuracy", before.value)]);
+    let total = train.len().div_ceil(config.batch_prompts) * config.epochs;
+    let mut optimiser = AdamW::new(config.optimiser.clone());
+    let mut step = 0;
+    for epoch in 0..config.epochs {
+        train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        for batch in train.chunks_mut(config.batch_prompts) {
+            progress.phase("training", step, total);
+            let mut gradients = Gradients::default();
+            let weight = 1.0 / batch.len() as f64;
+            let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
+            for group in batch {
+                progress.go_on()?;
+                let learnt = learn_group(
+                    &model,
+                    group,
+                    codec.pad_id,
+                    weight,
+                    &mut room,
+                    &mut gradients,
+                )?;
+                loss += weight * learnt.loss;
+                let (share, n) = count_right(&learnt.rewards, &group.ranks);
+                right += share;
+                pairs += n;
+                rewards.extend(learnt.rewards);
+            }
+            let factor = config.schedule.factor(step, total);
+            let norm = optimiser.step(model.trunk.weights().variables(), &gradients, factor)?;
+            step += 1;
+            let (mean, deviation) = mean_and_deviation(&rewards);
+            progress.metrics(
+                step as u64,
+                [
+                    ("train/loss", loss),
+                    ("train/accuracy", right / f64::from(pairs.max(1) as u32)),
+                    ("train/grad_norm", norm),
+                    (
+                        "train/learning_rate",
+                        config.optimiser.learning_rate * factor,
+                    ),
+                    ("train/reward_mean", mean),
+                    ("train/reward_std", deviation),
+                ],
+            );
+        }
+        let now = measure(
+            &model,
+            &mut held_out,
+            codec.pad_id,
+            &mut room,
+            config.seed,
+            progress,
+        )?;
+        progress.metrics(step as u64, [("held_out/accuracy", now.value)]);
+    }
+
+    // 4. Measure held-out accuracy beside what length alone predicts.
+    let after = measure(
+        &model,
+        &mut held_out,
+        codec.pad_id,
+        &mut room,
+        config.seed,
+        progress,
+    )?;
+    let length = length_only_accuracy(&train, &held_out, config.seed);
+    progress.log(format!(
+        "held-out accuracy {:.3} [{:.3}, {:.3}] over {} pairs; length alone {:.3} [{:.3}, {:.3}]",
+        after.value, after.low, after.high, after.n_pairs, length.value, length.low, length.high
+    ));
+
+    // 5. Shift the scores to mean 0 and write.
+    progress.phase("writing", total, total);
+    model.bias = mean_score(&model, &mut train, codec.pad_id, &mut room)?;
+    folder.check_written()?;
+    let summary = BTreeMap::from([
+        ("held_out_accuracy".to_owned(), after.value),
+        ("held_out_accuracy_low".to_owned(), after.low),
+        ("held_out_accuracy_high".to_owned(), after.high),
+        ("held_out_accuracy_before".to_owned(), before.value),
+        ("length_only_accuracy".to_owned(), length.value),
+        ("length_only_accuracy_low".to_owned(), length.low),
+        ("length_only_accuracy_high".to_owned(), length.high),
+        ("n_held_out_pairs".to_owned(), after.n_pairs as f64),
+        ("n_train".to_owned(), train.len() as f64),
+        ("n_held_out".to_owned(), held_out.len() as f64),
+    ]);
+    let mut lineage = Lineage::new(CheckpointKind::Reward);
+    lineage.parents.insert(
+        "base".to_owned(),
+        sha256(&job.base.join("model.safetensors"))?,
+    );
+    lineage
+        .data
+        .insert("rankings".to_owned(), sha256(&job.data)?);
+    lineage.template = codec.template_hash();
+    lineage.config = serde_json::to_value(config).unwrap_or_default();
+    lineage.summary = summary.clone();
+    lineage.notes = training_notes(&model.trunk);
+    lineage.notes.push(
+        "Scores are shifted by reward_bias (config.json), so that training completions score mean 0; \
+         a program that ignores it gets the same order."
+            .to_owned(),
+    );
+    let place = job.out.join("checkpoint");
+    checkpoint::write(
+        &place,
+        &job.base,
+        model.trunk.weights().tensors(),
+        Some(model.bias),
+        &lineage,
+    )?;
+    Ok(Outcome {
+        checkpoint: place,
+        summary,
+    })
+}
+
+fn read_groups(
+    job: &RewardJob,
+    records: &[RankedPrompt],
+    codec: &TextCodec,
+    progress: &mut dyn Progress,
+) -> Result<Vec<Group>> {
+    let (mut groups, mut tied, mut long) = (Vec::new(), 0, 0);
+    for record in records {
+        let prompt = codec.encode_prompt(&record.prompt)?;
+        let ranks: Vec<u32> = record.completions.iter().map(|item| item.rank).collect();
+        let (mut rows, mut lengths) = (Vec::new(), Vec::new());
+        for item in &record.completions {
+            let completion = codec.encode(&item.text)?;
+            let mut row = prompt.clone();
+            row.extend(&completion);
+            row.push(codec.eos_id);
+            lengths.push(completion.len());
+            rows.push(row);
+        }
+        if strict_pairs(&ranks).is_empty() {
+            tied += 1;
+        } else if rows.iter().any(|row| row.len() > job.config.max_tokens) {
+            long += 1;
+        } else {
+            groups.push(Group {
+                prompt_id: record.id.clone(),
+                ranks,
+                rows,
+                lengths,
+                lower: None,
+            });
+        }
+    }
+    if tied > 0 {
+        progress.log(format!(
+            "{tied} rankings tie all completions and say nothing about order: left out"
+        ));
+    }
+    if long > 0 {
+        progress.log(format!(
+            "{long} rankings hold more than {} tokens in a row: left out",
+            job.config.max_tokens
+        ));
+    }
+    if groups.is_empty() {
+        return Err(TrainerError::input(
+            &job.data,
+            1,
+            "rank",
+            "every ranking is all tied or too long",
+        ));
+    }
+    Ok(groups)
+}
+
+/// All rankings of a prompt stay on one side.
+fn split_by_prompt(groups: Vec<Group>, config: &RewardConfig) -> (Vec<Group>, Vec<Group>) {
+    let ids: BTreeSet<&str> = groups
+        .iter()
+        .map(|group| group.prompt_id.as_str())
+        .collect();
+    let mut ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+    ids.shuffle(&mut stream(config.seed, "split", 0));
+    let n = ((ids.len() as f64 * config.held_out_share).round() as usize).max(1);
+    let held_out: BTreeSet<String> = ids.into_iter().take(n).collect();
+    groups
+        .into_iter()
+        .partition(|group| !held_out.contains(&group.prompt_id))
+}
+
+/// Scores of a group's completions, tracked or not, `[K]`. The output of frozen blocks is kept
+/// while there is room, since later passes need it again.
+fn scores(
+    model: &RewardModel,
+    group: &mut Group,
+    pad_id: u32,
+    room: &mut usize,
+    pass: Pass,
+) -> Result<Tensor> {
+    let batch = TokenBatch::new(&group.rows, pad_id, &model.trunk.device)?;
+    let lower = match &group.lower {
+        Some(lower) => lower.clone(),
+        None => model.trunk.lower(&batch)?,
+    };
+    let bytes = lower.elem_count() * 4;
+    if group.lower.is_none() && model.trunk.n_frozen() > 0 && bytes <= *room {
+        *room -= bytes;
+        group.lower = Some(lower.clone());
+    }
+    let hidden = model.trunk.upper(&lower, pass)?;
+    model.scores(&hidden, &batch)
+}
+
+struct Learnt {
+    loss: f64,
+    rewards: Vec<f32>,
+}
+
+/// Adds `weight` times the gradient of one group's loss.
+fn learn_group(
+    model: &RewardModel,
+    group: &mut Group,
+    pad_id: u32,
+    weight: f64,
+    room: &mut usize,
+    gradients: &mut Gradients,
+) -> Result<Learnt> {
+    let scores = scores(model, group, pad_id, room, Pass::Tracked)?;
+    let rewards: Vec<f32> = scores.to_vec1()?;
+    let Some((loss, by_reward)) = kwise_loss(&rewards, &group.ranks) else {
+        return Ok(Learnt { loss: 0.0, rewards });
+    };
+    let by_reward = Tensor::from_vec(by_reward, rewards.len(), &model.trunk.device)?;
+    let scalar = with_gradient(&scores, &by_reward)?;
+    gradients.add(
+        &scalar.backward()?,
+        model.trunk.weights().variables(),
+        weight,
+    )?;
+    Ok(Learnt { loss, rewards })
+}
+
+/// Pairs in the right order (equal scores count one half), and pairs.
+fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
+    let pairs = strict_pairs(ranks);
+    let right =
+        pairs.iter().map(
+            |(better, worse)| match scores[*better].partial_cmp(&scores[*worse]) {
+                Some(std::cmp::Ordering::Greater) => 1.0,
+                Some(std::cmp::Ordering::Equal) => 0.5,
+                _ => 0.0,
+            },
+        );
+    (right.sum(), pairs.len())
+}
+
+fn measure(
+    model: &RewardModel,
+    groups: &mut [Group],
+    pad_id: u32,
+    room: &mut usize,
+    seed: u64,
+    progress: &mut dyn Progress,
+) -> Result<Accuracy> {
+    let mut counts = Vec::with_capacity(groups.len());
+    let n = groups.len();
+    for (index, group) in groups.iter_mut().enumerate() {
+        progress.go_on()?;
+        progress.phase("measuring held-out accuracy", index, n);
+        let rewards: Vec<f32> = scores(model, group, pad_id, room, Pass::Frozen)?.to_vec1()?;
+        counts.push(count_right(&rewards, &group.ranks));
+    }
+    Ok(bootstrap(&counts, seed))
+}
+
+/// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
+/// independent.
+fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
+    let share = |right: f64, pairs: usize| right / f64::from(pairs.max(1) as u32);
+    let mut rng = stream(seed, "bootstrap", 0);
+    let mut shares: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let (mut right, mut pairs) = (0.0, 0);
+            for _ in counts {
+                let (r, p) = counts[rng.random_range(0..counts.len())];
+                right += r;
+                pairs += p;
+            }
+            share(right, pairs)
+        })
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    let n_pairs = counts.iter().map(|(_, pairs)| pairs).sum();
+    Accuracy {
+        value: share(counts.iter().map(|(right, _)| right).sum(), n_pairs),
+        low: shares[RESAMPLES * 25 / 1000],
+        high: shares[RESAMPLES * 975 / 1000 - 1],
+        n_pairs,
+    }
+}
+
+/// What a rule that looks at nothing but length reaches on the held-out pairs. Whether longer or
+/// shorter is better is chosen on the training pairs.
+fn length_only_accuracy(train: &[Group], held_out: &[Group], seed: u64) -> Accuracy {
+    let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
+        let scored = groups.iter().map(|group| {
+            let scores: Vec<f32> = group
+                .lengths
+                .iter()
+                .map(|length| sign * *length as f32)
+                .collect();
+            count_right(&scores, &group.ranks)
+        });
+        scored.collect()
+    };
+    let right = |sign| {
+        count(train, sign)
+            .iter()
+            .map(|(right, _)| right)
+            .sum::<f64>()
+    };
+    let sign = if right(1.0) >= right(-1.0) { 1.0 } else { -1.0 };
+    bootstrap(&count(held_out, sign), seed)
+}
+
+/// Mean score over up to 256 training completions (as many as lm-human-preferences takes).
+fn mean_score(
+    model: &RewardModel,
+    groups: &mut [Group],
+    pad_id: u32,
+    room: &mut usize,
+) -> Result<f64> {
+    let mut all = Vec::new();
+    for group in groups {
+        if all.len() >= 256 {
+            break;
+        }
+        all.extend(scores(model, group, pad_id, room, Pass::Frozen)?.to_vec1::<f32>()?);
+    }
+    Ok(mean_and_deviation(&all).0)
+}
+
+/// Mean and standard deviation.
+pub fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / n;
+    let variance = values
+        .iter()
+        .map(|value| (f64::from(*value) - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    (mean, variance.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_scores_count_one_half_and_ties_do_not_count() {
+        assert_eq!(count_right(&[1.0, 0.0, 0.0], &[1, 2, 3]), (2.5, 3));
+        assert_eq!(count_right(&[1.0, 0.0], &[1, 1]), (0.0, 0));
+    }
+
+    #[test]
+    fn the_interval_holds_the_value() {
+        let counts: Vec<(f64, usize)> = (0..40).map(|i| (f64::from(i % 7), 6)).collect();
+        let accuracy = bootstrap(&counts, 1);
+        assert!(
+            accuracy.low < accuracy.value && accuracy.value < accuracy.high,
+            "{accuracy:?}"
+        );
+    }
+
+    #[test]
+    fn no_prompt_is_on_both_sides() {
+        let group = |id: usize| Group {
+            prompt_id: format!("p{}", id / 3),
+            ranks: vec![1, 2],
+            rows: vec![vec![1], vec![2]],
+            lengths: vec![1, 1],
+            lower: None,
+        };
+        let config = RewardConfig::preset(crate::config::Preset::Tiny);
+        let (train, held_out) = split_by_prompt((0..60).map(group).collect(), &config);
+        assert_eq!((train.len(), held_out.len()), (48, 12));
+        assert!(
+            held_out
+                .iter()
+                .all(|a| train.iter().all(|b| a.prompt_id != b.prompt_id))
+        );
+    }
+}

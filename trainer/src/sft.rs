@@ -1,0 +1,272 @@
+//! Step one: supervised fine-tuning on demonstrations (InstructGPT, section 3.5 and C.1).
+//!
+//! 1. Read and split the demonstrations. 2. Check the model. 3. For each batch: loss on the
+//! answer's tokens and its EOS only, backward, step. 4. Measure the held-out loss. 5. Write.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use candle_core::{Device, Tensor};
+use rand::seq::SliceRandom;
+
+use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
+use crate::config::SftConfig;
+use crate::error::{Result, TrainerError};
+use crate::model::attention::Pass;
+use crate::model::batch::TokenBatch;
+use crate::model::llama::Llama;
+use crate::model::token_log_probs;
+use crate::optim::{AdamW, Gradients};
+use crate::progress::Progress;
+use crate::records::{self, DemonstrationRecord, Message, Prompt};
+use crate::rng::stream;
+use crate::run_folder::RunFolder;
+use crate::self_check;
+use crate::text::TextCodec;
+
+/// What a run made.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The checkpoint's folder.
+    pub checkpoint: PathBuf,
+    /// Final figures.
+    pub summary: BTreeMap<String, f64>,
+}
+
+/// What to run.
+pub struct SftJob {
+    /// Settings.
+    pub config: SftConfig,
+    /// Demonstrations, JSONL.
+    pub data: PathBuf,
+    /// The model to start from.
+    pub base: PathBuf,
+    /// The run's folder.
+    pub out: PathBuf,
+}
+
+/// A token row whose tokens from `start` on are to be learnt.
+pub struct LearningRow {
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// First token that counts.
+    pub start: usize,
+}
+
+/// Trains.
+///
+/// # Errors
+/// A sentence about data, model or settings; `Refused` by a check; `Cancelled`.
+pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
+    job.config.check()?;
+    let config = &job.config;
+
+    // 1. Read and split the demonstrations.
+    let records: Vec<DemonstrationRecord> = records::read(&job.data)?;
+    let codec = TextCodec::load(&job.base)?;
+    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let progress: &mut dyn Progress = &mut folder;
+    let mut rows = Vec::new();
+    for record in &records {
+        rows.push(learning_row(&codec, &record.messages)?);
+    }
+    let n_read = rows.len();
+    rows.retain(|row| row.tokens.len() <= config.max_tokens);
+    if rows.len() < n_read {
+        progress.log(format!(
+            "{} demonstrations are longer than {} tokens and are left out",
+            n_read - rows.len(),
+            config.max_tokens
+        ));
+    }
+    rows.shuffle(&mut stream(config.seed, "split", 0));
+    let n_held_out = ((rows.len() as f64 * config.held_out_share).round() as usize)
+        .min(rows.len().saturating_sub(1));
+    let held_out = rows.split_off(rows.len() - n_held_out);
+    if rows.is_empty() {
+        return Err(TrainerError::input(
+            &job.data,
+            1,
+            "file",
+            "has no demonstration left to train on",
+        ));
+    }
+
+    // 2. Check the model.
+    let model = Llama::load(&job.base, &Device::Cpu, config.trainable())?;
+    progress.log(format!(
+        "training {} of {} layers on {} demonstrations",
+        model.config.num_hidden_layers - model.n_frozen(),
+        model.config.num_hidden_layers,
+        rows.len()
+    ));
+    self_check::padding_invariance("model", &model, &rows[0].tokens, codec.pad_id, progress)?;
+    let mut gradients = Gradients::default();
+    add_gradient(&model, &rows[..1], codec.pad_id, 1.0, &mut gradients)?;
+    self_check::gradient_coverage("model", model.weights().variables(), &gradients, progress)?;
+
+    // 3. Train.
+    let steps_per_epoch = rows.len().div_ceil(config.batch_size);
+    let total = steps_per_epoch * config.epochs;
+    let mut optimiser = AdamW::new(config.optimiser.clone());
+    let before = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
+    progress.metrics(0, [("held_out/loss", before)]);
+    let mut step = 0;
+    for epoch in 0..config.epochs {
+        rows.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        for batch in rows.chunks(config.batch_size) {
+            progress.go_on()?;
+            progress.phase("training", step, total);
+            let mut gradients = Gradients::default();
+            let n_tokens: usize = batch.iter().map(|row| row.tokens.len() - row.start).sum();
+            let mut loss = 0.0;
+            for micro in batch.chunks(4) {
+                progress.go_on()?;
+                loss += add_gradient(
+                    &model,
+                    micro,
+                    codec.pad_id,
+                    1.0 / n_tokens as f64,
+                    &mut gradients,
+                )?;
+            }
+            let factor = config.schedule.factor(step, total);
+            let norm = optimiser.step(model.weights().variables(), &gradients, factor)?;
+            step += 1;
+            let rate = config.optimiser.learning_rate * factor;
+            progress.metrics(
+                step as u64,
+                [
+                    ("train/loss", loss),
+                    ("train/grad_norm", norm),
+                    ("train/learning_rate", rate),
+                ],
+            );
+        }
+    }
+
+    // 4. Measure the held-out loss.
+    let after = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
+    progress.metrics(step as u64, [("held_out/loss", after)]);
+    progress.phase("writing", total, total);
+    folder.check_written()?;
+
+    // 5. Write.
+    let summary = BTreeMap::from([
+        ("held_out_loss_before".to_owned(), before),
+        ("held_out_loss".to_owned(), after),
+        ("n_train".to_owned(), rows.len() as f64),
+        ("n_held_out".to_owned(), held_out.len() as f64),
+    ]);
+    let mut lineage = Lineage::new(CheckpointKind::Sft);
+    lineage.parents.insert(
+        "base".to_owned(),
+        sha256(&job.base.join("model.safetensors"))?,
+    );
+    lineage
+        .data
+        .insert("demonstrations".to_owned(), sha256(&job.data)?);
+    lineage.template = codec.template_hash();
+    lineage.config = serde_json::to_value(config).unwrap_or_default();
+    lineage.summary = summary.clone();
+    lineage.notes = training_notes(&model);
+    let place = job.out.join("checkpoint");
+    checkpoint::write(&place, &job.base, model.weights().tensors(), None, &lineage)?;
+    Ok(Outcome {
+        checkpoint: place,
+        summary,
+    })
+}
+
+/// What a model card says of the part that was trained.
+pub fn training_notes(model: &Llama) -> Vec<String> {
+    let n_layers = model.config.num_hidden_layers;
+    match model.n_frozen() {
+        0 => vec![format!(
+            "All {n_layers} layers and the embedding were trained."
+        )],
+        n => vec![format!(
+            "Only the upper {} of {n_layers} layers were trained.",
+            n_layers - n
+        )],
+    }
+}
+
+/// A demonstration as tokens: everything before the last answer is given, the answer and its EOS
+/// are learnt.
+fn learning_row(codec: &TextCodec, messages: &[Message]) -> Result<LearningRow> {
+    let (answer, given) = messages.split_last().ok_or(TrainerError::Config {
+        field: "messages",
+        message: "is empty".to_owned(),
+    })?;
+    let mut tokens = codec.encode_prompt(&Prompt::Conversation(given.to_vec()))?;
+    let start = tokens.len();
+    tokens.extend(codec.encode(&answer.content)?);
+    tokens.push(codec.eos_id);
+    Ok(LearningRow { tokens, start })
+}
+
+/// Positions whose next token is learnt, and those tokens, over a padded batch.
+pub fn learning_positions(batch: &TokenBatch, rows: &[LearningRow]) -> (Vec<u32>, Vec<u32>) {
+    let (mut positions, mut targets) = (Vec::new(), Vec::new());
+    for (index, row) in rows.iter().enumerate() {
+        for position in row.start.max(1)..row.tokens.len() {
+            positions.push(batch.flat_index(index, position - 1));
+            targets.push(row.tokens[position]);
+        }
+    }
+    (positions, targets)
+}
+
+/// Adds `weight` times the gradient of the summed negative log-likelihood of the rows' learnt
+/// tokens; returns `weight` times that sum.
+///
+/// # Errors
+/// When the device has no memory.
+pub fn add_gradient(
+    model: &Llama,
+    rows: &[LearningRow],
+    pad_id: u32,
+    weight: f64,
+    gradients: &mut Gradients,
+) -> Result<f64> {
+    let (hidden, targets) = learnt_hidden(model, rows, pad_id, Pass::Tracked)?;
+    let log_probs = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0)?.log_prob;
+    let by_log_prob = (log_probs.ones_like()? * -weight)?;
+    let scalar = token_log_probs::surrogate(&hidden, model.head(), &targets, 1.0, &by_log_prob)?;
+    gradients.add(&scalar.backward()?, model.weights().variables(), 1.0)?;
+    Ok(-weight * f64::from(log_probs.sum_all()?.to_scalar::<f32>()?))
+}
+
+fn learnt_hidden(
+    model: &Llama,
+    rows: &[LearningRow],
+    pad_id: u32,
+    pass: Pass,
+) -> Result<(Tensor, Tensor)> {
+    let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
+    let batch = TokenBatch::new(&tokens, pad_id, &model.device)?;
+    let (positions, targets) = learning_positions(&batch, rows);
+    let n = positions.len();
+    let hidden = model.hidden(&batch, pass)?.flatten(0, 1)?;
+    let hidden = hidden.index_select(&Tensor::from_vec(positions, n, &model.device)?, 0)?;
+    Ok((hidden, Tensor::from_vec(targets, n, &model.device)?))
+}
+
+/// Mean negative log-likelihood of a learnt token, in nats.
+fn held_out_loss(
+    model: &Llama,
+    rows: &[LearningRow],
+    pad_id: u32,
+    progress: &mut dyn Progress,
+) -> Result<f64> {
+    let (mut sum, mut n) = (0.0, 0);
+    for micro in rows.chunks(4) {
+        progress.go_on()?;
+        let (hidden, targets) = learnt_hidden(model, micro, pad_id, Pass::Frozen)?;
+        let log_probs = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0)?.log_prob;
+        n += log_probs.dim(0)?;
+        sum -= f64::from(log_probs.sum_all()?.to_scalar::<f32>()?);
+    }
+    Ok(sum / f64::from(n.max(1) as u32))
+}

@@ -1,0 +1,149 @@
+//! Between text and tokens: the tokenizer, the chat template, and the rules for BOS, EOS and
+//! padding. Padding is masked by length, never by token id, so a real EOS always counts.
+
+use std::path::Path;
+
+use minijinja::{Environment, context};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
+
+use crate::error::{AtPath, Result, TrainerError};
+use crate::records::{Message, Prompt};
+
+/// The tokenizer and the chat template of a model folder.
+pub struct TextCodec {
+    tokenizer: Tokenizer,
+    template: String,
+    bos_token: String,
+    eos_token: String,
+    /// The token that ends a completion.
+    pub eos_id: u32,
+    /// Fills up rows; never read, since rows are masked by length.
+    pub pad_id: u32,
+    vocab_hash: String,
+}
+
+impl TextCodec {
+    /// Reads `tokenizer.json` and the chat template of a model folder.
+    ///
+    /// # Errors
+    /// A sentence naming the file that is missing or wrong.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        if !path.exists() {
+            return Err(TrainerError::checkpoint(
+                folder,
+                "has no tokenizer.json, so text cannot be read or written",
+            ));
+        }
+        let bytes = std::fs::read(&path).at(&path)?;
+        let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| {
+            TrainerError::checkpoint(&path, format!("is not a tokenizer: {error}"))
+        })?;
+        let config_path = folder.join("tokenizer_config.json");
+        let config: Value = match std::fs::read(&config_path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| TrainerError::checkpoint(&config_path, error.to_string()))?,
+            Err(_) => Value::Null,
+        };
+        let template = match std::fs::read_to_string(folder.join("chat_template.jinja")) {
+            Ok(template) => template,
+            Err(_) => config["chat_template"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+        };
+        if template.is_empty() {
+            return Err(TrainerError::checkpoint(
+                folder,
+                "has no chat template, so prompts cannot be put to the model",
+            ));
+        }
+        let eos_token = token_text(&config["eos_token"])
+            .ok_or_else(|| TrainerError::checkpoint(&config_path, "names no eos_token"))?;
+        let eos_id = tokenizer
+            .token_to_id(&eos_token)
+            .ok_or_else(|| TrainerError::checkpoint(&path, format!("has no token {eos_token}")))?;
+        let pad_id = token_text(&config["pad_token"])
+            .and_then(|text| tokenizer.token_to_id(&text))
+            .unwrap_or(eos_id);
+        Ok(Self {
+            tokenizer,
+            template,
+            bos_token: token_text(&config["bos_token"]).unwrap_or_default(),
+            eos_token,
+            eos_id,
+            pad_id,
+            vocab_hash: hex::encode(Sha256::digest(&bytes)),
+        })
+    }
+
+    /// The prompt as the model sees it, ready for its answer.
+    ///
+    /// # Errors
+    /// When the template refuses the turns.
+    pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        self.encode_conversation(&prompt.messages())
+    }
+
+    fn encode_conversation(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let mut environment = Environment::new();
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        let rendered = environment
+            .template_from_str(&self.template)
+            .and_then(|template| {
+                template.render(context! {
+                    messages => messages,
+                    add_generation_prompt => true,
+                    bos_token => self.bos_token,
+                    eos_token => self.eos_token,
+                })
+            })
+            .map_err(|error| {
+                TrainerError::checkpoint(Path::new("chat template"), format!("{error:#}"))
+            })?;
+        // The template writes its own special tokens, so the tokenizer adds none: BOS comes once.
+        self.encode(&rendered)
+    }
+
+    /// The tokens of a completion, without EOS.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer
+            .encode(text, false)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
+    }
+
+    /// The text of tokens, special tokens left out.
+    ///
+    /// # Errors
+    /// When a token is unknown.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        self.tokenizer
+            .decode(tokens, true)
+            .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
+    }
+
+    /// SHA-256 of the chat template: two models with different ones must not be mixed.
+    pub fn template_hash(&self) -> String {
+        hex::encode(Sha256::digest(self.template.as_bytes()))
+    }
+
+    /// SHA-256 of `tokenizer.json`.
+    pub fn vocab_hash(&self) -> &str {
+        &self.vocab_hash
+    }
+}
+
+/// A token in `tokenizer_config.json` is a string or an object with `content`.
+fn token_text(value: &Value) -> Option<String> {
+    value
+        .as_str()
+        .or_else(|| value["content"].as_str())
+        .map(str::to_owned)
+}
