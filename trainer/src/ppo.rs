@@ -225,6 +225,9 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     ]);
     folder.check_written()?;
     let place = write(job, &codec, &models, &summary)?;
+    folder.record(Event::Checkpoint {
+        path: place.clone(),
+    });
     Ok(Outcome {
         checkpoint: place,
         summary,
@@ -846,7 +849,7 @@ impl Learner<'_> {
                     sums.clipped_values += clipped;
                 }
                 // The pretraining gradient is accumulated into the same step (C.4).
-                figures.text_loss += self.text_gradient(chosen.len(), &mut policy)?;
+                figures.text_loss += self.text_gradient(chosen.len(), &mut policy, progress)?;
                 let variables = self.models.policy.weights().variables();
                 figures.policy_norm += self.policy_optimiser.step(variables, &policy, factor)?;
                 let variables = self.models.value.trunk.weights().variables();
@@ -981,7 +984,12 @@ impl Learner<'_> {
 
     /// Adds the pretraining gradient that goes with `episodes` episodes; returns the mean negative
     /// log-likelihood of its tokens.
-    fn text_gradient(&mut self, episodes: usize, gradients: &mut Gradients) -> Result<f64> {
+    fn text_gradient(
+        &mut self,
+        episodes: usize,
+        gradients: &mut Gradients,
+        progress: &dyn Progress,
+    ) -> Result<f64> {
         let wanted = (episodes as f64 * self.config.ptx_examples_per_episode).round() as usize;
         if self.texts.is_empty() || wanted == 0 {
             return Ok(0.0);
@@ -998,6 +1006,7 @@ impl Learner<'_> {
         let weight = self.config.ptx_coefficient / tokens as f64;
         let mut loss = 0.0;
         for micro in rows.chunks(MICRO_ROWS) {
+            progress.go_on()?;
             loss += add_gradient(
                 &self.models.policy,
                 micro,

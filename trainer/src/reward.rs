@@ -23,7 +23,7 @@ use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
 use crate::optim::{AdamW, Gradients};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::records::{self, DemonstrationRecord, Prompt, RankedPrompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
@@ -273,6 +273,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         Some(model.bias),
         &lineage,
     )?;
+    folder.record(Event::Checkpoint {
+        path: place.clone(),
+    });
     Ok(Outcome {
         checkpoint: place,
         summary,

@@ -20,7 +20,7 @@ use crate::model::batch::TokenBatch;
 use crate::model::llama::Llama;
 use crate::model::token_log_probs;
 use crate::optim::{AdamW, Gradients};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::records::{self, DemonstrationRecord, Message, Prompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
@@ -174,6 +174,9 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     lineage.notes = training_notes(&model);
     let place = job.out.join("checkpoint");
     checkpoint::write(&place, &job.base, model.weights().tensors(), None, &lineage)?;
+    folder.record(Event::Checkpoint {
+        path: place.clone(),
+    });
     Ok(Outcome {
         checkpoint: place,
         summary,
@@ -271,4 +274,25 @@ fn held_out_loss(
         sum -= f64::from(log_probs.sum_all()?.to_scalar::<f32>()?);
     }
     Ok(sum / f64::from(n.max(1) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    /// Item 9 of the checklist: the answer and its EOS are learnt, the prompt is not.
+    #[test]
+    fn only_the_answer_is_learnt_and_padding_never() {
+        let row = |tokens: &[u32], start| LearningRow {
+            tokens: tokens.to_vec(),
+            start,
+        };
+        let rows = [row(&[5, 6, 7, 1], 2), row(&[5, 1], 1)];
+        let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
+        let batch = TokenBatch::new(&tokens, 1, &Device::Cpu).unwrap();
+        let (positions, targets) = learning_positions(&batch, &rows);
+        assert_eq!(targets, [7, 1, 1]);
+        assert_eq!(positions, [1, 2, 4]);
+    }
 }
