@@ -7,16 +7,17 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::csrf::CsrfLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::trace::TraceLayer;
 
+use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
-use crate::pages::{account, accounts, health, home, language, sign_in};
+use crate::pages::{account, accounts, guidelines, health, home, language, rank, sign_in};
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
 
@@ -44,6 +45,12 @@ pub fn router(state: AppState) -> Router {
         .route("/account/tokens", post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         // Labelers.
+        .route("/rank", get(rank::index))
+        .route("/rank/{id}", get(rank::show).post(rank::update))
+        .route(
+            "/guidelines",
+            get(guidelines::index).post(guidelines::create),
+        )
         // Admins.
         .route("/accounts", get(accounts::index).post(accounts::create))
         .route("/accounts/{id}/link", post(accounts::link))
@@ -51,6 +58,24 @@ pub fn router(state: AppState) -> Router {
         .route("/accounts/{id}/disabled", post(accounts::set_disabled))
         // Operators.
         // Programs.
+        .route("/api/v1/openapi.json", get(api::openapi::show))
+        .route("/api/v1/projects", get(api::projects::index))
+        .route(
+            "/api/v1/projects/{id}/assignments",
+            post(api::assignments::create),
+        )
+        .route(
+            "/api/v1/assignments/{id}/draft",
+            put(api::assignments::save_draft),
+        )
+        .route(
+            "/api/v1/assignments/{id}/submission",
+            post(api::assignments::submit),
+        )
+        .route(
+            "/api/v1/assignments/{id}/skip",
+            post(api::assignments::skip),
+        )
         // The house itself.
         .route("/static/{*path}", get(assets::serve))
         .route("/healthz", get(health::healthz))

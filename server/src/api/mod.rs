@@ -2,5 +2,4 @@
 
 pub mod assignments;
 pub mod openapi;
-pub mod runs;
-pub mod snapshots;
+pub mod projects;

@@ -1,1 +1,28 @@
-//! Placeholder.
+//! One labeler's lease of one task.
+
+/// Where an assignment stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AssignmentStatus {
+    /// Being worked on.
+    Leased,
+    /// Done.
+    Submitted,
+    /// Given back with a reason.
+    Skipped,
+    /// Its time ran out.
+    Expired,
+}
+
+impl std::str::FromStr for AssignmentStatus {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "leased" => Ok(Self::Leased),
+            "submitted" => Ok(Self::Submitted),
+            "skipped" => Ok(Self::Skipped),
+            "expired" => Ok(Self::Expired),
+            other => Err(format!("unknown assignment status {other:?}")),
+        }
+    }
+}

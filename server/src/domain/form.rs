@@ -80,7 +80,10 @@ impl Default for Form {
 
 /// The text of a language, else English, else any.
 pub fn text_in(texts: &Texts, lang: &str) -> String {
-    let chosen = texts.get(lang).or_else(|| texts.get("en")).or_else(|| texts.values().next());
+    let chosen = texts
+        .get(lang)
+        .or_else(|| texts.get("en"))
+        .or_else(|| texts.values().next());
     chosen.cloned().unwrap_or_default()
 }
 
@@ -91,8 +94,19 @@ mod tests {
     #[test]
     fn the_standard_form_asks_the_papers_eleven_flags_in_both_languages() {
         let form = Form::default();
-        assert_eq!((form.overall.min, form.overall.max, form.flags.len()), (1, 7, 11));
-        assert!(form.flags.iter().all(|flag| flag.label.contains_key("en") && flag.label.contains_key("zh")));
-        assert!(form.skip_reasons.iter().all(|reason| reason.label.contains_key("zh")));
+        assert_eq!(
+            (form.overall.min, form.overall.max, form.flags.len()),
+            (1, 7, 11)
+        );
+        assert!(
+            form.flags
+                .iter()
+                .all(|flag| flag.label.contains_key("en") && flag.label.contains_key("zh"))
+        );
+        assert!(
+            form.skip_reasons
+                .iter()
+                .all(|reason| reason.label.contains_key("zh"))
+        );
     }
 }

@@ -81,12 +81,19 @@ impl RankingInput {
     pub fn complaints(&self, n: usize, form: &Form) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let mut complain = |field: String, message: &str| {
-            errors.push(FieldError { field, message: message.to_owned() });
+            errors.push(FieldError {
+                field,
+                message: message.to_owned(),
+            });
         };
         let mut seen = vec![false; n];
         for item in &self.candidates {
             let at = |name: &str| format!("candidates[{}].{name}", item.position);
-            match item.position.checked_sub(1).and_then(|index| seen.get_mut(index)) {
+            match item
+                .position
+                .checked_sub(1)
+                .and_then(|index| seen.get_mut(index))
+            {
                 Some(seen) if !*seen => *seen = true,
                 Some(_) => complain(at("position"), "comes twice"),
                 None => complain(at("position"), "is not a candidate of this task"),
@@ -94,7 +101,10 @@ impl RankingInput {
             if item.rank.is_some_and(|rank| rank < 1 || rank as usize > n) {
                 complain(at("rank"), "must be 1 to the number of candidates");
             }
-            if item.rating.is_some_and(|rating| !(form.overall.min..=form.overall.max).contains(&rating)) {
+            if item
+                .rating
+                .is_some_and(|rating| !(form.overall.min..=form.overall.max).contains(&rating))
+            {
                 complain(at("rating"), "is outside the scale");
             }
             for key in item.flags.keys().filter(|key| !form.has_flag(key)) {
@@ -115,16 +125,26 @@ impl RankingInput {
         let n = display_order.len();
         let mut errors = self.complaints(n, form);
         for position in 1..=n {
-            let item = self.candidates.iter().find(|item| item.position == position);
+            let item = self
+                .candidates
+                .iter()
+                .find(|item| item.position == position);
             if item.is_none_or(|item| item.rank.is_none()) {
                 let field = format!("candidates[{position}].rank");
-                errors.push(FieldError { field, message: "needs a rank; equal ranks are ties".to_owned() });
+                errors.push(FieldError {
+                    field,
+                    message: "needs a rank; equal ranks are ties".to_owned(),
+                });
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        let mut used: Vec<i16> = self.candidates.iter().filter_map(|item| item.rank).collect();
+        let mut used: Vec<i16> = self
+            .candidates
+            .iter()
+            .filter_map(|item| item.rank)
+            .collect();
         used.sort_unstable();
         used.dedup();
         let mut judgements: Vec<Judgement> = self
@@ -132,13 +152,19 @@ impl RankingInput {
             .iter()
             .map(|item| Judgement {
                 slot: display_order[item.position - 1],
-                rank: used.iter().position(|rank| Some(*rank) == item.rank).map_or(1, |index| index as i16 + 1),
+                rank: used
+                    .iter()
+                    .position(|rank| Some(*rank) == item.rank)
+                    .map_or(1, |index| index as i16 + 1),
                 rating: item.rating,
                 flags: item.flags.clone(),
             })
             .collect();
         judgements.sort_by_key(|judgement| judgement.slot);
-        Ok(Ranking { judgements, note: self.note.trim().to_owned() })
+        Ok(Ranking {
+            judgements,
+            note: self.note.trim().to_owned(),
+        })
     }
 }
 
@@ -148,7 +174,11 @@ impl Ranking {
         let mut pairs = Vec::new();
         for (index, first) in self.judgements.iter().enumerate() {
             for second in &self.judgements[index + 1..] {
-                let (preferred, other) = if second.rank < first.rank { (second, first) } else { (first, second) };
+                let (preferred, other) = if second.rank < first.rank {
+                    (second, first)
+                } else {
+                    (first, second)
+                };
                 pairs.push(Comparison {
                     preferred: preferred.slot,
                     other: other.slot,
@@ -171,15 +201,28 @@ mod tests {
         let candidates = ranks
             .iter()
             .enumerate()
-            .map(|(index, rank)| CandidateInput { position: index + 1, rank: Some(*rank), ..Default::default() })
+            .map(|(index, rank)| CandidateInput {
+                position: index + 1,
+                rank: Some(*rank),
+                ..Default::default()
+            })
             .collect();
-        RankingInput { candidates, note: String::new() }
+        RankingInput {
+            candidates,
+            note: String::new(),
+        }
     }
 
     #[test]
     fn positions_become_slots_and_gaps_close() {
-        let ranking = input(&[4, 1, 1, 2]).parse(&[2, 0, 3, 1], &Form::default()).unwrap();
-        let ranks: Vec<(i16, i16)> = ranking.judgements.iter().map(|item| (item.slot, item.rank)).collect();
+        let ranking = input(&[4, 1, 1, 2])
+            .parse(&[2, 0, 3, 1], &Form::default())
+            .unwrap();
+        let ranks: Vec<(i16, i16)> = ranking
+            .judgements
+            .iter()
+            .map(|item| (item.slot, item.rank))
+            .collect();
         assert_eq!(ranks, [(0, 1), (1, 2), (2, 3), (3, 1)]);
     }
 
@@ -187,13 +230,20 @@ mod tests {
     fn every_missing_rank_and_wrong_field_is_named() {
         let mut wrong = input(&[1, 9, 2, 1]);
         wrong.candidates[0].rating = Some(8);
-        wrong.candidates[2].flags.insert("nonsense".to_owned(), true);
+        wrong.candidates[2]
+            .flags
+            .insert("nonsense".to_owned(), true);
         wrong.candidates[3].rank = None;
         let errors = wrong.parse(&[0, 1, 2, 3], &Form::default()).unwrap_err();
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(
             fields,
-            ["candidates[1].rating", "candidates[2].rank", "candidates[3].flags.nonsense", "candidates[4].rank"]
+            [
+                "candidates[1].rating",
+                "candidates[2].rank",
+                "candidates[3].flags.nonsense",
+                "candidates[4].rank"
+            ]
         );
     }
 

@@ -1,1 +1,324 @@
-//! Placeholder.
+//! `/rank`: a labeler's work. Everything works as plain forms; `static/js/rank.js` adds keys and
+//! drafts that save themselves.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::Form as HtmlForm;
+use rand::SeedableRng;
+
+use crate::auth::visitor::{Labeler, Visitor};
+use crate::domain::assignment::AssignmentStatus;
+use crate::domain::form::{Form, text_in};
+use crate::domain::ids::AssignmentId;
+use crate::domain::ranking::{CandidateInput, RankingInput};
+use crate::error::{AppError, AppResult, FieldError};
+use crate::state::AppState;
+use crate::store;
+use crate::store::assignments::Assignment;
+use crate::web::markdown;
+use crate::web::page::{Page, render};
+
+/// One turn of the prompt.
+struct Turn {
+    role: String,
+    html: String,
+}
+
+/// One candidate as shown.
+struct Card {
+    position: usize,
+    letter: char,
+    html: String,
+    raw: String,
+    input: CandidateInput,
+}
+
+/// One flag of the form as shown.
+struct FlagView {
+    key: String,
+    label: String,
+    help: String,
+}
+
+#[derive(Template)]
+#[template(path = "rank/show.html")]
+struct RankPage {
+    page: Page,
+    id: AssignmentId,
+    turns: Vec<Turn>,
+    cards: Vec<Card>,
+    ranks: Vec<i16>,
+    ratings: Vec<i16>,
+    rating_label: String,
+    rating_low: String,
+    rating_high: String,
+    flags: Vec<FlagView>,
+    skip_reasons: Vec<(String, String)>,
+    note: String,
+    revision: i64,
+    idempotency_key: String,
+    errors: Vec<FieldError>,
+    done: i64,
+    waiting: i64,
+    is_late: bool,
+}
+
+impl Card {
+    fn has_rank(&self, rank: &i16) -> bool {
+        self.input.rank == Some(*rank)
+    }
+
+    fn has_rating(&self, rating: &i16) -> bool {
+        self.input.rating == Some(*rating)
+    }
+
+    fn answered(&self, key: &str, value: bool) -> bool {
+        self.input.flags.get(key) == Some(&value)
+    }
+
+    fn n_answered(&self) -> usize {
+        self.input.flags.len()
+    }
+}
+
+#[derive(Template)]
+#[template(path = "rank/none.html")]
+struct NonePage {
+    page: Page,
+    done: i64,
+}
+
+/// `GET /rank`: to the open assignment, or to a new one, or says that none is waiting.
+pub async fn index(
+    State(state): State<AppState>,
+    page: Page,
+    Labeler(labeler): Labeler,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    for project in store::projects::list(&mut db).await? {
+        let open = store::assignments::find_open(&mut db, project.id, labeler.account_id).await?;
+        if let Some(id) = open {
+            return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
+        }
+        let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
+        let lease =
+            store::assignments::lease(&mut db, project.id, labeler.account_id, &mut rng).await?;
+        if let Some(lease) = lease {
+            return Ok(Redirect::to(&format!("/rank/{}", lease.assignment_id)).into_response());
+        }
+    }
+    let (done, _) = store::tasks::progress(&mut db, labeler.account_id).await?;
+    Ok(render(&NonePage {
+        page: page.titled("rank-none-title"),
+        done,
+    })?
+    .into_response())
+}
+
+/// `GET /rank/{id}`.
+pub async fn show(
+    State(state): State<AppState>,
+    page: Page,
+    Labeler(labeler): Labeler,
+    Path(id): Path<AssignmentId>,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let assignment = store::assignments::find(&mut db, id, labeler.account_id).await?;
+    if matches!(
+        assignment.status,
+        AssignmentStatus::Submitted | AssignmentStatus::Skipped
+    ) {
+        return Ok(Redirect::to("/rank").into_response());
+    }
+    let input: RankingInput = assignment
+        .draft
+        .clone()
+        .and_then(|draft| serde_json::from_value(draft).ok())
+        .unwrap_or_default();
+    drop(db);
+    show_input(&state, page, &labeler, &assignment, &input, Vec::new()).await
+}
+
+async fn show_input(
+    state: &AppState,
+    page: Page,
+    labeler: &Visitor,
+    assignment: &Assignment,
+    input: &RankingInput,
+    errors: Vec<FieldError>,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let form = store::assignments::find_form(&mut db, assignment).await?;
+    let task = store::tasks::find_view(&mut db, assignment.task_id).await?;
+    let (done, waiting) = store::tasks::progress(&mut db, labeler.account_id).await?;
+    let lang = page.lang.tag();
+    let cards = assignment
+        .display_order
+        .iter()
+        .enumerate()
+        .map(|(index, slot)| {
+            let raw = task.texts.get(*slot as usize).cloned().unwrap_or_default();
+            let given = input
+                .candidates
+                .iter()
+                .find(|item| item.position == index + 1);
+            Card {
+                position: index + 1,
+                letter: char::from(b'A' + index as u8),
+                html: markdown::to_html(&raw),
+                raw,
+                input: given.cloned().unwrap_or_default(),
+            }
+        });
+    let status = if errors.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
+    let template = RankPage {
+        id: assignment.id,
+        turns: turns(&task.prompt),
+        cards: cards.collect(),
+        ranks: (1..=assignment.display_order.len() as i16).collect(),
+        ratings: (form.overall.min..=form.overall.max).collect(),
+        rating_label: text_in(&form.overall.label, lang),
+        rating_low: text_in(&form.overall.low, lang),
+        rating_high: text_in(&form.overall.high, lang),
+        flags: flag_views(&form, lang),
+        skip_reasons: form
+            .skip_reasons
+            .iter()
+            .map(|r| (r.key.clone(), text_in(&r.label, lang)))
+            .collect(),
+        note: input.note.clone(),
+        revision: assignment.draft_revision,
+        idempotency_key: uuid::Uuid::new_v4().to_string(),
+        errors,
+        done,
+        waiting,
+        is_late: assignment.status == AssignmentStatus::Expired,
+        page: page.titled("rank-title"),
+    };
+    Ok((status, render(&template)?).into_response())
+}
+
+fn flag_views(form: &Form, lang: &str) -> Vec<FlagView> {
+    let view = |flag: &crate::domain::form::Flag| FlagView {
+        key: flag.key.clone(),
+        label: text_in(&flag.label, lang),
+        help: text_in(&flag.help, lang),
+    };
+    form.flags.iter().map(view).collect()
+}
+
+fn turns(prompt: &serde_json::Value) -> Vec<Turn> {
+    match prompt {
+        serde_json::Value::Array(turns) => turns
+            .iter()
+            .map(|turn| Turn {
+                role: turn["role"].as_str().unwrap_or("user").to_owned(),
+                html: markdown::to_html(turn["content"].as_str().unwrap_or_default()),
+            })
+            .collect(),
+        other => {
+            let html = markdown::to_html(other.as_str().unwrap_or_default());
+            vec![Turn {
+                role: "user".to_owned(),
+                html,
+            }]
+        }
+    }
+}
+
+/// The fields of the page's form: `rank-2=1`, `rating-2=6`, `flag-2-hallucination=yes`, `note`,
+/// `action` (save, submit or skip), and for skipping `reason` and `skip_note`.
+#[derive(Debug, serde::Deserialize)]
+pub struct RankForm(Vec<(String, String)>);
+
+impl RankForm {
+    fn get(&self, name: &str) -> &str {
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// What the labeler said so far.
+    ///
+    /// # Errors
+    /// Every field that cannot be read.
+    fn input(&self) -> Result<RankingInput, Vec<FieldError>> {
+        let mut candidates: BTreeMap<usize, CandidateInput> = BTreeMap::new();
+        let mut errors = Vec::new();
+        for (key, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
+            let mut parts = key.splitn(3, '-');
+            let (kind, position) = (parts.next().unwrap_or(""), parts.next());
+            if !matches!(kind, "rank" | "rating" | "flag") {
+                continue;
+            }
+            let wrong = |message: &str| FieldError {
+                field: key.clone(),
+                message: message.to_owned(),
+            };
+            let Some(position) = position.and_then(|text| text.parse().ok()) else {
+                errors.push(wrong("names no candidate"));
+                continue;
+            };
+            let item = candidates.entry(position).or_insert(CandidateInput {
+                position,
+                ..Default::default()
+            });
+            match (kind, value.parse::<i16>(), value.as_str(), parts.next()) {
+                ("rank", Ok(rank), _, None) => item.rank = Some(rank),
+                ("rating", Ok(rating), _, None) => item.rating = Some(rating),
+                ("flag", _, "yes" | "no", Some(flag)) => {
+                    item.flags.insert(flag.to_owned(), value == "yes");
+                }
+                _ => errors.push(wrong("cannot be read")),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        Ok(RankingInput {
+            candidates: candidates.into_values().collect(),
+            note: self.get("note").to_owned(),
+        })
+    }
+}
+
+/// `POST /rank/{id}`: saves, submits or skips, by the button pressed.
+pub async fn update(
+    State(state): State<AppState>,
+    page: Page,
+    Labeler(labeler): Labeler,
+    Path(id): Path<AssignmentId>,
+    HtmlForm(form): HtmlForm<RankForm>,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let who = labeler.account_id;
+    if form.get("action") == "skip" {
+        store::assignments::skip(&mut db, id, who, form.get("reason"), form.get("skip_note"))
+            .await?;
+        return Ok(Redirect::to("/rank").into_response());
+    }
+    let input = form.input().map_err(AppError::Invalid)?;
+    let assignment = store::assignments::find(&mut db, id, who).await?;
+    if form.get("action") == "save" {
+        store::assignments::save_draft(&mut db, id, who, &input, None).await?;
+        return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
+    }
+    let key = form.get("idempotency_key");
+    match store::assignments::submit(&mut db, id, who, key, &input).await {
+        Ok(_) => Ok(Redirect::to("/rank").into_response()),
+        Err(AppError::Invalid(errors)) => {
+            drop(db);
+            show_input(&state, page, &labeler, &assignment, &input, errors).await
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -31,7 +31,12 @@ pub struct Account {
 impl Account {
     /// Whether the account has the role.
     pub fn has(&self, role: Role) -> bool {
-        self.roles.iter().any(|word| word == role.as_str())
+        self.may(role.as_str())
+    }
+
+    /// Whether the account has the role of that word.
+    pub fn may(&self, role: &str) -> bool {
+        self.roles.iter().any(|word| word == role)
     }
 }
 

@@ -19,6 +19,13 @@ pub struct Session {
     pub last_seen_at: DateTime<Utc>,
 }
 
+impl Session {
+    /// Whether this is the session with that id.
+    pub fn is(&self, id: &Option<SessionId>) -> bool {
+        *id == Some(self.id)
+    }
+}
+
 /// Opens a session that lasts `days` at most.
 pub async fn insert(
     db: &mut PgConnection,

@@ -3,5 +3,6 @@
 pub mod assets;
 pub mod errors;
 pub mod i18n;
+pub mod markdown;
 pub mod page;
 pub mod security;

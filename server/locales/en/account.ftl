@@ -1,0 +1,15 @@
+account-title = Your account
+account-password = Password
+account-current = Current password (if you have one)
+account-new = New password
+account-password-help = At least 10 characters. Setting it signs you out everywhere.
+account-set-password = Set password
+account-wrong-password = The current password is wrong.
+account-tokens = API tokens
+account-token-label = What is the token for?
+account-make-token = Make a token
+account-new-token = Copy this token now: it is shown only once.
+account-revoke = Revoke
+account-sessions = Where you are signed in
+account-this = this browser
+account-end = End

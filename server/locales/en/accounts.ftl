@@ -1,0 +1,13 @@
+accounts-title = Accounts
+accounts-invite = Invite somebody
+accounts-name = Name
+accounts-roles = Roles
+accounts-make = Make account and link
+accounts-link = Send this link to { $email }. It works once, within a week, and is not shown again.
+accounts-actions = Actions
+accounts-simulated = simulated
+accounts-off = switched off
+accounts-save = Save
+accounts-new-link = New sign-in link
+accounts-enable = Switch on
+accounts-disable = Switch off

@@ -1,0 +1,12 @@
+sign-in-title = Sign in
+sign-in-email = E-mail address
+sign-in-password = Password
+sign-in-button = Sign in
+sign-in-failed = Address or password is wrong.
+sign-in-help = No account, or lost the way in? An admin can send you a sign-in link.
+sign-in-link-title = Sign-in link
+sign-in-link-hello = Hello { $name }
+sign-in-link-for = This link signs in { $email }.
+sign-in-link-password = Choose a password (optional)
+sign-in-link-password-help = At least 10 characters. Without one you need a new link next time.
+sign-in-link-once = The link works once.

@@ -1,0 +1,15 @@
+account-title = 您的账户
+account-password = 密码
+account-current = 当前密码（若有）
+account-new = 新密码
+account-password-help = 至少 10 个字符。设置后将在所有设备上退出登录。
+account-set-password = 设置密码
+account-wrong-password = 当前密码不正确。
+account-tokens = API 令牌
+account-token-label = 令牌用途
+account-make-token = 创建令牌
+account-new-token = 请立即复制此令牌：它只显示一次。
+account-revoke = 撤销
+account-sessions = 已登录的设备
+account-this = 当前浏览器
+account-end = 结束

@@ -1,0 +1,13 @@
+accounts-title = 账户
+accounts-invite = 邀请成员
+accounts-name = 姓名
+accounts-roles = 角色
+accounts-make = 创建账户与链接
+accounts-link = 请将此链接发给 { $email }。链接一周内有效，只能使用一次，之后不再显示。
+accounts-actions = 操作
+accounts-simulated = 模拟
+accounts-off = 已停用
+accounts-save = 保存
+accounts-new-link = 新登录链接
+accounts-enable = 启用
+accounts-disable = 停用

@@ -1,0 +1,16 @@
+home-title = 首页
+home-hello = 您好，{ $name }
+home-labeler = 为模型输出排序
+home-waiting = 个任务等待您处理
+home-submitted = 您已提交 { $n } 个。
+home-start = 开始排序
+home-admin = 提示与数据
+home-prompts = 条提示
+home-rankings = 个人工排序
+home-export = 快照与导出
+home-import = 导入提示
+home-invite = 邀请成员
+home-operator = 训练
+home-runs = 个运行在排队或进行
+home-checkpoints = 个模型检查点
+home-train = 运行

@@ -1,0 +1,12 @@
+sign-in-title = 登录
+sign-in-email = 电子邮箱
+sign-in-password = 密码
+sign-in-button = 登录
+sign-in-failed = 邮箱或密码不正确。
+sign-in-help = 没有账户或无法登录？请向管理员索取登录链接。
+sign-in-link-title = 登录链接
+sign-in-link-hello = 您好，{ $name }
+sign-in-link-for = 此链接用于登录 { $email }。
+sign-in-link-password = 设置密码（可选）
+sign-in-link-password-help = 至少 10 个字符。不设置密码，下次需要新的链接。
+sign-in-link-once = 此链接只能使用一次。
