@@ -27,6 +27,12 @@ enum Command {
     /// Make accounts, sign-in links and API tokens.
     #[command(subcommand)]
     User(commands::user::UserCommand),
+    /// Import prompts, demonstrations, texts, rankings or candidates.
+    Import(commands::import::ImportArgs),
+    /// Write a snapshot to a file.
+    Export(commands::export::ExportArgs),
+    /// Rank open tasks with simulated labelers.
+    Simulate(commands::simulate::SimulateArgs),
     /// Bring the database to this program's schema.
     Migrate,
 }
@@ -54,6 +60,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(config) => commands::serve::run(cli.data, config).await,
         Command::User(command) => commands::user::run(&cli.data, command).await,
+        Command::Import(args) => commands::import::run(&cli.data, args).await,
+        Command::Export(args) => commands::export::run(&cli.data, args).await,
+        Command::Simulate(args) => commands::simulate::run(&cli.data, args).await,
         Command::Migrate => commands::migrate::run(&cli.data).await,
     }
 }

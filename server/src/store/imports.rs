@@ -18,6 +18,7 @@ use crate::domain::ids::{
 use crate::domain::ranking::Ranking;
 use crate::store::projects::{self, Project};
 use crate::store::prompts::NewPrompt;
+use crate::store::tasks;
 
 /// Most labelers of one task: the bound of `tasks_overlap_range`.
 const MOST_LABELERS: i16 = 100;
@@ -164,8 +165,7 @@ pub async fn insert_candidates(
         Err(refusal) => return Ok(Some(refusal)),
     };
     let completions = insert_completions(db, prompt_id, &row.completions).await?;
-    let task_id = insert_task(db, project.id, prompt_id, project.overlap, false).await?;
-    insert_slots(db, task_id, &completions).await?;
+    tasks::insert(db, project.id, prompt_id, None, &completions).await?;
     Ok(None)
 }
 
@@ -305,51 +305,6 @@ async fn insert_completions(
     Ok(ids)
 }
 
-async fn insert_task(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    prompt_id: PromptId,
-    overlap: i16,
-    is_closed: bool,
-) -> sqlx::Result<TaskId> {
-    let id = TaskId::new();
-    sqlx::query!(
-        r#"
-        INSERT INTO tasks (id, project_id, prompt_id, overlap, closed_at)
-        VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN now() END)
-        "#,
-        id.0,
-        project_id.0,
-        prompt_id.0,
-        overlap,
-        is_closed
-    )
-    .execute(db)
-    .await?;
-    Ok(id)
-}
-
-/// Makes completions the candidates of a task, in slots 0, 1, 2 ...
-async fn insert_slots(
-    db: &mut PgConnection,
-    task_id: TaskId,
-    completions: &[CompletionId],
-) -> sqlx::Result<()> {
-    let keys: Vec<Uuid> = completions.iter().map(|id| id.0).collect();
-    sqlx::query!(
-        r#"
-        INSERT INTO candidates (task_id, slot, completion_id)
-        SELECT $1, n.slot - 1, n.id
-        FROM unnest($2::uuid[]) WITH ORDINALITY AS n (id, slot)
-        "#,
-        task_id.0,
-        &keys
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
 /// The account of somebody who ranked elsewhere: the same name is the same account.
 async fn find_or_insert_labeler(
     db: &mut PgConnection,
@@ -417,8 +372,8 @@ async fn find_or_insert_task(
         return Ok((TaskId(found.id), completions));
     }
     let completions = insert_completions(db, prompt_id, &row.completions).await?;
-    let task_id = insert_task(db, project.id, prompt_id, 1, true).await?;
-    insert_slots(db, task_id, &completions).await?;
+    let task_id = tasks::insert(db, project.id, prompt_id, None, &completions).await?;
+    tasks::close(db, task_id).await?;
     Ok((task_id, completions))
 }
 
