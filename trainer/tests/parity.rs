@@ -86,11 +86,27 @@ fn expected_tensors() -> HashMap<String, Tensor> {
     candle_core::safetensors::load(path, &Device::Cpu).unwrap()
 }
 
-/// The folder of SmolLM2, if `PLACKETT_TEST_MODEL` names one.
+/// The folder of SmolLM2: what `PLACKETT_TEST_MODEL` names, else where the program keeps models.
 fn smollm2_folder() -> Option<PathBuf> {
-    let folder = std::env::var_os("PLACKETT_TEST_MODEL").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let data = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .or(home.map(|home| home.join(".local/share")))
+        .map(|share| share.join("plackett"));
+    let kept = [data, Some(PathBuf::from("/var/lib/plackett"))];
+    let folder = std::env::var_os("PLACKETT_TEST_MODEL")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain(
+            kept.into_iter()
+                .flatten()
+                .map(|data| data.join("models/smollm2-135m-instruct")),
+        )
+        .find(|folder| folder.is_dir());
     if folder.is_none() {
-        eprintln!("skipped: PLACKETT_TEST_MODEL names no folder of smollm2-135m-instruct");
+        eprintln!(
+            "skipped: no smollm2-135m-instruct in the data folder or under PLACKETT_TEST_MODEL"
+        );
     }
     folder
 }
