@@ -40,6 +40,12 @@ enum Command {
     /// Make accounts, sign-in links and API tokens.
     #[command(subcommand)]
     User(commands::user::UserCommand),
+    /// Import prompts, demonstrations, texts, rankings or candidates.
+    Import(commands::import::ImportArgs),
+    /// Write a snapshot to a file.
+    Export(commands::export::ExportArgs),
+    /// Rank open tasks with simulated labelers.
+    Simulate(commands::simulate::SimulateArgs),
     /// Bring the database to this program's schema.
     Migrate,
 }
@@ -73,6 +79,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Score(command) => commands::score::run(command).await,
         Command::Evaluate(command) => commands::evaluate::run(command).await,
         Command::User(command) => commands::user::run(&cli.data, command).await,
+        Command::Import(args) => commands::import::run(&cli.data, args).await,
+        Command::Export(args) => commands::export::run(&cli.data, args).await,
+        Command::Simulate(args) => commands::simulate::run(&cli.data, args).await,
         Command::Migrate => commands::migrate::run(&cli.data).await,
     }
 }

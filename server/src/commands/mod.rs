@@ -15,3 +15,11 @@ pub mod simulate;
 pub mod train;
 pub mod user;
 pub mod worker;
+
+/// An error of the web side as a sentence for the command line, its cause included.
+pub(crate) fn sentence(error: crate::error::AppError) -> anyhow::Error {
+    match error {
+        crate::error::AppError::Internal(cause) => anyhow::anyhow!("{cause:#}"),
+        other => anyhow::anyhow!("{other}"),
+    }
+}

@@ -1,1 +1,196 @@
-//! Placeholder.
+//! `plackett simulate`: labelers that are programs, so that one person can see the whole loop.
+//! They lease and submit through the same functions as people do; their accounts are marked as
+//! simulated, cannot sign in, and are left out of snapshots unless asked for.
+
+use anyhow::Context;
+use rand_chacha::ChaCha12Rng;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+
+use crate::commands::database::Database;
+use crate::commands::sentence;
+use crate::config::DataConfig;
+use crate::domain::ids::AccountId;
+use crate::domain::role::Role;
+use crate::domain::simulation::{STATEMENT, rank, utility};
+use crate::store;
+use crate::store::assignments::Lease;
+use crate::store::projects::Project;
+
+/// Candidates that the scale of ratings is measured on, at most.
+const SCALE_SAMPLE: i64 = 20_000;
+
+/// Rank open tasks with simulated labelers.
+///
+/// Each has the same hidden utility and judges every pair of candidates wrongly with the error
+/// rate; the ranking orders candidates by the pairs they won. Ratings are septiles of the utility
+/// over the project's candidates.
+#[derive(Debug, clap::Args)]
+#[command(after_help = STATEMENT)]
+pub struct SimulateArgs {
+    /// Short name of the project.
+    #[arg(long, value_name = "SLUG")]
+    project: String,
+
+    /// How many labelers; they are made where they do not exist yet.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    labelers: u32,
+
+    /// Probability that a labeler judges a pair wrongly, 0 to 0.5.
+    #[arg(long, default_value_t = 0.1)]
+    error_rate: f64,
+
+    /// Decides display orders and errors.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Stop after this many rankings. Default: when no task is open.
+    #[arg(long)]
+    limit: Option<u64>,
+}
+
+/// Makes the labelers, ranks, and says how much.
+///
+/// # Errors
+/// When the project is unknown, the error rate is none, or the database fails.
+pub async fn run(data: &DataConfig, args: SimulateArgs) -> anyhow::Result<()> {
+    let database = Database::open(data, 2).await?;
+    let done = carry_out(&database.pool, &args).await;
+    database.close().await;
+    let n = done?;
+    println!("{n} rankings by {} simulated labelers.", args.labelers);
+    Ok(())
+}
+
+async fn carry_out(pool: &PgPool, args: &SimulateArgs) -> anyhow::Result<u64> {
+    let mut db = pool.acquire().await?;
+    let slug = &args.project;
+    let project = store::projects::find_by_slug(&mut db, slug)
+        .await?
+        .with_context(|| format!("no project has the short name {slug}"))?;
+    drop(db);
+    let limit = args.limit.unwrap_or(u64::MAX);
+    simulate(
+        pool,
+        &project,
+        args.labelers,
+        args.error_rate,
+        args.seed,
+        limit,
+    )
+    .await
+}
+
+/// Lets `n_labelers` rank open tasks of a project in turn, until none is open or `limit` rankings
+/// are made; returns how many. `error_rate` is a probability per pair.
+///
+/// # Errors
+/// When the error rate is not within 0 to 0.5 or the database fails.
+pub async fn simulate(
+    pool: &PgPool,
+    project: &Project,
+    n_labelers: u32,
+    error_rate: f64,
+    seed: u64,
+    limit: u64,
+) -> anyhow::Result<u64> {
+    anyhow::ensure!(
+        (0.0..=0.5).contains(&error_rate),
+        "--error-rate must be 0 to 0.5: at 0.5 a judgement is a coin toss"
+    );
+    let mut db = pool.acquire().await?;
+    let scale = measure_scale(&mut db, project).await?;
+    let mut labelers = Vec::new();
+    for number in 1..=n_labelers {
+        let id = find_or_make_labeler(&mut db, number).await?;
+        let rng = trainer::rng::stream(seed, "simulated labeler", u64::from(number));
+        labelers.push((id, rng));
+    }
+    let mut n = 0;
+    while !labelers.is_empty() && n < limit {
+        let mut idle = Vec::new();
+        for (index, (id, rng)) in labelers.iter_mut().enumerate() {
+            if n == limit {
+                break;
+            }
+            let lease = store::assignments::lease(&mut db, project.id, *id, rng).await;
+            match lease.map_err(sentence)? {
+                Some(lease) => {
+                    submit(&mut db, *id, &lease, &scale, error_rate, rng).await?;
+                    n += 1;
+                }
+                None => idle.push(index),
+            }
+        }
+        for index in idle.into_iter().rev() {
+            labelers.remove(index);
+        }
+    }
+    Ok(n)
+}
+
+/// The sorted utilities of the project's candidates.
+async fn measure_scale(db: &mut PgConnection, project: &Project) -> anyhow::Result<Vec<f64>> {
+    let sample = store::tasks::sample_candidates(db, project.id, SCALE_SAMPLE).await?;
+    let mut scale: Vec<f64> = sample
+        .iter()
+        .map(|(body, candidate)| utility(&request_of(body), &candidate.text, candidate.is_finished))
+        .collect();
+    scale.sort_by(f64::total_cmp);
+    Ok(scale)
+}
+
+async fn find_or_make_labeler(db: &mut PgConnection, number: u32) -> anyhow::Result<AccountId> {
+    let email = format!("simulated-{number}@plackett.example");
+    if let Some(account) = store::accounts::find_by_email(db, &email).await? {
+        anyhow::ensure!(
+            account.is_simulated,
+            "{email} belongs to a person: simulated labelers cannot use it"
+        );
+        return Ok(account.id);
+    }
+    let name = format!("Simulated labeler {number}");
+    store::accounts::insert(db, &email, &name, &[Role::Labeler], true)
+        .await
+        .map_err(sentence)
+}
+
+async fn submit(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+    lease: &Lease,
+    scale: &[f64],
+    error_rate: f64,
+    rng: &mut ChaCha12Rng,
+) -> anyhow::Result<()> {
+    let view = store::tasks::find_view(db, lease.task_id).await?;
+    let request = request_of(&view.prompt);
+    let candidates = store::tasks::find_candidates(db, lease.task_id).await?;
+    let mut utilities = Vec::new();
+    for slot in &lease.display_order {
+        let candidate = candidates
+            .iter()
+            .find(|candidate| candidate.slot == *slot)
+            .with_context(|| format!("task {} has no slot {slot}", lease.task_id))?;
+        utilities.push(utility(&request, &candidate.text, candidate.is_finished));
+    }
+    let input = rank(&utilities, scale, error_rate, rng);
+    let key = format!("simulated-{}", lease.assignment_id);
+    store::assignments::submit(db, lease.assignment_id, labeler_id, &key, &input)
+        .await
+        .map_err(sentence)?;
+    Ok(())
+}
+
+/// What is asked: the text, or everything the user said in a conversation.
+fn request_of(body: &Value) -> String {
+    match body {
+        Value::String(text) => text.clone(),
+        Value::Array(turns) => {
+            let said = turns.iter().filter(|turn| turn["role"] == "user");
+            let texts: Vec<&str> = said.filter_map(|turn| turn["content"].as_str()).collect();
+            texts.join("\n")
+        }
+        _ => String::new(),
+    }
+}

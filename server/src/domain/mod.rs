@@ -7,4 +7,5 @@ pub mod prompt;
 pub mod ranking;
 pub mod role;
 pub mod run;
+pub mod simulation;
 pub mod snapshot;

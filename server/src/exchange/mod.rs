@@ -2,4 +2,6 @@
 
 pub mod export;
 pub mod import;
+pub mod lines;
+pub mod records;
 pub mod trl;

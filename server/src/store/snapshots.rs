@@ -1,1 +1,406 @@
-//! Placeholder.
+//! Snapshots: frozen selections. Their items are ids of rows that never change, in a fixed order,
+//! so that the same snapshot is always written out as the same bytes.
+
+use chrono::{DateTime, Utc};
+use futures_util::Stream;
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::domain::ids::{AccountId, ProjectId, SnapshotId};
+use crate::domain::snapshot::{Selection, SnapshotKind};
+
+/// A snapshot as a list shows it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Key.
+    pub id: SnapshotId,
+    /// The project it was taken of.
+    pub project_id: ProjectId,
+    /// The project's short name.
+    pub project_slug: String,
+    /// What it holds, as the database's word.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Whether what simulated labelers said was taken too.
+    pub includes_simulated: bool,
+    /// Lines of the export.
+    pub n_items: i64,
+    /// Distinct prompts.
+    pub n_prompts: i64,
+    /// Of the export in its own format, lower-case hex.
+    pub sha256: String,
+    /// When it was taken.
+    pub created_at: DateTime<Utc>,
+    /// Who took it.
+    pub created_by: Option<String>,
+}
+
+impl Snapshot {
+    /// What it holds.
+    ///
+    /// # Errors
+    /// When the database holds a word that this program does not know.
+    pub fn parsed_kind(&self) -> anyhow::Result<SnapshotKind> {
+        self.kind
+            .parse()
+            .map_err(|message: String| anyhow::anyhow!("snapshot {}: {message}", self.id))
+    }
+}
+
+/// Finds a snapshot.
+pub async fn find(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<Option<Snapshot>> {
+    sqlx::query_as!(
+        Snapshot,
+        r#"
+        SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
+               s.name, s.includes_simulated, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               a.name AS "created_by?"
+        FROM snapshots s
+        JOIN projects p ON p.id = s.project_id
+        LEFT JOIN accounts a ON a.id = s.created_by
+        WHERE s.id = $1
+        "#,
+        id.0
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The newest snapshots, at most `limit`, older than `before` where it is given.
+pub async fn list(
+    db: &mut PgConnection,
+    before: Option<SnapshotId>,
+    limit: i64,
+) -> sqlx::Result<Vec<Snapshot>> {
+    sqlx::query_as!(
+        Snapshot,
+        r#"
+        SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
+               s.name, s.includes_simulated, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               a.name AS "created_by?"
+        FROM snapshots s
+        JOIN projects p ON p.id = s.project_id
+        LEFT JOIN accounts a ON a.id = s.created_by
+        WHERE $1::uuid IS NULL OR s.id < $1
+        ORDER BY s.id DESC
+        LIMIT $2
+        "#,
+        before.map(|id| id.0),
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Makes an empty snapshot; [`freeze`] and [`seal`] follow in the same transaction.
+pub async fn insert(
+    db: &mut PgConnection,
+    selection: &Selection,
+    created_by: Option<AccountId>,
+) -> sqlx::Result<SnapshotId> {
+    let id = SnapshotId::new();
+    sqlx::query!(
+        r#"
+        INSERT INTO snapshots (id, project_id, kind, name, includes_simulated, n_items, n_prompts, sha256, created_by)
+        VALUES ($1, $2, $3, $4, $5, 0, 0, '', $6)
+        "#,
+        id.0,
+        selection.project_id.0,
+        selection.kind.as_str(),
+        selection.name,
+        selection.include_simulated,
+        created_by.map(|id| id.0)
+    )
+    .execute(db)
+    .await?;
+    Ok(id)
+}
+
+/// Fills a snapshot with the selected rows; returns how many there are.
+pub async fn freeze(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    selection: &Selection,
+) -> sqlx::Result<i64> {
+    let done = match selection.kind {
+        SnapshotKind::Rankings => freeze_rankings(db, id, selection).await?,
+        SnapshotKind::Demonstrations => freeze_demonstrations(db, id, selection).await?,
+        SnapshotKind::Prompts => freeze_prompts(db, id, selection).await?,
+        SnapshotKind::Texts => freeze_texts(db, id, selection).await?,
+    };
+    Ok(done.rows_affected() as i64)
+}
+
+type Done = sqlx::postgres::PgQueryResult;
+
+/// The newest version of each submitted ranking.
+async fn freeze_rankings(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    selection: &Selection,
+) -> sqlx::Result<Done> {
+    sqlx::query!(
+        r#"
+        INSERT INTO snapshot_items (snapshot_id, position, item_id)
+        SELECT $1, row_number() OVER (ORDER BY p.external_id COLLATE "C", r.id) - 1, r.id
+        FROM rankings r
+        JOIN assignments a ON a.id = r.assignment_id
+        JOIN accounts u ON u.id = a.labeler_id
+        JOIN tasks t ON t.id = a.task_id
+        JOIN prompts p ON p.id = t.prompt_id
+        WHERE t.project_id = $2
+          AND a.status = 'submitted'
+          AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
+          AND (cardinality($3::text[]) = 0 OR p.category = ANY($3))
+          AND ($4 OR NOT u.is_simulated)
+        "#,
+        id.0,
+        selection.project_id.0,
+        &selection.categories,
+        selection.include_simulated
+    )
+    .execute(db)
+    .await
+}
+
+async fn freeze_demonstrations(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    selection: &Selection,
+) -> sqlx::Result<Done> {
+    sqlx::query!(
+        r#"
+        INSERT INTO snapshot_items (snapshot_id, position, item_id)
+        SELECT $1, row_number() OVER (ORDER BY d.external_id COLLATE "C") - 1, d.id
+        FROM demonstrations d
+        LEFT JOIN accounts u ON u.id = d.labeler_id
+        WHERE d.project_id = $2
+          AND (cardinality($3::text[]) = 0 OR d.category = ANY($3))
+          AND ($4 OR NOT coalesce(u.is_simulated, false))
+        "#,
+        id.0,
+        selection.project_id.0,
+        &selection.categories,
+        selection.include_simulated
+    )
+    .execute(db)
+    .await
+}
+
+async fn freeze_prompts(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    selection: &Selection,
+) -> sqlx::Result<Done> {
+    sqlx::query!(
+        r#"
+        INSERT INTO snapshot_items (snapshot_id, position, item_id)
+        SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
+        FROM prompts
+        WHERE project_id = $2 AND (cardinality($3::text[]) = 0 OR category = ANY($3))
+        "#,
+        id.0,
+        selection.project_id.0,
+        &selection.categories
+    )
+    .execute(db)
+    .await
+}
+
+async fn freeze_texts(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    selection: &Selection,
+) -> sqlx::Result<Done> {
+    sqlx::query!(
+        r#"
+        INSERT INTO snapshot_items (snapshot_id, position, item_id)
+        SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
+        FROM texts
+        WHERE project_id = $2
+        "#,
+        id.0,
+        selection.project_id.0
+    )
+    .execute(db)
+    .await
+}
+
+/// How many distinct prompts a snapshot of rankings holds.
+pub async fn count_ranked_prompts(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT count(DISTINCT t.prompt_id) AS "n!"
+        FROM snapshot_items i
+        JOIN rankings r ON r.id = i.item_id
+        JOIN assignments a ON a.id = r.assignment_id
+        JOIN tasks t ON t.id = a.task_id
+        WHERE i.snapshot_id = $1
+        "#,
+        id.0
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// Writes down what was counted and hashed.
+pub async fn seal(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    n_items: i64,
+    n_prompts: i64,
+    sha256: &str,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE snapshots SET n_items = $2, n_prompts = $3, sha256 = $4 WHERE id = $1",
+        id.0,
+        n_items,
+        n_prompts,
+        sha256
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A ranking of a snapshot with everything that its export line says.
+#[derive(Debug)]
+pub struct RankingItem {
+    /// Key of the ranking.
+    pub ranking_id: Uuid,
+    /// The prompt's id in its file.
+    pub external_id: String,
+    /// The prompt: a JSON text or an array of turns.
+    pub body: Value,
+    /// The prompt's category.
+    pub category: String,
+    /// Who ranked.
+    pub labeler_id: Uuid,
+    /// Whether a program ranked.
+    pub is_simulated: bool,
+    /// Slots in the order shown.
+    pub display_order: Vec<i16>,
+    /// The guidelines in force.
+    pub guidelines_version: i32,
+    /// The form that was filled in.
+    pub form_version: i32,
+    /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`.
+    pub completions: Value,
+}
+
+/// The rankings of a snapshot, in its order, as the database sends them.
+pub fn stream_rankings(
+    db: &mut PgConnection,
+    id: SnapshotId,
+) -> impl Stream<Item = sqlx::Result<RankingItem>> + Send {
+    sqlx::query_as!(
+        RankingItem,
+        r#"
+        SELECT r.id AS ranking_id, p.external_id, p.body, p.category, a.labeler_id, u.is_simulated,
+               a.display_order, a.guidelines_version, a.form_version,
+               (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
+                                                    'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
+                FROM ratings g
+                JOIN completions c ON c.id = g.completion_id
+                WHERE g.ranking_id = r.id) AS "completions!"
+        FROM snapshot_items i
+        JOIN rankings r ON r.id = i.item_id
+        JOIN assignments a ON a.id = r.assignment_id
+        JOIN accounts u ON u.id = a.labeler_id
+        JOIN tasks t ON t.id = a.task_id
+        JOIN prompts p ON p.id = t.prompt_id
+        WHERE i.snapshot_id = $1
+        ORDER BY i.position
+        "#,
+        id.0
+    )
+    .fetch(db)
+}
+
+/// A demonstration of a snapshot.
+#[derive(Debug)]
+pub struct DemonstrationItem {
+    /// Its id in its file.
+    pub external_id: String,
+    /// An array of turns.
+    pub messages: Value,
+}
+
+/// The demonstrations of a snapshot, in its order.
+pub fn stream_demonstrations(
+    db: &mut PgConnection,
+    id: SnapshotId,
+) -> impl Stream<Item = sqlx::Result<DemonstrationItem>> + Send {
+    sqlx::query_as!(
+        DemonstrationItem,
+        r#"
+        SELECT d.external_id, d.messages
+        FROM snapshot_items i
+        JOIN demonstrations d ON d.id = i.item_id
+        WHERE i.snapshot_id = $1
+        ORDER BY i.position
+        "#,
+        id.0
+    )
+    .fetch(db)
+}
+
+/// A prompt of a snapshot.
+#[derive(Debug)]
+pub struct PromptItem {
+    /// Its id in its file.
+    pub external_id: String,
+    /// A JSON text or an array of turns.
+    pub body: Value,
+    /// Its category.
+    pub category: String,
+}
+
+/// The prompts of a snapshot, in its order.
+pub fn stream_prompts(
+    db: &mut PgConnection,
+    id: SnapshotId,
+) -> impl Stream<Item = sqlx::Result<PromptItem>> + Send {
+    sqlx::query_as!(
+        PromptItem,
+        r#"
+        SELECT p.external_id, p.body, p.category
+        FROM snapshot_items i
+        JOIN prompts p ON p.id = i.item_id
+        WHERE i.snapshot_id = $1
+        ORDER BY i.position
+        "#,
+        id.0
+    )
+    .fetch(db)
+}
+
+/// A text of a snapshot.
+#[derive(Debug)]
+pub struct TextItem {
+    /// Its id in its file.
+    pub external_id: String,
+    /// The text.
+    pub body: String,
+}
+
+/// The texts of a snapshot, in its order.
+pub fn stream_texts(
+    db: &mut PgConnection,
+    id: SnapshotId,
+) -> impl Stream<Item = sqlx::Result<TextItem>> + Send {
+    sqlx::query_as!(
+        TextItem,
+        r#"
+        SELECT x.external_id, x.body
+        FROM snapshot_items i
+        JOIN texts x ON x.id = i.item_id
+        WHERE i.snapshot_id = $1
+        ORDER BY i.position
+        "#,
+        id.0
+    )
+    .fetch(db)
+}

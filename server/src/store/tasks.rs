@@ -100,3 +100,150 @@ pub async fn progress(
     .await?;
     Ok((row.done, row.waiting))
 }
+
+/// A task as the list of an admin shows it.
+#[derive(Debug)]
+pub struct TaskItem {
+    /// Key; later tasks have later keys.
+    pub id: TaskId,
+    /// The prompt's id in its file.
+    pub external_id: String,
+    /// The prompt: a string or turns.
+    pub body: Value,
+    /// How many labelers it is given to.
+    pub overlap: i16,
+    /// Places held now.
+    pub n_held: i16,
+    /// How many candidates it has.
+    pub n_candidates: i64,
+    /// Submitted assignments.
+    pub n_submitted: i64,
+    /// Whether it was closed.
+    pub is_closed: bool,
+    /// Labelers that hold it now or have submitted, with the assignment's status.
+    pub holders: Vec<String>,
+}
+
+/// A project's tasks in a state, newest first: `open` (a place is free), `held` (somebody works on
+/// it), `done` (all places submitted), `closed`, or the empty word for any.
+pub async fn list(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    state: &str,
+    before: Option<TaskId>,
+    limit: i64,
+) -> sqlx::Result<Vec<TaskItem>> {
+    sqlx::query_as!(
+        TaskItem,
+        r#"
+        SELECT t.id AS "id: TaskId", p.external_id, p.body, t.overlap, t.n_held,
+               t.closed_at IS NOT NULL AS "is_closed!",
+               (SELECT count(*) FROM candidates k WHERE k.task_id = t.id) AS "n_candidates!",
+               n.n_submitted AS "n_submitted!", n.holders AS "holders!"
+        FROM tasks t
+        JOIN prompts p ON p.id = t.prompt_id
+        CROSS JOIN LATERAL (
+            SELECT count(*) FILTER (WHERE a.status = 'submitted') AS n_submitted,
+                   count(*) FILTER (WHERE a.status = 'leased') AS n_leased,
+                   coalesce(array_agg(u.name || ': ' || a.status ORDER BY a.id)
+                            FILTER (WHERE a.status IN ('leased', 'submitted')), '{}') AS holders
+            FROM assignments a
+            JOIN accounts u ON u.id = a.labeler_id
+            WHERE a.task_id = t.id
+        ) n
+        WHERE t.project_id = $1
+          AND ($3::uuid IS NULL OR t.id < $3)
+          AND CASE $2
+              WHEN 'open' THEN t.closed_at IS NULL AND t.n_held < t.overlap
+              WHEN 'held' THEN n.n_leased > 0
+              WHEN 'done' THEN n.n_submitted >= t.overlap
+              WHEN 'closed' THEN t.closed_at IS NOT NULL
+              ELSE true END
+        ORDER BY t.id DESC
+        LIMIT $4
+        "#,
+        project_id.0,
+        state,
+        before.map(|task| task.0),
+        limit
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Closes a task: nobody leases it any more; those who hold it may still submit. False when there
+/// is no such task.
+pub async fn close(db: &mut PgConnection, id: TaskId) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE tasks SET closed_at = coalesce(closed_at, now()) WHERE id = $1",
+        id.0
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A candidate as a program that ranks sees it.
+#[derive(Debug)]
+pub struct CandidateText {
+    /// Its slot.
+    pub slot: i16,
+    /// Its text.
+    pub text: String,
+    /// False when the token limit cut it off.
+    pub is_finished: bool,
+}
+
+/// The candidates of a task in slot order.
+pub async fn find_candidates(
+    db: &mut PgConnection,
+    id: TaskId,
+) -> sqlx::Result<Vec<CandidateText>> {
+    sqlx::query_as!(
+        CandidateText,
+        r#"
+        SELECT k.slot, c.text, c.is_finished
+        FROM candidates k
+        JOIN completions c ON c.id = k.completion_id
+        WHERE k.task_id = $1
+        ORDER BY k.slot
+        "#,
+        id.0
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Prompts and candidates of a project, at most `limit` candidates: what a program measures its
+/// scale on.
+pub async fn sample_candidates(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    limit: i64,
+) -> sqlx::Result<Vec<(Value, CandidateText)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT p.body, k.slot, c.text, c.is_finished
+        FROM tasks t
+        JOIN prompts p ON p.id = t.prompt_id
+        JOIN candidates k ON k.task_id = t.id
+        JOIN completions c ON c.id = k.completion_id
+        WHERE t.project_id = $1
+        ORDER BY t.id, k.slot
+        LIMIT $2
+        "#,
+        project_id.0,
+        limit
+    )
+    .fetch_all(db)
+    .await?;
+    let items = rows.into_iter().map(|row| {
+        let candidate = CandidateText {
+            slot: row.slot,
+            text: row.text,
+            is_finished: row.is_finished,
+        };
+        (row.body, candidate)
+    });
+    Ok(items.collect())
+}

@@ -1,0 +1,449 @@
+//! Lines of import files as rows, valid by construction: what cannot be stored, or could not be
+//! trained on later, is refused here with the name of its field.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use trainer::records::{
+    DemonstrationRecord, Message, Prompt, PromptRecord, RankedCompletion, RankedPrompt, Record,
+    TextRecord,
+};
+
+use crate::domain::form::Form;
+use crate::domain::prompt::{DEFAULT_CATEGORY, category_complaint, id_complaint};
+use crate::domain::ranking::{CANDIDATES, Judgement, Ranking};
+use crate::store::demonstrations::NewDemonstration;
+use crate::store::imports::{NewCandidates, NewCompletion, NewRanking};
+use crate::store::prompts::NewPrompt;
+use crate::store::texts::NewText;
+
+/// What a file to import holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ImportKind {
+    /// `{"id","prompt","category","language"}`: what models are asked.
+    Prompts,
+    /// `{"id","messages":[…],"category"}`: answers that people wrote.
+    Demonstrations,
+    /// `{"id","text"}`: plain texts of the pretraining mix.
+    Texts,
+    /// Ranked completions, one ranking a line, as `plackett export` writes them.
+    Rankings,
+    /// Prompts with completions to be ranked, as `plackett generate` writes them.
+    Candidates,
+}
+
+impl ImportKind {
+    /// Every kind, in the order pages list them.
+    pub const ALL: [Self; 5] = [
+        Self::Prompts,
+        Self::Demonstrations,
+        Self::Texts,
+        Self::Rankings,
+        Self::Candidates,
+    ];
+
+    /// The word for forms and `--kind`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prompts => "prompts",
+            Self::Demonstrations => "demonstrations",
+            Self::Texts => "texts",
+            Self::Rankings => "rankings",
+            Self::Candidates => "candidates",
+        }
+    }
+
+    /// The fields that a line may have; any other is refused, so that a misspelt one is noticed.
+    pub fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::Prompts => &["id", "prompt", "category", "language"],
+            Self::Demonstrations => &["id", "messages", "category"],
+            Self::Texts => &["id", "text"],
+            Self::Candidates => &["id", "prompt", "category", "language", "completions"],
+            Self::Rankings => &[
+                "id",
+                "prompt",
+                "category",
+                "language",
+                "completions",
+                "labeler",
+                "split",
+                "simulated",
+                "display_order",
+                "form_version",
+                "guidelines_version",
+                "ranking_id",
+            ],
+        }
+    }
+}
+
+/// One record, ready to be stored.
+#[derive(Debug)]
+pub enum Row {
+    /// A prompt.
+    Prompt(NewPrompt),
+    /// A demonstration.
+    Demonstration(NewDemonstration),
+    /// A plain text.
+    Text(NewText),
+    /// A prompt with ranked completions.
+    Ranking(NewRanking),
+    /// A prompt with completions to rank.
+    Candidates(NewCandidates),
+}
+
+/// A wrong field and what is wrong with it.
+pub type Complaint = (String, String);
+
+fn complaint(field: impl Into<String>, message: impl Into<String>) -> Complaint {
+    (field.into(), message.into())
+}
+
+/// Reads one line of a JSONL file.
+///
+/// # Errors
+/// The first wrong field.
+pub fn parse_line(kind: ImportKind, line: &str, form: &Form) -> Result<Row, Complaint> {
+    let value: Value =
+        serde_json::from_str(line).map_err(|error| complaint("JSON", error.to_string()))?;
+    let Value::Object(object) = value else {
+        return Err(complaint("JSON", "is not an object: a line is {\"id\": …}"));
+    };
+    parse_object(kind, Fields::new(object, kind.fields())?, form)
+}
+
+/// Reads one record of a CSV file of prompts, as pairs of header and cell.
+///
+/// # Errors
+/// The first wrong field.
+pub fn parse_cells<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Row, Complaint> {
+    let object = cells
+        .filter(|(name, cell)| !cell.is_empty() || matches!(*name, "id" | "prompt"))
+        .map(|(name, cell)| (name.to_owned(), Value::String(cell.to_owned())))
+        .collect();
+    let kind = ImportKind::Prompts;
+    parse_object(kind, Fields::new(object, kind.fields())?, &Form::default())
+}
+
+fn parse_object(kind: ImportKind, mut fields: Fields, form: &Form) -> Result<Row, Complaint> {
+    match kind {
+        ImportKind::Prompts => Ok(Row::Prompt(prompt(&mut fields)?)),
+        ImportKind::Demonstrations => demonstration(&mut fields).map(Row::Demonstration),
+        ImportKind::Texts => text(&mut fields).map(Row::Text),
+        ImportKind::Candidates => candidates(&mut fields).map(Row::Candidates),
+        ImportKind::Rankings => ranking(&mut fields, form).map(Row::Ranking),
+    }
+}
+
+/// The fields of a line, each taken out once.
+struct Fields(Map<String, Value>);
+
+impl Fields {
+    fn new(object: Map<String, Value>, known: &[&str]) -> Result<Self, Complaint> {
+        for (name, value) in &object {
+            if !known.contains(&name.as_str()) {
+                let message = format!("unknown field: use {}", known.join(", "));
+                return Err(complaint(name.clone(), message));
+            }
+            if has_nul(value) {
+                return Err(complaint(
+                    name.clone(),
+                    "holds the character U+0000, which Postgres cannot store",
+                ));
+            }
+        }
+        Ok(Self(object))
+    }
+
+    /// A field that may be missing or null.
+    fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Complaint> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(name, value).map(Some),
+        }
+    }
+
+    fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Complaint> {
+        self.optional(name)?
+            .ok_or_else(|| complaint(name, "is missing"))
+    }
+
+    fn id(&mut self) -> Result<String, Complaint> {
+        let id: String = self.required("id")?;
+        match id_complaint(&id) {
+            Some(message) => Err(complaint("id", message)),
+            None => Ok(id),
+        }
+    }
+
+    fn category(&mut self) -> Result<String, Complaint> {
+        let word = self.optional::<String>("category")?;
+        let word = word.unwrap_or_else(|| DEFAULT_CATEGORY.to_owned());
+        match category_complaint(&word) {
+            Some(message) => Err(complaint("category", message)),
+            None => Ok(word),
+        }
+    }
+
+    fn prompt(&mut self) -> Result<Prompt, Complaint> {
+        match self.required::<Value>("prompt")? {
+            Value::String(text) => Ok(Prompt::Text(text)),
+            Value::Array(turns) => Ok(Prompt::Conversation(messages("prompt", turns)?)),
+            _ => Err(complaint(
+                "prompt",
+                "must be a text or a list of {\"role\", \"content\"}",
+            )),
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, Complaint> {
+    serde_json::from_value(value).map_err(|error| complaint(name, error.to_string()))
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => object
+            .iter()
+            .any(|(key, item)| key.contains('\0') || has_nul(item)),
+        _ => false,
+    }
+}
+
+/// Objects of a list, each with no other fields than the known ones.
+fn read_items<T: DeserializeOwned>(
+    name: &str,
+    items: Vec<Value>,
+    known: &[&str],
+) -> Result<Vec<T>, Complaint> {
+    let read_one = |(index, item): (usize, Value)| {
+        let at = format!("{name}[{}]", index + 1);
+        let unknown = item
+            .as_object()
+            .and_then(|object| object.keys().find(|key| !known.contains(&key.as_str())));
+        if let Some(key) = unknown {
+            let message = format!("unknown field: use {}", known.join(", "));
+            return Err(complaint(format!("{at}.{key}"), message));
+        }
+        read(&at, item)
+    };
+    items.into_iter().enumerate().map(read_one).collect()
+}
+
+fn messages(name: &str, turns: Vec<Value>) -> Result<Vec<Message>, Complaint> {
+    read_items(name, turns, &["role", "content"])
+}
+
+fn check(record: &impl Record) -> Result<(), Complaint> {
+    match record.complaint() {
+        Some((field, message)) => Err(complaint(field, message)),
+        None => Ok(()),
+    }
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, Complaint> {
+    serde_json::to_value(value).map_err(|error| complaint("JSON", error.to_string()))
+}
+
+fn prompt(fields: &mut Fields) -> Result<NewPrompt, Complaint> {
+    let record = PromptRecord {
+        id: fields.id()?,
+        prompt: fields.prompt()?,
+        category: Some(fields.category()?),
+    };
+    check(&record)?;
+    Ok(NewPrompt {
+        body: to_json(&record.prompt)?,
+        external_id: record.id,
+        category: record.category.unwrap_or_default(),
+        language: fields.optional("language")?,
+    })
+}
+
+fn demonstration(fields: &mut Fields) -> Result<NewDemonstration, Complaint> {
+    let record = DemonstrationRecord {
+        id: fields.id()?,
+        messages: messages("messages", fields.required("messages")?)?,
+    };
+    check(&record)?;
+    Ok(NewDemonstration {
+        messages: to_json(&record.messages)?,
+        external_id: record.id,
+        category: fields.category()?,
+    })
+}
+
+fn text(fields: &mut Fields) -> Result<NewText, Complaint> {
+    let record = TextRecord {
+        id: fields.id()?,
+        text: fields.required("text")?,
+    };
+    check(&record)?;
+    Ok(NewText {
+        external_id: record.id,
+        body: record.text,
+    })
+}
+
+/// A completion of a candidates file.
+#[derive(serde::Deserialize)]
+struct CandidateRecord {
+    #[serde(default)]
+    id: String,
+    text: String,
+    #[serde(default)]
+    model: String,
+    #[serde(default)]
+    sampling: Map<String, Value>,
+    #[serde(default = "yes")]
+    is_finished: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn candidates(fields: &mut Fields) -> Result<NewCandidates, Complaint> {
+    let prompt = prompt(fields)?;
+    let known = ["id", "text", "model", "sampling", "is_finished"];
+    let records: Vec<CandidateRecord> =
+        read_items("completions", fields.required("completions")?, &known)?;
+    check_number(records.len(), *CANDIDATES.start())?;
+    check_ids(records.iter().map(|record| record.id.as_str()))?;
+    if let Some(index) = records.iter().position(|item| item.text.trim().is_empty()) {
+        let message = format!("completion {} is empty", index + 1);
+        return Err(complaint("completions", message));
+    }
+    let completions = records
+        .into_iter()
+        .map(|record| NewCompletion {
+            text: record.text,
+            model: named_model(Some(record.model)),
+            sampling: Value::Object(record.sampling),
+            is_finished: record.is_finished,
+        })
+        .collect();
+    Ok(NewCandidates {
+        prompt,
+        completions,
+    })
+}
+
+fn named_model(model: Option<String>) -> String {
+    model
+        .filter(|name| !name.trim().is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn check_number(n: usize, fewest: usize) -> Result<(), Complaint> {
+    let most = *CANDIDATES.end();
+    if (fewest..=most).contains(&n) {
+        return Ok(());
+    }
+    let message = format!("has {n} completions, but a task has {fewest} to {most}");
+    Err(complaint("completions", message))
+}
+
+fn check_ids<'a>(ids: impl Iterator<Item = &'a str>) -> Result<(), Complaint> {
+    let mut seen = std::collections::BTreeSet::new();
+    for id in ids.filter(|id| !id.is_empty()) {
+        if !seen.insert(id) {
+            return Err(complaint(
+                "completions",
+                format!("the id {id:?} comes twice"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
+    let prompt = prompt(fields)?;
+    let known = ["id", "text", "model", "rank", "rating", "flags"];
+    let completions: Vec<RankedCompletion> =
+        read_items("completions", fields.required("completions")?, &known)?;
+    let n = completions.len();
+    check_number(n, 2)?;
+    check_ids(completions.iter().map(|item| item.id.as_str()))?;
+    let labeler = fields.optional::<String>("labeler")?;
+    let record = RankedPrompt {
+        id: prompt.external_id.clone(),
+        prompt: read("prompt", prompt.body.clone())?,
+        completions,
+        labeler: None,
+        category: None,
+        split: None,
+    };
+    check(&record)?;
+    Ok(NewRanking {
+        ranking: judgements(&record.completions, form)?,
+        display_order: display_order(fields, n)?,
+        is_simulated: fields.optional("simulated")?.unwrap_or(false),
+        ranking_id: fields.optional("ranking_id")?,
+        labeler: labeler.unwrap_or_else(|| "unnamed".to_owned()),
+        prompt,
+        completions: record.completions.into_iter().map(ranked).collect(),
+    })
+}
+
+fn ranked(completion: RankedCompletion) -> NewCompletion {
+    NewCompletion {
+        text: completion.text,
+        model: named_model(completion.model),
+        sampling: Value::Object(Map::new()),
+        is_finished: true,
+    }
+}
+
+/// Slots in the order shown; the file's order where the line does not say.
+fn display_order(fields: &mut Fields, n: usize) -> Result<Vec<i16>, Complaint> {
+    let in_file_order: Vec<i16> = (0..n as i16).collect();
+    let Some(order) = fields.optional::<Vec<i16>>("display_order")? else {
+        return Ok(in_file_order);
+    };
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    if sorted == in_file_order {
+        Ok(order)
+    } else {
+        let message = format!("must hold each of 0 to {} once", n - 1);
+        Err(complaint("display_order", message))
+    }
+}
+
+/// Ranks without gaps, ratings within the form's scale, flags that the form asks.
+fn judgements(completions: &[RankedCompletion], form: &Form) -> Result<Ranking, Complaint> {
+    let mut used: Vec<u32> = completions.iter().map(|item| item.rank).collect();
+    used.sort_unstable();
+    used.dedup();
+    let scale = form.overall.min..=form.overall.max;
+    let mut judgements = Vec::new();
+    for (index, item) in completions.iter().enumerate() {
+        let at = |name: &str| format!("completions[{}].{name}", index + 1);
+        let rating = item.rating.map(i16::from);
+        if rating.is_some_and(|rating| !scale.contains(&rating)) {
+            let message = format!("must be {} to {}", scale.start(), scale.end());
+            return Err(complaint(at("rating"), message));
+        }
+        if let Some(key) = item.flags.keys().find(|key| !form.has_flag(key)) {
+            let message = "is not a flag of the project's form";
+            return Err(complaint(at(&format!("flags.{key}")), message));
+        }
+        let rank = used.iter().position(|rank| *rank == item.rank);
+        judgements.push(Judgement {
+            slot: index as i16,
+            rank: rank.map_or(1, |index| index as i16 + 1),
+            rating,
+            flags: item.flags.clone(),
+        });
+    }
+    Ok(Ranking {
+        judgements,
+        note: String::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
