@@ -17,7 +17,10 @@ use tower_http::trace::TraceLayer;
 use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
-use crate::pages::{account, accounts, guidelines, health, home, language, rank, sign_in};
+use crate::pages::{
+    account, accounts, checkpoints, guidelines, health, home, language, rank, run_events, runs,
+    sign_in,
+};
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
 
@@ -57,6 +60,14 @@ pub fn router(state: AppState) -> Router {
         .route("/accounts/{id}/roles", post(accounts::set_roles))
         .route("/accounts/{id}/disabled", post(accounts::set_disabled))
         // Operators.
+        .route("/runs", get(runs::index).post(runs::create))
+        .route("/runs/new", get(runs::new))
+        .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/cancel", post(runs::cancel))
+        .route("/runs/{id}/events", get(run_events::index))
+        .route("/runs/{id}/files/{name}", get(runs::file))
+        .route("/checkpoints", get(checkpoints::index))
+        .route("/checkpoints/{id}", get(checkpoints::show))
         // Programs.
         .route("/api/v1/openapi.json", get(api::openapi::show))
         .route("/api/v1/projects", get(api::projects::index))
