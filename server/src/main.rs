@@ -24,6 +24,19 @@ struct Cli {
 enum Command {
     /// Serve the web pages and the API.
     Serve(ServeConfig),
+    /// Carry out runs from the queue.
+    Worker(commands::worker::WorkerCommand),
+    /// Train a model from files, without a database.
+    Train(commands::train::TrainCommand),
+    /// Draw completions for prompts from a file, without a database.
+    Generate(commands::generate::GenerateCommand),
+    /// Fetch, import and list models.
+    #[command(subcommand)]
+    Model(commands::model::ModelCommand),
+    /// Score the completions of a rankings file with a reward model.
+    Score(commands::score::ScoreCommand),
+    /// Measure a reward model against the rankings of a file.
+    Evaluate(commands::evaluate::EvaluateCommand),
     /// Make accounts, sign-in links and API tokens.
     #[command(subcommand)]
     User(commands::user::UserCommand),
@@ -59,6 +72,12 @@ fn main() -> std::process::ExitCode {
 async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(config) => commands::serve::run(cli.data, config).await,
+        Command::Worker(command) => commands::worker::run(&cli.data, command).await,
+        Command::Train(command) => commands::train::run(command).await,
+        Command::Generate(command) => commands::generate::run(command).await,
+        Command::Model(command) => commands::model::run(&cli.data, command).await,
+        Command::Score(command) => commands::score::run(command).await,
+        Command::Evaluate(command) => commands::evaluate::run(command).await,
         Command::User(command) => commands::user::run(&cli.data, command).await,
         Command::Import(args) => commands::import::run(&cli.data, args).await,
         Command::Export(args) => commands::export::run(&cli.data, args).await,

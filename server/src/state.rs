@@ -6,6 +6,7 @@ use sqlx::PgPool;
 
 use crate::auth::throttle::SignInThrottle;
 use crate::config::{DataConfig, ServeConfig};
+use crate::store::run_feed::RunFeed;
 
 /// Shared by every handler; cheap to clone.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub struct AppState {
     pub data: Arc<DataConfig>,
     /// Slows down guessing of passwords.
     pub throttle: Arc<SignInThrottle>,
+    /// Wakes the pages that follow a run.
+    pub run_feed: Arc<RunFeed>,
     /// Renders `/metrics`; none in tests that do not install a recorder.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
 }
@@ -26,6 +29,7 @@ impl AppState {
     /// State over a pool, with the given settings.
     pub fn new(db: PgPool, config: ServeConfig, data: DataConfig) -> Self {
         Self {
+            run_feed: Arc::new(RunFeed::new(db.clone())),
             db,
             config: Arc::new(config),
             data: Arc::new(data),

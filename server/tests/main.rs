@@ -7,4 +7,6 @@
 
 mod support;
 
+mod labeling;
+mod queue;
 mod signing_in;

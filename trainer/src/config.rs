@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Result, TrainerError};
 use crate::kl::KlControl;
 use crate::model::weights::Trainable;
-use crate::optim::AdamConfig;
+use crate::optim::{AdamConfig, EpsilonPlacement};
 use crate::schedule::Schedule;
 
 /// A named set of settings.
@@ -53,6 +53,7 @@ fn adam(learning_rate: f64) -> AdamConfig {
         beta1: 0.9,
         beta2: 0.95,
         epsilon: 1e-5,
+        epsilon_placement: EpsilonPlacement::Torch,
         weight_decay: 0.0,
         max_grad_norm: 1.0,
     }
@@ -215,6 +216,26 @@ impl RewardConfig {
     }
 }
 
+/// What happens to the score of a completion that reached its length limit without EOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingEos {
+    /// Minus the penalty takes the place of the score (lm-human-preferences).
+    Replace,
+    /// The penalty is taken off the score (TRL).
+    Subtract,
+}
+
+impl MissingEos {
+    /// The score that training sees.
+    pub fn apply(self, score: f64, penalty: f64) -> f64 {
+        match self {
+            Self::Replace => -penalty,
+            Self::Subtract => score - penalty,
+        }
+    }
+}
+
 /// PPO against a reward model, with the pretraining term (PPO-ptx).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -251,8 +272,10 @@ pub struct PpoConfig {
     pub clip: f64,
     /// Clipping of the value's change (not printed; 0.2 from lm-human-preferences).
     pub value_clip: f64,
-    /// Subtracted from the score of a completion that does not end with EOS (not printed; TRL
-    /// subtracts 1, others replace the score).
+    /// What happens to the score of a completion that does not end with EOS (not printed;
+    /// replaced as in lm-human-preferences). The reward model reads it with EOS added.
+    pub missing_eos: MissingEos,
+    /// How much such a completion costs (not printed; 1 from lm-human-preferences).
     pub missing_eos_penalty: f64,
     /// Weight of the pretraining gradient, gamma in the paper (C.4: 27.8); 0 is plain PPO.
     pub ptx_coefficient: f64,
@@ -292,6 +315,7 @@ impl PpoConfig {
             lambda: 0.95,
             clip: 0.2,
             value_clip: 0.2,
+            missing_eos: MissingEos::Replace,
             missing_eos_penalty: 1.0,
             ptx_coefficient: 27.8,
             ptx_examples_per_episode: 8.0,
@@ -308,6 +332,9 @@ impl PpoConfig {
         let small = Self {
             minibatches: 2,
             kl_budget: 30.0,
+            // A small model rarely ends within the limit of a short run; replacing every score
+            // would leave nothing to learn from.
+            missing_eos: MissingEos::Subtract,
             missing_eos_penalty: 0.0,
             // 27.8 is known to be unstable at small scale (DeepSpeed-Chat's notes); ours is small.
             ptx_coefficient: 0.5,

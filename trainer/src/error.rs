@@ -39,6 +39,9 @@ pub enum TrainerError {
     /// A check at the start of the run failed, so training would have been worthless.
     #[error("the run refuses to start: {0}")]
     Refused(String),
+    /// Training left the numbers that a computer can hold.
+    #[error("training diverged: {0}")]
+    Diverged(String),
     /// The operator asked for it.
     #[error("cancelled")]
     Cancelled,

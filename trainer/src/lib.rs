@@ -35,4 +35,6 @@ pub mod hub;
 pub mod progress;
 pub mod run_folder;
 
+/// Where tensors live, for callers that load a model themselves.
+pub use candle_core::Device;
 pub use error::{Result, TrainerError};

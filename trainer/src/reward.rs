@@ -1,9 +1,12 @@
 //! Step two: the K-wise reward model (InstructGPT, section 3.5 and C.2).
 //!
-//! 1. Read the rankings and split them by prompt. 2. Check the model. 3. For each batch of prompts:
-//! one forward pass for each completion, the loss over all pairs of a prompt as one element,
-//! backward, step. 4. Measure held-out accuracy beside what length alone predicts. 5. Shift the
-//! scores to mean 0 and write.
+//! 1. Read the rankings and split them by prompt.
+//! 2. Check the model.
+//! 3. For each batch of prompts: one forward pass for each completion, the loss over all pairs of
+//!    a prompt as one element, backward, step.
+//! 4. Measure held-out accuracy beside what length alone predicts.
+//! 5. Shift the scores so that demonstrations (or, without any, training completions) score mean
+//!    0, and write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,8 +23,8 @@ use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
 use crate::optim::{AdamW, Gradients};
-use crate::progress::Progress;
-use crate::records::{self, RankedPrompt};
+use crate::progress::{Event, Progress};
+use crate::records::{self, DemonstrationRecord, Prompt, RankedPrompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::self_check;
@@ -40,6 +43,9 @@ pub struct RewardJob {
     pub config: RewardConfig,
     /// Rankings, JSONL.
     pub data: PathBuf,
+    /// Demonstrations, JSONL, that shall score mean 0 (section 3.5); without them the training
+    /// completions do.
+    pub demonstrations: Option<PathBuf>,
     /// The model to start from.
     pub base: PathBuf,
     /// The run's folder.
@@ -49,6 +55,8 @@ pub struct RewardJob {
 /// One ranking as tokens.
 struct Group {
     prompt_id: String,
+    /// `train` or `validation` where the file says so.
+    split: Option<String>,
     ranks: Vec<u32>,
     /// Prompt, completion and EOS.
     rows: Vec<Vec<u32>>,
@@ -82,9 +90,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 1. Read the rankings and split them by prompt.
     let records: Vec<RankedPrompt> = records::read(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
-    let mut folder = RunFolder::create(&job.out, config, listener)?;
-    let progress: &mut dyn Progress = &mut folder;
-    let groups = read_groups(job, &records, &codec, progress)?;
+    let (groups, remarks) = read_groups(job, &records, &codec)?;
+    let mut demonstrations = read_demonstrations(job, &codec)?;
     let (mut train, mut held_out) = split_by_prompt(groups, config);
     if train.is_empty() || held_out.is_empty() {
         return Err(TrainerError::input(
@@ -98,6 +105,11 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 2. Check the model.
     let mut model =
         RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
+    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let progress: &mut dyn Progress = &mut folder;
+    for remark in remarks {
+        progress.log(remark);
+    }
     let n_layers = model.trunk.config.num_hidden_layers;
     progress.log(format!(
         "training the upper {} of {n_layers} layers and the head on {} rankings, {} held out",
@@ -142,10 +154,12 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         config.seed,
         progress,
     )?;
-    progress.metrics(0, [("held_out/accuracy", before.value)]);
+    let length = length_only_accuracy(&train, &held_out, config.seed);
+    report_accuracy(0, before, length, progress);
     let total = train.len().div_ceil(config.batch_prompts) * config.epochs;
     let mut optimiser = AdamW::new(config.optimiser.clone());
     let mut step = 0;
+    let mut after = before;
     for epoch in 0..config.epochs {
         train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
         for batch in train.chunks_mut(config.batch_prompts) {
@@ -196,19 +210,11 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             config.seed,
             progress,
         )?;
-        progress.metrics(step as u64, [("held_out/accuracy", now.value)]);
+        report_accuracy(step as u64, now, length, progress);
+        after = now;
     }
 
     // 4. Measure held-out accuracy beside what length alone predicts.
-    let after = measure(
-        &model,
-        &mut held_out,
-        codec.pad_id,
-        &mut room,
-        config.seed,
-        progress,
-    )?;
-    let length = length_only_accuracy(&train, &held_out, config.seed);
     progress.log(format!(
         "held-out accuracy {:.3} [{:.3}, {:.3}] over {} pairs; length alone {:.3} [{:.3}, {:.3}]",
         after.value, after.low, after.high, after.n_pairs, length.value, length.low, length.high
@@ -216,7 +222,15 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
 
     // 5. Shift the scores to mean 0 and write.
     progress.phase("writing", total, total);
-    model.bias = mean_score(&model, &mut train, codec.pad_id, &mut room)?;
+    let (reference, at_zero) = match demonstrations.is_empty() {
+        true => (
+            &mut train,
+            "training completions (no demonstrations were given)",
+        ),
+        false => (&mut demonstrations, "demonstrations"),
+    };
+    model.bias = mean_score(&model, reference, codec.pad_id, &mut room)?;
+    progress.log(format!("scores are shifted so that {at_zero} score mean 0"));
     folder.check_written()?;
     let summary = BTreeMap::from([
         ("held_out_accuracy".to_owned(), after.value),
@@ -242,11 +256,15 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     lineage.config = serde_json::to_value(config).unwrap_or_default();
     lineage.summary = summary.clone();
     lineage.notes = training_notes(&model.trunk);
-    lineage.notes.push(
-        "Scores are shifted by reward_bias (config.json), so that training completions score mean 0; \
-         a program that ignores it gets the same order."
-            .to_owned(),
-    );
+    if let Some(path) = &job.demonstrations {
+        lineage
+            .data
+            .insert("demonstrations".to_owned(), sha256(path)?);
+    }
+    lineage.notes.push(format!(
+        "Scores are shifted by reward_bias (config.json), so that {at_zero} score mean 0; a \
+         program that ignores it gets the same order."
+    ));
     let place = job.out.join("checkpoint");
     checkpoint::write(
         &place,
@@ -255,18 +273,32 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         Some(model.bias),
         &lineage,
     )?;
+    folder.record(Event::Checkpoint {
+        path: place.clone(),
+    });
     Ok(Outcome {
         checkpoint: place,
         summary,
     })
 }
 
+fn report_accuracy(step: u64, now: Accuracy, length: Accuracy, progress: &mut dyn Progress) {
+    progress.metrics(
+        step,
+        [
+            ("held_out/accuracy", now.value),
+            ("held_out/accuracy_low", now.low),
+            ("held_out/accuracy_high", now.high),
+            ("held_out/length_only_accuracy", length.value),
+        ],
+    );
+}
+
 fn read_groups(
     job: &RewardJob,
     records: &[RankedPrompt],
     codec: &TextCodec,
-    progress: &mut dyn Progress,
-) -> Result<Vec<Group>> {
+) -> Result<(Vec<Group>, Vec<String>)> {
     let (mut groups, mut tied, mut long) = (Vec::new(), 0, 0);
     for record in records {
         let prompt = codec.encode_prompt(&record.prompt)?;
@@ -287,6 +319,7 @@ fn read_groups(
         } else {
             groups.push(Group {
                 prompt_id: record.id.clone(),
+                split: record.split.clone(),
                 ranks,
                 rows,
                 lengths,
@@ -294,13 +327,14 @@ fn read_groups(
             });
         }
     }
+    let mut remarks = Vec::new();
     if tied > 0 {
-        progress.log(format!(
+        remarks.push(format!(
             "{tied} rankings tie all completions and say nothing about order: left out"
         ));
     }
     if long > 0 {
-        progress.log(format!(
+        remarks.push(format!(
             "{long} rankings hold more than {} tokens in a row: left out",
             job.config.max_tokens
         ));
@@ -313,11 +347,58 @@ fn read_groups(
             "every ranking is all tied or too long",
         ));
     }
+    Ok((groups, remarks))
+}
+
+/// Demonstrations as groups of one completion, in the form that the reward model reads.
+fn read_demonstrations(job: &RewardJob, codec: &TextCodec) -> Result<Vec<Group>> {
+    let Some(path) = &job.demonstrations else {
+        return Ok(Vec::new());
+    };
+    let records: Vec<DemonstrationRecord> = records::read(path)?;
+    let mut groups = Vec::new();
+    for record in &records {
+        let Some((answer, given)) = record.messages.split_last() else {
+            continue;
+        };
+        let mut row = codec.encode_prompt(&Prompt::Conversation(given.to_vec()))?;
+        let completion = codec.encode(&answer.content)?;
+        row.extend(&completion);
+        row.push(codec.eos_id);
+        if row.len() <= job.config.max_tokens {
+            groups.push(Group {
+                prompt_id: record.id.clone(),
+                split: None,
+                ranks: vec![1],
+                lengths: vec![completion.len()],
+                rows: vec![row],
+                lower: None,
+            });
+        }
+    }
+    if groups.is_empty() {
+        let message = format!(
+            "has no demonstration of at most {} tokens",
+            job.config.max_tokens
+        );
+        return Err(TrainerError::input(path, 1, "messages", message));
+    }
     Ok(groups)
 }
 
-/// All rankings of a prompt stay on one side.
+/// All rankings of a prompt stay on one side: the one the file names, or a drawn one where it
+/// names none.
 fn split_by_prompt(groups: Vec<Group>, config: &RewardConfig) -> (Vec<Group>, Vec<Group>) {
+    if groups.iter().any(|group| group.split.is_some()) {
+        let named: BTreeSet<String> = groups
+            .iter()
+            .filter(|group| group.split.as_deref() == Some("validation"))
+            .map(|group| group.prompt_id.clone())
+            .collect();
+        return groups
+            .into_iter()
+            .partition(|group| !named.contains(&group.prompt_id));
+    }
     let ids: BTreeSet<&str> = groups
         .iter()
         .map(|group| group.prompt_id.as_str())
@@ -384,7 +465,7 @@ fn learn_group(
 }
 
 /// Pairs in the right order (equal scores count one half), and pairs.
-fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
+pub fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
     let pairs = strict_pairs(ranks);
     let right =
         pairs.iter().map(
@@ -418,7 +499,7 @@ fn measure(
 
 /// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
 /// independent.
-fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
+pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
     let share = |right: f64, pairs: usize| right / f64::from(pairs.max(1) as u32);
     let mut rng = stream(seed, "bootstrap", 0);
     let mut shares: Vec<f64> = (0..RESAMPLES)
@@ -519,6 +600,7 @@ mod tests {
     fn no_prompt_is_on_both_sides() {
         let group = |id: usize| Group {
             prompt_id: format!("p{}", id / 3),
+            split: None,
             ranks: vec![1, 2],
             rows: vec![vec![1], vec![2]],
             lengths: vec![1, 1],

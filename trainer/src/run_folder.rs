@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::error::{AtPath, Result};
+use crate::error::{AtPath, Result, TrainerError};
 use crate::events::EventWriter;
 use crate::progress::{Event, Progress};
 
@@ -24,17 +24,24 @@ pub struct RunFolder<'a> {
 }
 
 impl<'a> RunFolder<'a> {
-    /// Makes the folder and writes the resolved configuration.
+    /// Makes the folder and writes the resolved configuration. Called only once the data was read
+    /// and found good, so that a bad file leaves nothing behind.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When it holds a run already, or cannot be written.
     pub fn create(
         folder: &Path,
         config: &impl Serialize,
         listener: &'a mut dyn Progress,
     ) -> Result<Self> {
-        std::fs::create_dir_all(folder).at(folder)?;
         let path = folder.join("config.json");
+        if path.exists() {
+            return Err(TrainerError::checkpoint(
+                folder,
+                "holds a run or a model already; choose another folder",
+            ));
+        }
+        std::fs::create_dir_all(folder).at(folder)?;
         let text = serde_json::to_vec_pretty(config)
             .map_err(std::io::Error::from)
             .at(&path)?;

@@ -1,7 +1,10 @@
 //! Step one: supervised fine-tuning on demonstrations (InstructGPT, section 3.5 and C.1).
 //!
-//! 1. Read and split the demonstrations. 2. Check the model. 3. For each batch: loss on the
-//! answer's tokens and its EOS only, backward, step. 4. Measure the held-out loss. 5. Write.
+//! 1. Read and split the demonstrations.
+//! 2. Check the model.
+//! 3. For each batch: loss on the answer's tokens and its EOS only, backward, step.
+//! 4. Measure the held-out loss.
+//! 5. Write.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +20,7 @@ use crate::model::batch::TokenBatch;
 use crate::model::llama::Llama;
 use crate::model::token_log_probs;
 use crate::optim::{AdamW, Gradients};
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 use crate::records::{self, DemonstrationRecord, Message, Prompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
@@ -64,36 +67,35 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 1. Read and split the demonstrations.
     let records: Vec<DemonstrationRecord> = records::read(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
-    let mut folder = RunFolder::create(&job.out, config, listener)?;
-    let progress: &mut dyn Progress = &mut folder;
     let mut rows = Vec::new();
     for record in &records {
         rows.push(learning_row(&codec, &record.messages)?);
     }
     let n_read = rows.len();
     rows.retain(|row| row.tokens.len() <= config.max_tokens);
-    if rows.len() < n_read {
-        progress.log(format!(
-            "{} demonstrations are longer than {} tokens and are left out",
-            n_read - rows.len(),
-            config.max_tokens
-        ));
-    }
+    let n_too_long = n_read - rows.len();
     rows.shuffle(&mut stream(config.seed, "split", 0));
     let n_held_out = ((rows.len() as f64 * config.held_out_share).round() as usize)
         .min(rows.len().saturating_sub(1));
     let held_out = rows.split_off(rows.len() - n_held_out);
     if rows.is_empty() {
-        return Err(TrainerError::input(
-            &job.data,
-            1,
-            "file",
-            "has no demonstration left to train on",
-        ));
+        let message = format!(
+            "has no demonstration of at most {} tokens",
+            config.max_tokens
+        );
+        return Err(TrainerError::input(&job.data, 1, "messages", message));
     }
 
     // 2. Check the model.
     let model = Llama::load(&job.base, &Device::Cpu, config.trainable())?;
+    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let progress: &mut dyn Progress = &mut folder;
+    if n_too_long > 0 {
+        progress.log(format!(
+            "{n_too_long} demonstrations are longer than {} tokens and are left out",
+            config.max_tokens
+        ));
+    }
     progress.log(format!(
         "training {} of {} layers on {} demonstrations",
         model.config.num_hidden_layers - model.n_frozen(),
@@ -172,6 +174,9 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     lineage.notes = training_notes(&model);
     let place = job.out.join("checkpoint");
     checkpoint::write(&place, &job.base, model.weights().tensors(), None, &lineage)?;
+    folder.record(Event::Checkpoint {
+        path: place.clone(),
+    });
     Ok(Outcome {
         checkpoint: place,
         summary,
@@ -269,4 +274,25 @@ fn held_out_loss(
         sum -= f64::from(log_probs.sum_all()?.to_scalar::<f32>()?);
     }
     Ok(sum / f64::from(n.max(1) as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    /// Item 9 of the checklist: the answer and its EOS are learnt, the prompt is not.
+    #[test]
+    fn only_the_answer_is_learnt_and_padding_never() {
+        let row = |tokens: &[u32], start| LearningRow {
+            tokens: tokens.to_vec(),
+            start,
+        };
+        let rows = [row(&[5, 6, 7, 1], 2), row(&[5, 1], 1)];
+        let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
+        let batch = TokenBatch::new(&tokens, 1, &Device::Cpu).unwrap();
+        let (positions, targets) = learning_positions(&batch, &rows);
+        assert_eq!(targets, [7, 1, 1]);
+        assert_eq!(positions, [1, 2, 4]);
+    }
 }

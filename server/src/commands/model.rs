@@ -1,1 +1,138 @@
-//! Placeholder.
+//! `plackett model`: fetches, imports and lists model folders. The folders are the truth; rows in
+//! the database follow them, here or when a worker starts.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use sqlx::PgPool;
+use trainer::checkpoint::{CheckpointInfo, inspect};
+
+use crate::commands::database::Database;
+use crate::config::DataConfig;
+use crate::store;
+
+/// What to do with models.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum ModelCommand {
+    /// Fetch a model by name, for example smollm2-135m-instruct.
+    Pull {
+        /// Its name.
+        name: String,
+    },
+    /// Copy a model folder into the data folder.
+    Import {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// List the models of the data folder.
+    List,
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// A sentence about the model; a database that does not answer is only told.
+pub async fn run(data: &DataConfig, command: ModelCommand) -> anyhow::Result<()> {
+    let models_dir = data.models_dir();
+    let place = match command {
+        ModelCommand::Pull { name } => {
+            let pull =
+                move || trainer::hub::pull(&name, &models_dir, &mut |line| println!("{line}"));
+            tokio::task::spawn_blocking(pull).await??
+        }
+        ModelCommand::Import { folder } => {
+            let import = move || trainer::hub::import(&folder, &models_dir);
+            tokio::task::spawn_blocking(import).await??
+        }
+        ModelCommand::List => return list(models_dir).await,
+    };
+    let inspected = place.clone();
+    let info = tokio::task::spawn_blocking(move || inspect(&inspected)).await??;
+    print_model(&place, &info);
+    if let Err(error) = register(data, &place, &info).await {
+        println!("not in the database yet ({error:#}); a worker adds it when it starts");
+    }
+    Ok(())
+}
+
+async fn list(models_dir: PathBuf) -> anyhow::Result<()> {
+    let inspect_all = move || {
+        let found = folders(&models_dir)?;
+        for folder in &found {
+            match inspect(folder) {
+                Ok(info) => print_model(folder, &info),
+                Err(error) => println!("{error}"),
+            }
+        }
+        if found.is_empty() {
+            println!("no models in {}", models_dir.display());
+        }
+        anyhow::Ok(())
+    };
+    tokio::task::spawn_blocking(inspect_all).await?
+}
+
+fn print_model(folder: &Path, info: &CheckpointInfo) {
+    println!(
+        "{}  {}  {}  {:.1} M parameters  sha256 {}",
+        folder.display(),
+        info.kind.as_str(),
+        info.architecture,
+        info.n_parameters as f64 / 1e6,
+        info.sha256
+    );
+}
+
+async fn register(data: &DataConfig, place: &Path, info: &CheckpointInfo) -> anyhow::Result<()> {
+    let database = Database::open(data, 2).await?;
+    let added = add_row(&database.pool, place, info).await;
+    database.close().await;
+    added
+}
+
+async fn add_row(db: &PgPool, place: &Path, info: &CheckpointInfo) -> anyhow::Result<()> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let path = place.to_string_lossy();
+    let mut db = db.acquire().await?;
+    store::checkpoints::insert(&mut db, &name, &path, info, None, None).await?;
+    Ok(())
+}
+
+/// Adds a row for every model folder that has none.
+///
+/// # Errors
+/// When the folder or the database cannot be read; a broken model is only logged.
+pub async fn register_models(db: &PgPool, data: &DataConfig) -> anyhow::Result<()> {
+    let models_dir = data.models_dir();
+    for folder in tokio::task::spawn_blocking(move || folders(&models_dir)).await?? {
+        let mut connection = db.acquire().await?;
+        if store::checkpoints::is_known(&mut connection, &folder.to_string_lossy()).await? {
+            continue;
+        }
+        drop(connection);
+        let inspected = folder.clone();
+        match tokio::task::spawn_blocking(move || inspect(&inspected)).await? {
+            Ok(info) => add_row(db, &folder, &info).await?,
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+    Ok(())
+}
+
+/// The folders in `models_dir`, by name; those being written begin with a dot.
+fn folders(models_dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !models_dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    let entries = std::fs::read_dir(models_dir);
+    for entry in entries.with_context(|| format!("{} cannot be read", models_dir.display()))? {
+        let entry = entry?;
+        let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+        if !is_hidden && entry.path().is_dir() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}

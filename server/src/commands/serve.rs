@@ -10,6 +10,7 @@ use crate::commands::database::Database;
 use crate::config::{DataConfig, ServeConfig};
 use crate::router::{GRACE, router};
 use crate::state::AppState;
+use crate::worker::supervise::{Supervisor, WorkerProgram};
 
 /// Serves until a stop signal, then lets requests in flight end.
 ///
@@ -31,14 +32,17 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
     );
     println!("Plackett listens on {}", state.config.public_url());
 
+    let supervisor = start_worker(&state)?;
+    let run_feed = state.run_feed.clone();
     let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
         stop_signal().await;
         tracing::info!("stopping: requests in flight may end");
         stop.send_replace(true);
+        run_feed.close();
     });
-    // Event streams never end by themselves, so the wait for them is bounded.
+    // A browser may hold its connection for as long as it likes, so the wait is bounded.
     tokio::select! {
         ended = async { server.await } => ended?,
         () = async {
@@ -46,8 +50,20 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
             tokio::time::sleep(GRACE).await;
         } => tracing::warn!("some requests did not end in time"),
     }
+    if let Some(supervisor) = supervisor {
+        supervisor.stop().await;
+    }
     database.close().await;
     Ok(())
+}
+
+/// Starts a worker as a child process, unless told not to.
+fn start_worker(state: &AppState) -> anyhow::Result<Option<Supervisor>> {
+    if state.config.no_worker {
+        return Ok(None);
+    }
+    let program = WorkerProgram::own(&state.data)?;
+    Ok(Some(Supervisor::start(state.db.clone(), program)))
 }
 
 /// Ends at Ctrl-C or SIGTERM.

@@ -1,1 +1,206 @@
-//! Placeholder.
+//! `plackett train`: a training run from files, without any database.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use serde_json::{Map, Value};
+use trainer::config::Preset;
+use trainer::progress::{Event, Progress};
+
+use crate::commands::serve::stop_signal;
+use crate::domain::run::{RunKind, resolve_config};
+use crate::worker::report::StopFlag;
+use crate::worker::train::{TrainingJob, train};
+
+/// Settings of `plackett train`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TrainCommand {
+    /// sft, reward or ppo.
+    pub kind: RunKind,
+
+    /// Demonstrations (sft), rankings (reward) or prompts (ppo), JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+
+    /// The model to start from.
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+
+    /// The reward model of PPO.
+    #[arg(long, value_name = "DIR")]
+    pub reward: Option<PathBuf>,
+
+    /// Texts for the pretraining term of PPO, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+
+    /// Folder for settings, metrics, samples and the checkpoint.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+
+    /// tiny, demo or instructgpt.
+    #[arg(long, default_value = "demo")]
+    pub preset: Preset,
+
+    /// A setting that differs from the preset's, for example policy_optimiser.learning_rate=1e-5.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+/// Trains and prints what happens, one line for each event.
+///
+/// # Errors
+/// A sentence about data, model or settings.
+pub async fn run(command: TrainCommand) -> anyhow::Result<()> {
+    if command.kind == RunKind::Generation {
+        bail!("generation trains nothing: use `plackett generate`");
+    }
+    if (command.kind == RunKind::Ppo) != command.reward.is_some() {
+        bail!("--reward names the reward model of ppo, and of ppo only");
+    }
+    let changes = parse_settings(&command.settings)?;
+    let config = resolve_config(command.kind, command.preset, &changes);
+    let job = TrainingJob {
+        kind: command.kind,
+        config: config.map_err(anyhow::Error::msg)?,
+        data: command.data,
+        texts: command.texts,
+        base: command.base,
+        reward: command.reward,
+        out: command.out,
+    };
+    let mut printer = Printer::default();
+    stop_on_signal(printer.stop.clone());
+    let outcome = tokio::task::spawn_blocking(move || train(&job, &mut printer)).await??;
+    println!("checkpoint {}", outcome.checkpoint.display());
+    for (name, value) in &outcome.summary {
+        println!("{name} {value}");
+    }
+    Ok(())
+}
+
+/// Raises the flag at Ctrl-C or SIGTERM, so that the work ends at its next step.
+pub fn stop_on_signal(stop: StopFlag) {
+    tokio::spawn(async move {
+        stop_signal().await;
+        stop.raise();
+    });
+}
+
+/// `a.b=1` becomes `{"a": {"b": 1}}`; what is not JSON is a text.
+fn parse_settings(settings: &[String]) -> anyhow::Result<Value> {
+    let mut all = Map::new();
+    for setting in settings {
+        let (key, value) = setting
+            .split_once('=')
+            .with_context(|| format!("--set {setting}: write it as key=value"))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        insert(&mut all, key, value)
+            .with_context(|| format!("--set {setting}: contradicts another --set"))?;
+    }
+    Ok(Value::Object(all))
+}
+
+fn insert(into: &mut Map<String, Value>, key: &str, value: Value) -> Option<()> {
+    match key.split_once('.') {
+        Some((first, rest)) => {
+            let inner = into
+                .entry(first)
+                .or_insert_with(|| Value::Object(Map::new()));
+            insert(inner.as_object_mut()?, rest, value)
+        }
+        None => {
+            into.insert(key.to_owned(), value);
+            Some(())
+        }
+    }
+}
+
+/// Prints events as lines.
+#[derive(Debug, Default)]
+pub struct Printer {
+    /// Raised to end the work.
+    pub stop: StopFlag,
+    /// Print to standard error, where standard output is the result.
+    pub to_stderr: bool,
+    phase: String,
+}
+
+impl Progress for Printer {
+    fn record(&mut self, event: Event) {
+        let line = match event {
+            Event::Phase { name, step, total } => {
+                // Steps show in the metrics; a new phase is a line, each of its moves is not.
+                if self.phase == name {
+                    return;
+                }
+                self.phase.clone_from(&name);
+                format!("phase {name} {step}/{total}")
+            }
+            Event::Metrics { step, values } => {
+                let values: Vec<String> = values
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value:.5}"))
+                    .collect();
+                format!("step {step} {}", values.join(" "))
+            }
+            Event::Log { message } => format!("log {message}"),
+            Event::Check {
+                name,
+                passed,
+                detail,
+            } => {
+                let word = if passed { "passed" } else { "FAILED" };
+                format!("check {word} {name}: {detail}")
+            }
+            Event::Sample { step, data } => format!("sample {step} {data}"),
+            Event::Checkpoint { path } => format!("checkpoint {}", path.display()),
+        };
+        if self.to_stderr {
+            eprintln!("{line}");
+        } else {
+            println!("{line}");
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.stop.is_raised()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_nest_by_dots_and_contradictions_are_named() {
+        let parse = |settings: &[&str]| {
+            parse_settings(
+                &settings
+                    .iter()
+                    .map(|text| (*text).to_owned())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(
+            parse(&[
+                "seed=3",
+                "optimiser.learning_rate=1e-4",
+                "optimiser.beta1=0.8"
+            ])
+            .unwrap(),
+            json!({"seed": 3, "optimiser": {"learning_rate": 1e-4, "beta1": 0.8}})
+        );
+        assert!(
+            parse(&["seed"])
+                .unwrap_err()
+                .to_string()
+                .contains("key=value")
+        );
+        let error = parse(&["seed=1", "seed.x=2"]).unwrap_err();
+        assert!(error.to_string().contains("contradicts"));
+    }
+}

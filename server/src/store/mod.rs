@@ -11,6 +11,7 @@ pub mod projects;
 pub mod prompts;
 pub mod rankings;
 pub mod run_events;
+pub mod run_feed;
 pub mod runs;
 pub mod sessions;
 pub mod sign_in_links;

@@ -1,1 +1,381 @@
-//! Placeholder.
+//! The life of a run in a worker: claim, heartbeat, work, end.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::{Value, json};
+use sqlx::{PgConnection, PgPool};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio_util::sync::CancellationToken;
+use trainer::TrainerError;
+use trainer::checkpoint::{CheckpointInfo, inspect};
+use trainer::progress::Progress;
+use trainer::run_folder::RunFolder;
+
+use crate::config::DataConfig;
+use crate::domain::ids::{CheckpointId, PromptId, SnapshotId};
+use crate::domain::run::{GenerationConfig, RunKind};
+use crate::exchange::export::write_snapshot;
+use crate::store;
+use crate::store::completions::NewCompletion;
+use crate::store::runs::{Ending, Run};
+use crate::worker::generation::{Answered, GenerationJob, draw_candidates};
+use crate::worker::report::{Reporter, StopFlag, write_events};
+use crate::worker::train::{TrainingJob, read_config, train};
+
+/// How often a worker says that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How often an idle worker looks at the queue.
+const POLL: Duration = Duration::from_secs(1);
+
+/// A worker: one run at a time.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// The database.
+    pub db: PgPool,
+    /// Where run folders live.
+    pub data: DataConfig,
+    /// Its name, one for each process.
+    pub name: String,
+}
+
+/// What a run made, on its way into the database.
+enum Product {
+    Checkpoint {
+        path: PathBuf,
+        info: CheckpointInfo,
+        summary: Value,
+    },
+    Candidates {
+        config: GenerationConfig,
+        answered: Vec<Answered>,
+    },
+}
+
+impl Worker {
+    /// Works until `stop`, or, if `until_idle`, until the queue is empty.
+    ///
+    /// # Errors
+    /// Never for what a run does wrong; when the database stays away.
+    pub async fn run(&self, stop: &CancellationToken, until_idle: bool) -> anyhow::Result<()> {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            match self.claim_next().await {
+                Ok(Some(run)) => {
+                    failures = 0;
+                    self.execute(&run, stop).await;
+                    continue;
+                }
+                Ok(None) if until_idle => return Ok(()),
+                Ok(None) => failures = 0,
+                Err(error) if failures >= 30 => return Err(error.into()),
+                Err(error) => {
+                    failures += 1;
+                    tracing::warn!(%error, "the queue of runs cannot be read, trying again");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => (),
+                () = tokio::time::sleep(POLL) => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up runs whose worker is silent, then claims the next one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn claim_next(&self) -> sqlx::Result<Option<Run>> {
+        let mut transaction = self.db.begin().await?;
+        for id in store::runs::fail_silent(&mut transaction).await? {
+            tracing::warn!(%id, "a run's worker stopped reporting");
+        }
+        let runs_dir = self.data.runs_dir();
+        let runs_dir = runs_dir.to_string_lossy();
+        let run = store::runs::claim(&mut transaction, &self.name, &runs_dir).await?;
+        transaction.commit().await?;
+        Ok(run)
+    }
+
+    /// Carries out a claimed run and ends it; what goes wrong is its last words.
+    pub async fn execute(&self, run: &Run, stop: &CancellationToken) {
+        tracing::info!(id = %run.id, kind = run.kind, name = run.name, "run claimed");
+        let flag = StopFlag::default();
+        let (sender, receiver) = unbounded_channel();
+        let worker = self.name.clone();
+        let writer = write_events(self.db.clone(), run.id, worker, receiver, flag.clone());
+        let writer = tokio::spawn(writer);
+        let heart = tokio::spawn(self.clone().beat(run.clone(), stop.clone(), flag.clone()));
+
+        let made = self.work(run, Reporter::new(sender, flag.clone())).await;
+        if let Err(error) = writer.await {
+            tracing::error!(id = %run.id, %error, "the writer of events ended");
+        }
+        let ended = self.end(run, made, stop.is_cancelled()).await;
+        heart.abort();
+        match ended {
+            Ok(status) => tracing::info!(id = %run.id, status, "run ended"),
+            Err(error) => {
+                tracing::error!(id = %run.id, error = format!("{error:#}"), "the run's end is not recorded");
+            }
+        }
+    }
+
+    /// Says that the worker is alive and hears whether the run is to stop.
+    async fn beat(self, run: Run, stop: CancellationToken, flag: StopFlag) {
+        let mut ticks = tokio::time::interval(HEARTBEAT);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => (),
+                () = stop.cancelled(), if !flag.is_raised() => flag.raise(),
+            }
+            let alive = match self.db.acquire().await {
+                Ok(mut db) => store::runs::heartbeat(&mut db, run.id, &self.name).await,
+                Err(error) => Err(error),
+            };
+            match alive {
+                Ok(Some(false)) => (),
+                Ok(Some(true) | None) => flag.raise(),
+                Err(error) => tracing::warn!(id = %run.id, %error, "no heartbeat"),
+            }
+        }
+    }
+
+    /// Writes the data, then trains or generates on a blocking thread.
+    async fn work(&self, run: &Run, mut reporter: Reporter) -> anyhow::Result<Product> {
+        let kind: RunKind = run
+            .kind
+            .parse()
+            .map_err(|message: String| anyhow!(message))?;
+        let folder = run.folder.as_ref().context("the run has no folder")?;
+        let out = PathBuf::from(folder);
+        let mut db = self.db.acquire().await?;
+        tokio::fs::create_dir_all(&out)
+            .await
+            .with_context(|| format!("{folder} cannot be made"))?;
+        let snapshot = run.snapshot_id.context("the run names no snapshot")?;
+        let data = out.join("data.jsonl");
+        write_data(&mut db, snapshot, &data).await?;
+        let texts = match run.texts_snapshot_id {
+            Some(id) => {
+                let path = out.join("texts.jsonl");
+                write_data(&mut db, id, &path).await?;
+                Some(path)
+            }
+            None => None,
+        };
+        let base = run
+            .base_checkpoint_id
+            .context("the run names no base checkpoint")?;
+        let base = find_folder(&mut db, base).await?;
+        let reward = match run.reward_checkpoint_id {
+            Some(id) => Some(find_folder(&mut db, id).await?),
+            None => None,
+        };
+        drop(db);
+        let config = run.config.clone();
+        let job = TrainingJob {
+            kind,
+            config,
+            data,
+            texts,
+            base,
+            reward,
+            out,
+        };
+        let work = move || match kind {
+            RunKind::Generation => generate(&job, &mut reporter),
+            RunKind::Sft | RunKind::Reward | RunKind::Ppo => fit(&job, &mut reporter),
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(made) => Ok(made?),
+            Err(error) if error.is_panic() => {
+                bail!(
+                    "the trainer panicked: {}",
+                    panic_message(&*error.into_panic())
+                )
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Records what the run made and that it ended, in one transaction.
+    async fn end(
+        &self,
+        run: &Run,
+        made: anyhow::Result<Product>,
+        is_stopping: bool,
+    ) -> anyhow::Result<&'static str> {
+        let ending = match made {
+            Ok(product) => match self.store_product(run, &product).await {
+                Ok(true) => return Ok("finished"),
+                Ok(false) => return Ok("no longer this worker's"),
+                Err(error) => Ending::Failed(format!("{error:#}")),
+            },
+            Err(error) if is_cancelled(&error) => {
+                let mut db = self.db.acquire().await?;
+                match store::runs::heartbeat(&mut db, run.id, &self.name).await? {
+                    None => return Ok("no longer this worker's"),
+                    Some(true) => Ending::Cancelled,
+                    Some(false) if is_stopping => {
+                        Ending::Failed("the worker was stopped before the run ended".to_owned())
+                    }
+                    Some(false) => Ending::Failed("its events could not be written".to_owned()),
+                }
+            }
+            Err(error) => Ending::Failed(format!("{error:#}")),
+        };
+        let mut transaction = self.db.begin().await?;
+        store::runs::finish(&mut transaction, run.id, &self.name, &ending).await?;
+        transaction.commit().await?;
+        Ok(match ending {
+            Ending::Finished(_) => "finished",
+            Ending::Failed(_) => "failed",
+            Ending::Cancelled => "cancelled",
+        })
+    }
+
+    async fn store_product(&self, run: &Run, product: &Product) -> anyhow::Result<bool> {
+        let mut transaction = self.db.begin().await?;
+        let summary = match product {
+            Product::Checkpoint {
+                path,
+                info,
+                summary,
+            } => {
+                let path = path.to_string_lossy();
+                let parent = run.base_checkpoint_id;
+                let db = &mut *transaction;
+                let id =
+                    store::checkpoints::insert(db, &run.name, &path, info, Some(run.id), parent)
+                        .await?;
+                let event = ("checkpoint".to_owned(), json!({"id": id, "path": path}));
+                store::runs::record(&mut transaction, run.id, &self.name, &[event]).await?;
+                summary.clone()
+            }
+            Product::Candidates { config, answered } => {
+                store_candidates(&mut transaction, run, config, answered).await?
+            }
+        };
+        let ending = Ending::Finished(summary);
+        let is_ours = store::runs::finish(&mut transaction, run.id, &self.name, &ending).await?;
+        if is_ours {
+            transaction.commit().await?;
+        }
+        Ok(is_ours)
+    }
+}
+
+fn is_cancelled(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TrainerError::Cancelled))
+}
+
+fn panic_message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| {
+            payload
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+        })
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Writes a snapshot's items to a file, and checks that they are still what was frozen.
+async fn write_data(db: &mut PgConnection, id: SnapshotId, path: &Path) -> anyhow::Result<()> {
+    let promised = store::runs::find_snapshot_sha256(&mut *db, id)
+        .await?
+        .context("the run's snapshot does not exist")?;
+    let file = tokio::fs::File::create(path)
+        .await
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    let mut out = tokio::io::BufWriter::new(file);
+    let found = write_snapshot(db, id, &mut out).await?;
+    out.flush().await?;
+    if found != promised {
+        bail!("the snapshot's export has SHA-256 {found}, but {promised} was frozen");
+    }
+    Ok(())
+}
+
+async fn find_folder(db: &mut PgConnection, id: CheckpointId) -> anyhow::Result<PathBuf> {
+    let checkpoint = store::checkpoints::find(db, id).await?;
+    let checkpoint = checkpoint.context("the run's checkpoint does not exist")?;
+    Ok(PathBuf::from(checkpoint.path))
+}
+
+fn fit(job: &TrainingJob, progress: &mut dyn Progress) -> trainer::Result<Product> {
+    let outcome = train(job, progress)?;
+    Ok(Product::Checkpoint {
+        info: inspect(&outcome.checkpoint)?,
+        path: outcome.checkpoint,
+        summary: json!(outcome.summary),
+    })
+}
+
+fn generate(job: &TrainingJob, listener: &mut dyn Progress) -> trainer::Result<Product> {
+    let config: GenerationConfig = read_config(&job.config)?;
+    let mut folder = RunFolder::create(&job.out, &config, listener)?;
+    let job = GenerationJob {
+        config: config.clone(),
+        model: job.base.clone(),
+        prompts: job.data.clone(),
+    };
+    let answered = draw_candidates(&job, &mut folder)?;
+    folder.check_written()?;
+    Ok(Product::Candidates { config, answered })
+}
+
+/// Stores completions and opens a task for each prompt; returns the run's figures.
+async fn store_candidates(
+    db: &mut PgConnection,
+    run: &Run,
+    config: &GenerationConfig,
+    answered: &[Answered],
+) -> anyhow::Result<Value> {
+    let snapshot = run.snapshot_id.context("the run names no snapshot")?;
+    let prompts = store::runs::list_snapshot_items(&mut *db, snapshot).await?;
+    let base = run
+        .base_checkpoint_id
+        .context("the run names no base checkpoint")?;
+    let checkpoint = store::checkpoints::find(&mut *db, base).await?;
+    let model = checkpoint
+        .context("the run's checkpoint does not exist")?
+        .name;
+    let mut n_completions = 0;
+    for prompt in answered {
+        // Line n of the data file is item n of the snapshot.
+        let prompt_id = prompts.get(prompt.index).copied().map(PromptId);
+        let prompt_id = prompt_id.context("the snapshot has fewer items than its export")?;
+        let completions = prompt.completions.iter().map(|drawn| NewCompletion {
+            text: drawn.text.clone(),
+            model: model.clone(),
+            checkpoint_id: Some(base),
+            sampling: config.describe(drawn.stream),
+            is_finished: drawn.is_finished,
+        });
+        let completions: Vec<NewCompletion> = completions.collect();
+        n_completions += completions.len();
+        let project = run.project_id;
+        store::completions::insert_task(
+            db,
+            project,
+            prompt_id,
+            &completions,
+            config.overlap,
+            Some(run.id),
+        )
+        .await?;
+    }
+    Ok(json!({
+        "tasks": answered.len(),
+        "completions": n_completions,
+        "prompts_left_out": prompts.len() - answered.len(),
+    }))
+}

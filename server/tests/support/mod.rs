@@ -1,6 +1,9 @@
 //! A visitor's view of the server: requests go through the real router, on a database of the
 //! test's own.
 
+pub(crate) mod fake;
+pub(crate) mod program;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use axum::http::{Request, Response, StatusCode};

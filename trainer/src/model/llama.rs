@@ -81,7 +81,9 @@ impl LlamaConfig {
             .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
         config.rope_theta = theta.unwrap_or(config.rope_theta);
         if config.num_key_value_heads == 0
-            || config.num_attention_heads % config.num_key_value_heads != 0
+            || !config
+                .num_attention_heads
+                .is_multiple_of(config.num_key_value_heads)
         {
             return Err(TrainerError::checkpoint(
                 &path,

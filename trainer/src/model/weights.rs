@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TrainerError};
 
@@ -126,6 +128,20 @@ impl Weights {
         &self.tensors
     }
 
+    /// SHA-256 of all values in the order of their names, to see that frozen weights stay frozen.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let tensors: Vec<&Tensor> = self.tensors.values().collect();
+        let digests: Vec<Result<[u8; 32]>> = tensors.par_iter().map(|t| digest(t)).collect();
+        let mut hasher = Sha256::new();
+        for digest in digests {
+            hasher.update(digest?);
+        }
+        Ok(hex::encode(hasher.finalize()))
+    }
+
     /// A frozen copy: trainable tensors are copied, since training changes them in place; frozen
     /// ones are shared.
     ///
@@ -145,4 +161,14 @@ impl Weights {
             variables: BTreeMap::new(),
         })
     }
+}
+
+fn digest(tensor: &Tensor) -> Result<[u8; 32]> {
+    let values = tensor.flatten_all()?.to_vec1::<f32>()?;
+    let mut hasher = Sha256::new();
+    for chunk in values.chunks(4096) {
+        let bytes: Vec<u8> = chunk.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hasher.update(&bytes);
+    }
+    Ok(hasher.finalize().into())
 }

@@ -1,0 +1,32 @@
+# What a newcomer types. `make help` lists it.
+#
+#   make demo    build, start everything, print one sign-in link for each role
+#   make test    everything that CI checks
+#   make bench   measure the trainer on this machine
+
+.PHONY: help demo test bench prepare-sql packages-demo packages-test
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+demo: packages-demo ## build, fetch the model, start on http://127.0.0.1:8080 with a demo project
+	cargo build --locked --package server
+	"$$(.ci/target-dir)/debug/plackett" model pull smollm2-135m-instruct
+	"$$(.ci/target-dir)/debug/plackett" serve --demo
+
+test: packages-test ## format, lints, docs, unit, database and browser tests
+	.ci/test
+
+bench: ## one JSON line for each case: tokens per second of forward, training and generation
+	cargo build --locked --package server
+	"$$(.ci/target-dir)/debug/plackett" bench
+
+prepare-sql: packages-demo ## check every query against the schema and refresh .sqlx
+	.ci/with-postgres .ci/prepare-sql
+
+packages-demo:
+	@.ci/packages demo
+
+packages-test:
+	@.ci/packages test

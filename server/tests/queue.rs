@@ -1,0 +1,171 @@
+//! The queue under load: 64 programs label 500 tasks with overlap 3 while the server is killed in
+//! the middle. No place is held twice, no labeler twice on a task, no accepted submission is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use server::domain::ids::ProjectId;
+use server::domain::role::Role;
+use server::store;
+use sqlx::PgPool;
+
+use crate::support::fake;
+use crate::support::program::Program;
+
+const CLIENTS: usize = 64;
+const TASKS: usize = 500;
+const OVERLAP: i16 = 3;
+
+async fn make_tokens(db: &PgPool) -> Vec<String> {
+    let mut connection = db.acquire().await.unwrap();
+    let mut tokens = Vec::new();
+    for index in 0..CLIENTS {
+        let email = format!("labeler{index}@example.org");
+        let id = store::accounts::insert(&mut connection, &email, "L", &[Role::Labeler], false)
+            .await
+            .unwrap();
+        let token = store::api_tokens::create(&mut connection, id, "test")
+            .await
+            .unwrap();
+        tokens.push(token.reveal().to_owned());
+    }
+    tokens
+}
+
+/// One program's day: lease, submit, repeat until every place is done. Repeats what got no answer.
+async fn label(
+    url: String,
+    project: ProjectId,
+    token: String,
+    accepted: Arc<std::sync::Mutex<Vec<String>>>,
+    n_accepted: Arc<AtomicUsize>,
+) {
+    let client = reqwest::Client::new();
+    let post = |path: String| client.post(format!("{url}{path}")).bearer_auth(&token);
+    while n_accepted.load(Ordering::SeqCst) < TASKS * OVERLAP as usize {
+        let leased = post(format!("/api/v1/projects/{project}/assignments"))
+            .send()
+            .await;
+        let Ok(leased) = leased else {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        if leased.status() == 204 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        assert_eq!(leased.status(), 201, "{}", leased.text().await.unwrap());
+        let Ok(assignment) = leased.json::<Value>().await else {
+            continue;
+        };
+        let id = assignment["id"].as_str().unwrap().to_owned();
+        let ranks = (1..=4).map(|position| json!({"position": position, "rank": position.min(3)}));
+        let body = json!({"candidates": ranks.collect::<Vec<_>>()});
+        loop {
+            let path = format!("/api/v1/assignments/{id}/submission");
+            let answer = post(path)
+                .header("idempotency-key", &id)
+                .json(&body)
+                .send()
+                .await;
+            let Ok(answer) = answer else {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                continue;
+            };
+            assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
+            if let Ok(submitted) = answer.json::<Value>().await {
+                accepted
+                    .lock()
+                    .unwrap()
+                    .push(submitted["ranking_id"].as_str().unwrap().to_owned());
+                n_accepted.fetch_add(1, Ordering::SeqCst);
+                break;
+            }
+        }
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn sixty_four_clients_and_a_killed_server_lose_and_double_nothing(db: PgPool) {
+    // Short leases, so that those whose answer the kill swallowed come back.
+    let project = fake::project(&db, TASKS, 4, OVERLAP, 3).await;
+    let tokens = make_tokens(&db).await;
+    let mut program = Program::start(&db, &["--no-worker"]).await;
+    let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let n_accepted = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = tokens
+        .into_iter()
+        .map(|token| {
+            tokio::spawn(label(
+                program.url.clone(),
+                project,
+                token,
+                accepted.clone(),
+                n_accepted.clone(),
+            ))
+        })
+        .collect();
+    while n_accepted.load(Ordering::SeqCst) < TASKS {
+        assert!(
+            clients.iter().all(|client| !client.is_finished()),
+            "a client failed before the kill"
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    program.kill_and_restart(&db, &["--no-worker"]).await;
+    for client in clients {
+        client.await.unwrap();
+    }
+
+    let count = |sql: &'static str| {
+        let db = db.clone();
+        async move {
+            sqlx::query_scalar::<_, i64>(sql)
+                .fetch_one(&db)
+                .await
+                .unwrap()
+        }
+    };
+    let accepted = accepted.lock().unwrap().clone();
+    let kept: Vec<String> = sqlx::query_scalar("SELECT id::text FROM rankings")
+        .fetch_all(&db)
+        .await
+        .unwrap();
+    for id in &accepted {
+        assert!(kept.contains(id), "accepted submission {id} is missing");
+    }
+    // Every assignment counts once, although submissions were repeated.
+    assert_eq!(
+        count("SELECT count(DISTINCT assignment_id) FROM rankings").await,
+        kept.len() as i64
+    );
+    assert_eq!(
+        count("SELECT count(*) FROM comparisons").await,
+        kept.len() as i64 * 6
+    );
+    let over = "SELECT count(*) FROM (SELECT task_id FROM assignments WHERE place IS NOT NULL \
+                GROUP BY task_id HAVING count(*) > 3 OR count(DISTINCT place) <> count(*)) AS t";
+    assert_eq!(
+        count(over).await,
+        0,
+        "a place is held twice, or a task has too many holders"
+    );
+    let twice = "SELECT count(*) FROM (SELECT 1 FROM assignments GROUP BY task_id, labeler_id HAVING count(*) > 1) AS t";
+    assert_eq!(count(twice).await, 0, "a labeler has a task twice");
+    let drift = "SELECT count(*) FROM tasks t WHERE n_held <> \
+                 (SELECT count(*) FROM assignments a WHERE a.task_id = t.id AND a.place IS NOT NULL)";
+    assert_eq!(
+        count(drift).await,
+        0,
+        "n_held does not equal the places held"
+    );
+    let submitted =
+        count("SELECT count(*) FROM assignments WHERE status = 'submitted' AND place IS NOT NULL")
+            .await;
+    assert!(
+        submitted >= (TASKS * OVERLAP as usize) as i64 - CLIENTS as i64,
+        "{submitted}"
+    );
+}

@@ -1,0 +1,403 @@
+//! Whole runs on a tiny model: each algorithm learns what its data teaches, the same seed gives
+//! the same bytes, and whatever can't work ends in a sentence and leaves nothing behind.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod tiny;
+
+use std::path::{Path, PathBuf};
+
+use rand::Rng;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tiny::{Kept, WORDS, write_lines, write_model};
+use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::error::TrainerError;
+use trainer::ppo::{self, PpoJob};
+use trainer::reward::{self, RewardJob};
+use trainer::rng::stream;
+use trainer::sft::{self, SftJob};
+
+/// A folder with the tiny model and data for every kind of run.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        write_model(&folder.path().join("base"));
+        let place = Self { folder };
+        write_lines(&place.path("rankings.jsonl"), rankings(60));
+        write_lines(&place.path("demonstrations.jsonl"), demonstrations(40));
+        write_lines(&place.path("prompts.jsonl"), prompts(12));
+        write_lines(&place.path("texts.jsonl"), texts(20));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn sft(&self, out: &str) -> SftJob {
+        SftJob {
+            config: SftConfig::preset(Preset::Tiny),
+            data: self.path("demonstrations.jsonl"),
+            base: self.path("base"),
+            out: self.path(out),
+        }
+    }
+
+    fn reward(&self, out: &str) -> RewardJob {
+        RewardJob {
+            config: RewardConfig::preset(Preset::Tiny),
+            data: self.path("rankings.jsonl"),
+            demonstrations: None,
+            base: self.path("base"),
+            out: self.path(out),
+        }
+    }
+
+    fn ppo(&self, reward: &Path, out: &str) -> PpoJob {
+        PpoJob {
+            config: PpoConfig::preset(Preset::Tiny),
+            prompts: self.path("prompts.jsonl"),
+            texts: Some(self.path("texts.jsonl")),
+            base: self.path("base"),
+            reward: reward.to_owned(),
+            out: self.path(out),
+        }
+    }
+
+    fn trained_reward(&self, out: &str) -> PathBuf {
+        let mut progress = Kept::default();
+        reward::run(&self.reward(out), &mut progress)
+            .unwrap()
+            .checkpoint
+    }
+}
+
+fn words(rng: &mut impl Rng, n: usize) -> Vec<&'static str> {
+    (0..n)
+        .map(|_| WORDS[rng.random_range(0..WORDS.len())])
+        .collect()
+}
+
+/// Completions of six words; the more often they say "good", the better they rank, ties included.
+fn rankings(n: usize) -> Vec<Value> {
+    let mut rng = stream(3, "rankings", 0);
+    let ranking = |index: usize| {
+        let texts: Vec<Vec<&str>> = (0..4)
+            .map(|_| {
+                let mut text = words(&mut rng, 6);
+                let n_good = rng.random_range(0..4);
+                text.iter_mut().take(n_good).for_each(|word| *word = "good");
+                text
+            })
+            .collect();
+        let goods: Vec<usize> = texts
+            .iter()
+            .map(|text| text.iter().filter(|word| **word == "good").count())
+            .collect();
+        let completions: Vec<Value> = texts
+            .iter()
+            .zip(&goods)
+            .enumerate()
+            .map(|(place, (text, own))| {
+                let rank = 1 + goods.iter().filter(|other| *other > own).count();
+                json!({"id": place.to_string(), "text": text.join(" "), "rank": rank})
+            })
+            .collect();
+        let prompt = words(&mut rng, 3).join(" ");
+        json!({"id": format!("p{index}"), "prompt": prompt, "completions": completions})
+    };
+    (0..n).map(ranking).collect()
+}
+
+/// Answers that repeat the last word of the question.
+fn demonstrations(n: usize) -> Vec<Value> {
+    let mut rng = stream(4, "demonstrations", 0);
+    let demonstration = |index: usize| {
+        let word = words(&mut rng, 1)[0];
+        json!({"id": format!("d{index}"), "messages": [
+            {"role": "user", "content": format!("please say {word}")},
+            {"role": "assistant", "content": format!("{word} {word}")},
+        ]})
+    };
+    (0..n).map(demonstration).collect()
+}
+
+fn prompts(n: usize) -> Vec<Value> {
+    let mut rng = stream(5, "prompts", 0);
+    (0..n)
+        .map(|index| json!({"id": format!("q{index}"), "prompt": words(&mut rng, 3).join(" ")}))
+        .collect()
+}
+
+fn texts(n: usize) -> Vec<Value> {
+    let mut rng = stream(6, "texts", 0);
+    (0..n)
+        .map(|index| json!({"id": format!("t{index}"), "text": words(&mut rng, 12).join(" ")}))
+        .collect()
+}
+
+fn weights(checkpoint: &Path) -> Vec<u8> {
+    std::fs::read(checkpoint.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn supervised_fine_tuning_lowers_the_held_out_loss() {
+    let place = Place::new();
+    let mut job = place.sft("sft");
+    job.config.epochs = 20;
+    let mut progress = Kept::default();
+    let outcome = sft::run(&job, &mut progress).unwrap();
+    let (before, after) = (
+        outcome.summary["held_out_loss_before"],
+        outcome.summary["held_out_loss"],
+    );
+    assert!(
+        after < 0.7 * before,
+        "held-out loss {before} before, {after} after"
+    );
+    assert!(progress.checks().iter().all(|(_, passed)| *passed));
+}
+
+#[test]
+fn a_reward_model_learns_a_preference_that_length_cannot_explain() {
+    let place = Place::new();
+    let mut job = place.reward("reward");
+    job.config.epochs = 6;
+    let mut progress = Kept::default();
+    let summary = reward::run(&job, &mut progress).unwrap().summary;
+    assert!(summary["held_out_accuracy_low"] > 0.7, "{summary:?}");
+    assert_eq!(summary["length_only_accuracy"], 0.5, "{summary:?}");
+    assert_eq!(progress.metric("held_out/accuracy").len(), 7);
+}
+
+#[test]
+fn demonstrations_score_mean_0_when_they_are_given() {
+    let place = Place::new();
+    let mut job = place.reward("reward");
+    job.demonstrations = Some(place.path("demonstrations.jsonl"));
+    let checkpoint = reward::run(&job, &mut Kept::default()).unwrap().checkpoint;
+    let codec = trainer::text::TextCodec::load(&checkpoint).unwrap();
+    let model = trainer::model::heads::RewardModel::load(
+        &checkpoint,
+        &candle_core::Device::Cpu,
+        trainer::model::weights::Trainable::Nothing,
+    )
+    .unwrap();
+    let rows: Vec<Vec<u32>> = demonstrations(40)
+        .iter()
+        .map(|line| {
+            let text = line["messages"][0]["content"].as_str().unwrap().to_owned();
+            let mut row = codec
+                .encode_prompt(&trainer::records::Prompt::Text(text))
+                .unwrap();
+            let answer = line["messages"][1]["content"].as_str().unwrap();
+            row.extend(codec.encode(answer).unwrap());
+            row.push(codec.eos_id);
+            row
+        })
+        .collect();
+    let scores = model.score_rows(&rows, codec.pad_id).unwrap();
+    let mean = scores.iter().map(|score| f64::from(*score)).sum::<f64>() / scores.len() as f64;
+    assert!(mean.abs() < 1e-5, "{mean}");
+}
+
+#[test]
+fn ppo_raises_the_reward_and_checks_itself_first() {
+    let place = Place::new();
+    let mut reward_job = place.reward("reward");
+    reward_job.config.epochs = 6;
+    let reward = reward::run(&reward_job, &mut Kept::default())
+        .unwrap()
+        .checkpoint;
+    let mut job = place.ppo(&reward, "ppo");
+    job.config.iterations = 25;
+    job.config.batch_episodes = 32;
+    job.config.evaluation_prompts = 12;
+    let mut progress = Kept::default();
+    let outcome = ppo::run(&job, &mut progress).unwrap();
+    let (before, after) = (
+        outcome.summary["reward_before"],
+        outcome.summary["reward_after"],
+    );
+    assert!(
+        after > before + 0.5,
+        "reward {before} before, {after} after"
+    );
+    assert!(
+        outcome.summary["kl_last_batch"] > 0.0,
+        "{:?}",
+        outcome.summary
+    );
+
+    let checks = progress.checks();
+    assert!(checks.iter().all(|(_, passed)| *passed), "{checks:?}");
+    for name in [
+        "vocabulary",
+        "chat template",
+        "KL is 0 before the first step",
+        "ratio is 1 before the first step",
+        "gradient coverage: policy",
+        "gradient coverage: value model",
+        "value equals reward at the last token",
+        "reference and reward model did not change",
+    ] {
+        assert!(
+            checks.iter().any(|(found, _)| found == name),
+            "{name} was not checked"
+        );
+    }
+    let samples = std::fs::read_to_string(job.out.join("samples.jsonl")).unwrap();
+    for kind in ["before", "after"] {
+        let marked = format!("\"kind\":\"{kind}\"");
+        assert_eq!(
+            samples
+                .lines()
+                .filter(|line| line.contains(&marked))
+                .count(),
+            12
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    let place = Place::new();
+    let (first, second) = (
+        place.trained_reward("reward-1"),
+        place.trained_reward("reward-2"),
+    );
+    assert!(weights(&first) == weights(&second));
+
+    let policy = |out: &str, seed: u64| {
+        let mut job = place.ppo(&first, out);
+        job.config.seed = seed;
+        weights(&ppo::run(&job, &mut Kept::default()).unwrap().checkpoint)
+    };
+    let reference = policy("ppo-1", 1);
+    assert!(reference == policy("ppo-2", 1));
+    assert!(reference != policy("ppo-3", 2));
+
+    let tuned = |out: &str| {
+        weights(
+            &sft::run(&place.sft(out), &mut Kept::default())
+                .unwrap()
+                .checkpoint,
+        )
+    };
+    assert!(tuned("sft-1") == tuned("sft-2"));
+}
+
+#[test]
+fn training_the_upper_layer_only_leaves_the_lower_ones_alone_and_shares_them() {
+    let place = Place::new();
+    let mut reward_job = place.reward("reward");
+    reward_job.config.train_layers = Some(1);
+    let reward = reward::run(&reward_job, &mut Kept::default())
+        .unwrap()
+        .checkpoint;
+    let mut job = place.ppo(&reward, "ppo");
+    job.config.train_layers = Some(1);
+    let mut progress = Kept::default();
+    let policy = ppo::run(&job, &mut progress).unwrap().checkpoint;
+    let load = |folder: &Path| {
+        candle_core::safetensors::load(folder.join("model.safetensors"), &candle_core::Device::Cpu)
+            .unwrap()
+    };
+    let (old, new) = (load(&place.path("base")), load(&policy));
+    for (name, tensor) in &new {
+        let changed = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            != old[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let is_upper = name.contains("layers.1.") || name == "model.norm.weight";
+        assert_eq!(changed, is_upper, "{name}");
+    }
+    let log = format!("{:?}", progress.events);
+    assert!(log.contains("the same in all four models and run once"));
+}
+
+#[test]
+fn bad_data_is_named_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let mut lines = rankings(3);
+    lines[1]["completions"][2]["rank"] = json!("first");
+    let data = write_lines(&place.path("broken.jsonl"), lines);
+    let mut job = place.reward("nowhere");
+    job.data = data;
+    let error = reward::run(&job, &mut Kept::default()).unwrap_err();
+    let TrainerError::Input { line, .. } = &error else {
+        panic!("expected an error about the data, got {error}");
+    };
+    assert_eq!(*line, 2);
+    assert!(error.to_string().contains("broken.jsonl"), "{error}");
+
+    let mut tied = place.reward("nowhere");
+    let mut lines = rankings(3);
+    for line in &mut lines {
+        for completion in line["completions"].as_array_mut().unwrap() {
+            completion["rank"] = json!(1);
+        }
+    }
+    tied.data = write_lines(&place.path("tied.jsonl"), lines);
+    let error = reward::run(&tied, &mut Kept::default()).unwrap_err();
+    assert!(error.to_string().contains("tied"), "{error}");
+
+    let mut long = place.sft("nowhere");
+    long.config.max_tokens = 3;
+    assert!(sft::run(&long, &mut Kept::default()).is_err());
+
+    let mut missing = place.ppo(&place.path("no such model"), "nowhere");
+    missing.texts = None;
+    let error = ppo::run(&missing, &mut Kept::default()).unwrap_err();
+    assert!(error.to_string().contains("no such model"), "{error}");
+    assert!(!place.path("nowhere").exists());
+}
+
+#[test]
+fn a_cancelled_run_stops_and_leaves_no_checkpoint() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let mut progress = Kept {
+        cancel_at: Some(30),
+        ..Kept::default()
+    };
+    let mut job = place.ppo(&reward, "ppo");
+    job.config.iterations = 1000;
+    let error = ppo::run(&job, &mut progress).unwrap_err();
+    assert!(matches!(error, TrainerError::Cancelled), "{error}");
+    assert!(!job.out.join("checkpoint").exists());
+}
+
+#[test]
+fn ppo_refuses_a_reward_model_with_another_chat_template() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let path = reward.join("tokenizer_config.json");
+    let changed = std::fs::read_to_string(&path)
+        .unwrap()
+        .replace("<user> ", "<user>  ");
+    std::fs::write(&path, changed).unwrap();
+    let mut progress = Kept::default();
+    let job = place.ppo(&reward, "ppo");
+    let error = ppo::run(&job, &mut progress).unwrap_err();
+    assert!(matches!(&error, TrainerError::Refused(_)), "{error}");
+    assert!(
+        progress
+            .checks()
+            .contains(&("chat template".to_owned(), false))
+    );
+    assert!(!job.out.join("checkpoint").exists());
+}
+
+#[test]
+fn a_folder_that_holds_a_run_is_refused_before_training() {
+    let place = Place::new();
+    place.trained_reward("reward");
+    let mut progress = Kept::default();
+    let error = reward::run(&place.reward("reward"), &mut progress).unwrap_err();
+    assert!(error.to_string().contains("already"), "{error}");
+    assert!(progress.metric("train/loss").is_empty());
+}
