@@ -18,8 +18,8 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, rank, run_events, runs,
-    sign_in,
+    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
+    runs, sign_in, snapshots, tasks,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -29,6 +29,7 @@ const BODY_LIMIT: usize = 2 * 1024 * 1024;
 
 /// The whole site.
 pub fn router(state: AppState) -> Router {
+    let upload_limit = state.config.max_upload_mib * 1024 * 1024;
     let site = Router::new()
         .route("/", get(home::index))
         .route("/language", post(language::set))
@@ -59,6 +60,16 @@ pub fn router(state: AppState) -> Router {
         .route("/accounts/{id}/link", post(accounts::link))
         .route("/accounts/{id}/roles", post(accounts::set_roles))
         .route("/accounts/{id}/disabled", post(accounts::set_disabled))
+        .route("/prompts", get(prompts::index))
+        .route(
+            "/prompts/import",
+            post(prompts::create).layer(DefaultBodyLimit::max(upload_limit)),
+        )
+        .route("/tasks", get(tasks::index))
+        .route("/tasks/{id}/close", post(tasks::close))
+        .route("/snapshots", get(snapshots::index).post(snapshots::create))
+        .route("/snapshots/{id}", get(snapshots::show))
+        .route("/snapshots/{id}/export", get(snapshots::export))
         // Operators.
         .route("/runs", get(runs::index).post(runs::create))
         .route("/runs/new", get(runs::new))
@@ -87,6 +98,9 @@ pub fn router(state: AppState) -> Router {
             "/api/v1/assignments/{id}/skip",
             post(api::assignments::skip),
         )
+        .route("/api/v1/snapshots", get(api::snapshots::index))
+        .route("/api/v1/snapshots/{id}", get(api::snapshots::show))
+        .route("/api/v1/snapshots/{id}/export", get(snapshots::export))
         // The house itself.
         .route("/static/{*path}", get(assets::serve))
         .route("/healthz", get(health::healthz))

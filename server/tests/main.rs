@@ -7,6 +7,8 @@
 
 mod support;
 
+mod importing;
 mod labeling;
 mod queue;
 mod signing_in;
+mod snapshots;

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
-pub use self::accuracy::{Accuracy, mean_and_deviation};
-use self::accuracy::{bootstrap, count_right, length_only_accuracy};
+use self::accuracy::length_only_accuracy;
+pub use self::accuracy::{Accuracy, bootstrap, count_right, mean_and_deviation};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};

@@ -3,3 +3,4 @@
 pub mod assignments;
 pub mod openapi;
 pub mod projects;
+pub mod snapshots;

@@ -4,7 +4,7 @@ use axum::Json;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{assignments, projects};
+use crate::api::{assignments, projects, snapshots};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,6 +15,8 @@ use crate::api::{assignments, projects};
         assignments::save_draft,
         assignments::submit,
         assignments::skip,
+        snapshots::index,
+        snapshots::show,
     ),
     modifiers(&Bearer)
 )]

@@ -37,7 +37,7 @@ const ACCOUNTS: [(Role, &str, &str); 3] = [
 ];
 
 /// Seeds the demo project and its accounts; does nothing where the project exists, or where
-/// another project does. `models_dir` names the folder of pulled models in what is printed.
+/// another project does. `models_dir` is only looked at, to say when no model has been fetched.
 ///
 /// # Errors
 /// When a file of the demo is missing or wrong, or the database fails; then nothing is seeded.
@@ -54,6 +54,7 @@ pub async fn seed(pool: &PgPool, models_dir: &Path) -> anyhow::Result<()> {
         .await?
         .context("the demo project vanished")?;
     for (kind, file) in [
+        (ImportKind::Prompts, "prompts.jsonl"),
         (ImportKind::Candidates, "candidates.jsonl"),
         (ImportKind::Demonstrations, "demonstrations.jsonl"),
         (ImportKind::Texts, "texts.jsonl"),
@@ -71,7 +72,10 @@ pub async fn seed(pool: &PgPool, models_dir: &Path) -> anyhow::Result<()> {
         }
     }
     db.commit().await?;
-    tracing::info!(models = %models_dir.display(), "seeded the demo project");
+    tracing::info!("seeded the demo project");
+    if !models_dir.is_dir() {
+        tracing::warn!("no model yet: plackett model pull smollm2-135m-instruct");
+    }
     Ok(())
 }
 
@@ -103,6 +107,10 @@ async fn seed_file(
     kind: ImportKind,
     name: &str,
 ) -> anyhow::Result<()> {
+    if kind == ImportKind::Candidates && DemoFiles::get(name).is_none() {
+        tracing::warn!("built without demo/{name}: start a generation run to have tasks");
+        return Ok(());
+    }
     let source = Cursor::new(demo_text(name)?.into_bytes());
     let report = import(db, project, kind, FileFormat::Jsonl, source).await?;
     match report.problems.first() {

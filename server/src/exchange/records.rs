@@ -11,8 +11,9 @@ use trainer::records::{
 use crate::domain::form::Form;
 use crate::domain::prompt::{DEFAULT_CATEGORY, category_complaint, id_complaint};
 use crate::domain::ranking::{CANDIDATES, Judgement, Ranking};
+use crate::store::completions::NewCompletion;
 use crate::store::demonstrations::NewDemonstration;
-use crate::store::imports::{NewCandidates, NewCompletion, NewRanking};
+use crate::store::imports::{NewCandidates, NewRanking};
 use crate::store::prompts::NewPrompt;
 use crate::store::texts::NewText;
 
@@ -321,6 +322,7 @@ fn candidates(fields: &mut Fields) -> Result<NewCandidates, Complaint> {
         .map(|record| NewCompletion {
             text: record.text,
             model: named_model(Some(record.model)),
+            checkpoint_id: None,
             sampling: Value::Object(record.sampling),
             is_finished: record.is_finished,
         })
@@ -392,6 +394,7 @@ fn ranked(completion: RankedCompletion) -> NewCompletion {
     NewCompletion {
         text: completion.text,
         model: named_model(completion.model),
+        checkpoint_id: None,
         sampling: Value::Object(Map::new()),
         is_finished: true,
     }

@@ -1,1 +1,158 @@
-//! Placeholder.
+//! `/tasks`: what is being ranked, by whom, and what is done. Names of models stay out of it.
+
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::Form;
+
+use crate::auth::visitor::Admin;
+use crate::domain::ids::TaskId;
+use crate::error::{AppError, AppResult};
+use crate::pages::prompts::{choose_project, excerpt};
+use crate::state::AppState;
+use crate::store;
+use crate::store::projects::Project;
+use crate::store::tasks::TaskItem;
+use crate::web::page::{Page, render};
+
+/// Tasks on one page of the list.
+const PAGE_LENGTH: usize = 50;
+
+/// The states that the list can be narrowed to.
+const STATES: [&str; 4] = ["open", "held", "done", "closed"];
+
+#[derive(Template)]
+#[template(path = "tasks/index.html")]
+struct TasksPage {
+    page: Page,
+    projects: Vec<Project>,
+    project: Option<Project>,
+    query: TasksQuery,
+    rows: Vec<TaskRow>,
+    next: Option<TaskId>,
+}
+
+/// A task as the list shows it.
+struct TaskRow {
+    task: TaskItem,
+    excerpt: String,
+}
+
+/// What the list is narrowed to.
+#[derive(Debug, Default, Clone, serde::Deserialize)]
+pub struct TasksQuery {
+    /// Short name of the project; the first one when empty.
+    #[serde(default)]
+    project: String,
+    /// `open`, `held`, `done`, `closed`, or empty.
+    #[serde(default)]
+    state: String,
+    /// The last task of the page before.
+    #[serde(default)]
+    before: Option<TaskId>,
+}
+
+impl TasksPage {
+    fn states(&self) -> [(&'static str, String); 4] {
+        STATES.map(|state| (state, self.page.t(&format!("tasks-state-{state}"))))
+    }
+
+    fn is_project(&self, project: &Project) -> bool {
+        self.project
+            .as_ref()
+            .is_some_and(|chosen| chosen.id == project.id)
+    }
+}
+
+impl TaskRow {
+    fn new(task: TaskItem) -> Self {
+        let excerpt = excerpt(&task.body);
+        Self { task, excerpt }
+    }
+
+    /// Where the task stands, in one word.
+    fn state(&self) -> &'static str {
+        let overlap = i64::from(self.task.overlap);
+        if self.task.n_submitted >= overlap {
+            "done"
+        } else if self.task.is_closed {
+            "closed"
+        } else if i64::from(self.task.n_held) > self.task.n_submitted {
+            "held"
+        } else {
+            "open"
+        }
+    }
+
+    fn badge(&self) -> &'static str {
+        match self.state() {
+            "done" => "badge-finished",
+            "closed" => "badge-cancelled",
+            "held" => "badge-leased",
+            _ => "",
+        }
+    }
+
+    fn state_key(&self) -> String {
+        format!("tasks-state-{}", self.state())
+    }
+}
+
+/// `GET /tasks`.
+pub async fn index(
+    State(state): State<AppState>,
+    page: Page,
+    _: Admin,
+    Query(query): Query<TasksQuery>,
+) -> AppResult<Response> {
+    if !query.state.is_empty() && !STATES.contains(&query.state.as_str()) {
+        return Err(AppError::invalid("state", "use open, held, done or closed"));
+    }
+    let mut db = state.db.acquire().await?;
+    let projects = store::projects::list(&mut db).await?;
+    let project = choose_project(&projects, &query.project)?;
+    let mut tasks = Vec::new();
+    if let Some(project) = &project {
+        let limit = PAGE_LENGTH as i64 + 1;
+        tasks = store::tasks::list(&mut db, project.id, &query.state, query.before, limit).await?;
+    }
+    drop(db);
+    let has_more = tasks.len() > PAGE_LENGTH;
+    tasks.truncate(PAGE_LENGTH);
+    let next = tasks.last().filter(|_| has_more).map(|last| last.id);
+    Ok(render(&TasksPage {
+        page: page.titled("tasks-title"),
+        projects,
+        project,
+        query,
+        rows: tasks.into_iter().map(TaskRow::new).collect(),
+        next,
+    })?
+    .into_response())
+}
+
+/// Where the button stood, to go back there.
+#[derive(serde::Deserialize)]
+pub struct CloseForm {
+    #[serde(default)]
+    project: String,
+}
+
+/// `POST /tasks/{id}/close`: nobody leases the task any more.
+pub async fn close(
+    State(state): State<AppState>,
+    _: Admin,
+    Path(id): Path<TaskId>,
+    Form(form): Form<CloseForm>,
+) -> AppResult<Redirect> {
+    let mut db = state.db.acquire().await?;
+    let projects = store::projects::list(&mut db).await?;
+    if !store::tasks::close(&mut db, id).await? {
+        return Err(AppError::NotFound("task"));
+    }
+    let back = choose_project(&projects, &form.project)?;
+    Ok(match back {
+        Some(project) => Redirect::to(&format!("/tasks?project={}", project.slug)),
+        None => Redirect::to("/tasks"),
+    })
+}

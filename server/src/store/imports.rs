@@ -16,25 +16,13 @@ use crate::domain::ids::{
     AccountId, AssignmentId, CompletionId, ProjectId, PromptId, RankingId, TaskId,
 };
 use crate::domain::ranking::Ranking;
+use crate::store::completions::{self, NewCompletion};
 use crate::store::projects::{self, Project};
 use crate::store::prompts::NewPrompt;
 use crate::store::tasks;
 
 /// Most labelers of one task: the bound of `tasks_overlap_range`.
 const MOST_LABELERS: i16 = 100;
-
-/// A completion to store.
-#[derive(Debug, Clone)]
-pub struct NewCompletion {
-    /// Its text.
-    pub text: String,
-    /// The model that made it, as the file names it.
-    pub model: String,
-    /// How it was drawn, as the file says; an object.
-    pub sampling: Value,
-    /// False when a token limit cut it off.
-    pub is_finished: bool,
-}
 
 /// A prompt with completions to be ranked.
 #[derive(Debug)]
@@ -164,8 +152,15 @@ pub async fn insert_candidates(
         Ok(prompt) => prompt.id,
         Err(refusal) => return Ok(Some(refusal)),
     };
-    let completions = insert_completions(db, prompt_id, &row.completions).await?;
-    tasks::insert(db, project.id, prompt_id, None, &completions).await?;
+    completions::insert_task(
+        db,
+        project.id,
+        prompt_id,
+        &row.completions,
+        project.overlap,
+        None,
+    )
+    .await?;
     Ok(None)
 }
 
@@ -275,36 +270,6 @@ async fn find_or_insert_prompt(
     })
 }
 
-async fn insert_completions(
-    db: &mut PgConnection,
-    prompt_id: PromptId,
-    completions: &[NewCompletion],
-) -> sqlx::Result<Vec<CompletionId>> {
-    let ids: Vec<CompletionId> = completions.iter().map(|_| CompletionId::new()).collect();
-    let keys: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let texts: Vec<String> = completions.iter().map(|row| row.text.clone()).collect();
-    let models: Vec<String> = completions.iter().map(|row| row.model.clone()).collect();
-    let sampling: Vec<Value> = completions.iter().map(|row| row.sampling.clone()).collect();
-    let finished: Vec<bool> = completions.iter().map(|row| row.is_finished).collect();
-    sqlx::query!(
-        r#"
-        INSERT INTO completions (id, prompt_id, text, model, sampling, is_finished)
-        SELECT n.id, $1, n.text, n.model, n.sampling, n.is_finished
-        FROM unnest($2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::boolean[])
-             AS n (id, text, model, sampling, is_finished)
-        "#,
-        prompt_id.0,
-        &keys,
-        &texts,
-        &models,
-        &sampling,
-        &finished
-    )
-    .execute(db)
-    .await?;
-    Ok(ids)
-}
-
 /// The account of somebody who ranked elsewhere: the same name is the same account.
 async fn find_or_insert_labeler(
     db: &mut PgConnection,
@@ -339,16 +304,24 @@ async fn find_or_insert_task(
     prompt_id: PromptId,
     row: &NewRanking,
 ) -> sqlx::Result<(TaskId, Vec<CompletionId>)> {
-    let texts: Vec<String> = row
-        .completions
-        .iter()
-        .map(|item| item.text.clone())
-        .collect();
-    let models: Vec<String> = row
-        .completions
-        .iter()
-        .map(|item| item.model.clone())
-        .collect();
+    if let Some(found) = find_task(db, prompt_id, &row.completions).await? {
+        return Ok(found);
+    }
+    let rows = &row.completions;
+    let id = completions::insert_task(db, project.id, prompt_id, rows, 1, None).await?;
+    tasks::close(db, id).await?;
+    find_task(db, prompt_id, rows)
+        .await?
+        .ok_or(sqlx::Error::RowNotFound)
+}
+
+async fn find_task(
+    db: &mut PgConnection,
+    prompt_id: PromptId,
+    completions: &[NewCompletion],
+) -> sqlx::Result<Option<(TaskId, Vec<CompletionId>)>> {
+    let texts: Vec<String> = completions.iter().map(|item| item.text.clone()).collect();
+    let models: Vec<String> = completions.iter().map(|item| item.model.clone()).collect();
     let found = sqlx::query!(
         r#"
         SELECT t.id, array_agg(c.id ORDER BY k.slot) AS "completions!"
@@ -365,16 +338,12 @@ async fn find_or_insert_task(
         &texts,
         &models
     )
-    .fetch_optional(&mut *db)
+    .fetch_optional(db)
     .await?;
-    if let Some(found) = found {
-        let completions = found.completions.into_iter().map(CompletionId).collect();
-        return Ok((TaskId(found.id), completions));
-    }
-    let completions = insert_completions(db, prompt_id, &row.completions).await?;
-    let task_id = tasks::insert(db, project.id, prompt_id, None, &completions).await?;
-    tasks::close(db, task_id).await?;
-    Ok((task_id, completions))
+    Ok(found.map(|row| {
+        let completions = row.completions.into_iter().map(CompletionId).collect();
+        (TaskId(row.id), completions)
+    }))
 }
 
 /// The next place of a task, which grows by one when all are held.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
 use crate::domain::ids::{CompletionId, ProjectId, PromptId, RunId, TaskId};
 
@@ -120,8 +121,19 @@ pub struct TaskItem {
     pub n_submitted: i64,
     /// Whether it was closed.
     pub is_closed: bool,
-    /// Labelers that hold it now or have submitted, with the assignment's status.
-    pub holders: Vec<String>,
+    /// Who holds it now or has submitted.
+    pub holders: Json<Vec<Holder>>,
+}
+
+/// A labeler of a task.
+#[derive(Debug, serde::Deserialize)]
+pub struct Holder {
+    /// The name shown.
+    pub name: String,
+    /// `leased` or `submitted`.
+    pub status: String,
+    /// Whether a program ranks.
+    pub is_simulated: bool,
 }
 
 /// A project's tasks in a state, newest first: `open` (a place is free), `held` (somebody works on
@@ -139,14 +151,15 @@ pub async fn list(
         SELECT t.id AS "id: TaskId", p.external_id, p.body, t.overlap, t.n_held,
                t.closed_at IS NOT NULL AS "is_closed!",
                (SELECT count(*) FROM candidates k WHERE k.task_id = t.id) AS "n_candidates!",
-               n.n_submitted AS "n_submitted!", n.holders AS "holders!"
+               n.n_submitted AS "n_submitted!", n.holders AS "holders!: Json<Vec<Holder>>"
         FROM tasks t
         JOIN prompts p ON p.id = t.prompt_id
         CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE a.status = 'submitted') AS n_submitted,
                    count(*) FILTER (WHERE a.status = 'leased') AS n_leased,
-                   coalesce(array_agg(u.name || ': ' || a.status ORDER BY a.id)
-                            FILTER (WHERE a.status IN ('leased', 'submitted')), '{}') AS holders
+                   coalesce(jsonb_agg(jsonb_build_object('name', u.name, 'status', a.status,
+                                                         'is_simulated', u.is_simulated) ORDER BY a.id)
+                            FILTER (WHERE a.status IN ('leased', 'submitted')), '[]') AS holders
             FROM assignments a
             JOIN accounts u ON u.id = a.labeler_id
             WHERE a.task_id = t.id

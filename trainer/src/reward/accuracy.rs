@@ -24,7 +24,7 @@ pub struct Accuracy {
 }
 
 /// Pairs in the right order (equal scores count one half), and pairs.
-pub(super) fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
+pub fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
     let pairs = strict_pairs(ranks);
     let right =
         pairs.iter().map(
@@ -39,7 +39,7 @@ pub(super) fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
 
 /// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
 /// independent.
-pub(super) fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
+pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
     let share = |right: f64, pairs: usize| right / f64::from(pairs.max(1) as u32);
     let mut rng = stream(seed, "bootstrap", 0);
     let mut shares: Vec<f64> = (0..RESAMPLES)

@@ -23,7 +23,10 @@ fn the_wrong_field_of_a_prompt_is_named() {
     assert_eq!(field(kind, r#"{"id":7,"prompt":"x"}"#), "id");
     assert_eq!(field(kind, r#"{"id":"a","prompt":" "}"#), "prompt");
     assert_eq!(field(kind, r#"{"id":"a","prompt":{}}"#), "prompt");
-    assert_eq!(field(kind, r#"{"id":"a","prompt":"x","catgory":"chat"}"#), "catgory");
+    assert_eq!(
+        field(kind, r#"{"id":"a","prompt":"x","catgory":"chat"}"#),
+        "catgory"
+    );
     assert_eq!(field(kind, r#"{"id":"a","prompt":"x\u0000"}"#), "prompt");
     let (name, message) = refused(kind, r#"{"id":"a","prompt":"x","category":"poetry"}"#);
     assert_eq!(name, "category");
@@ -52,7 +55,10 @@ fn a_task_has_four_to_nine_candidates() {
         let items: Vec<String> = (0..n)
             .map(|index| format!(r#"{{"id":"{index}","text":"t{index}","model":"m"}}"#))
             .collect();
-        format!(r#"{{"id":"a","prompt":"x","completions":[{}]}}"#, items.join(","))
+        format!(
+            r#"{{"id":"a","prompt":"x","completions":[{}]}}"#,
+            items.join(",")
+        )
     };
     let kind = ImportKind::Candidates;
     assert_eq!(field(kind, &line(3)), "completions");
@@ -70,18 +76,29 @@ fn ranks_close_up_and_ratings_and_flags_follow_the_form() {
             .enumerate()
             .map(|(index, rank)| format!(r#"{{"id":"{index}","text":"t","rank":{rank}{extra}}}"#))
             .collect();
-        format!(r#"{{"id":"a","prompt":"x","completions":[{}]}}"#, items.join(","))
+        format!(
+            r#"{{"id":"a","prompt":"x","completions":[{}]}}"#,
+            items.join(",")
+        )
     };
     let kind = ImportKind::Rankings;
     let row = parse_line(kind, &line([5, 2, 5], ""), &Form::default()).unwrap();
     let Row::Ranking(row) = row else {
         panic!("{row:?}")
     };
-    let ranks: Vec<i16> = row.ranking.judgements.iter().map(|item| item.rank).collect();
+    let ranks: Vec<i16> = row
+        .ranking
+        .judgements
+        .iter()
+        .map(|item| item.rank)
+        .collect();
     assert_eq!(ranks, [2, 1, 2]);
     assert_eq!(row.display_order, [0, 1, 2]);
     assert_eq!(field(kind, &line([1, 0, 2], "")), "rank");
-    assert_eq!(field(kind, &line([1, 2, 3], r#","rating":8"#)), "completions[1].rating");
+    assert_eq!(
+        field(kind, &line([1, 2, 3], r#","rating":8"#)),
+        "completions[1].rating"
+    );
     let flag = line([1, 2, 3], r#","flags":{"is_funny":true}"#);
     assert_eq!(field(kind, &flag), "completions[1].flags.is_funny");
     let order = line([1, 2, 3], "").replace(r#""id":"a""#, r#""id":"a","display_order":[0,0,1]"#);

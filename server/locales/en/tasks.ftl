@@ -1,0 +1,14 @@
+tasks-title = Tasks
+tasks-state = State
+tasks-any-state = all states
+tasks-state-open = open
+tasks-state-held = being ranked
+tasks-state-done = done
+tasks-state-closed = closed
+tasks-none = No task is in this state.
+tasks-candidates = Candidates
+tasks-submitted = Submitted
+tasks-who = Who
+tasks-assignment-leased = working
+tasks-assignment-submitted = submitted
+tasks-close = Close

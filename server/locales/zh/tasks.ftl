@@ -1,0 +1,14 @@
+tasks-title = 任务
+tasks-state = 状态
+tasks-any-state = 全部状态
+tasks-state-open = 待领取
+tasks-state-held = 排序中
+tasks-state-done = 已完成
+tasks-state-closed = 已关闭
+tasks-none = 没有处于该状态的任务。
+tasks-candidates = 候选数
+tasks-submitted = 已提交
+tasks-who = 标注员
+tasks-assignment-leased = 进行中
+tasks-assignment-submitted = 已提交
+tasks-close = 关闭

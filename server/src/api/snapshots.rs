@@ -1,0 +1,97 @@
+//! `/api/v1/snapshots`: what programs download; taking one is a person's work on a page or the
+//! command line.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::auth::visitor::Admin;
+use crate::domain::ids::{ProjectId, SnapshotId};
+use crate::error::{AppError, AppResult};
+use crate::pages::snapshots::SnapshotsQuery;
+use crate::state::AppState;
+use crate::store;
+use crate::store::snapshots::Snapshot;
+
+/// Snapshots in one answer, at most.
+const PAGE_LENGTH: i64 = 100;
+
+/// A frozen selection.
+#[derive(Serialize, ToSchema)]
+pub struct SnapshotView {
+    /// Id for the other addresses.
+    #[schema(value_type = String, format = Uuid)]
+    id: SnapshotId,
+    /// The project it was taken of.
+    #[schema(value_type = String, format = Uuid)]
+    project_id: ProjectId,
+    /// `rankings`, `demonstrations`, `prompts` or `texts`.
+    kind: String,
+    /// Its name.
+    name: String,
+    /// Whether what simulated labelers said was taken too.
+    includes_simulated: bool,
+    /// Lines of the export.
+    n_items: i64,
+    /// Distinct prompts.
+    n_prompts: i64,
+    /// Of the export in its own format, lower-case hex.
+    sha256: String,
+    /// When it was taken.
+    created_at: DateTime<Utc>,
+}
+
+impl From<Snapshot> for SnapshotView {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            id: snapshot.id,
+            project_id: snapshot.project_id,
+            kind: snapshot.kind,
+            name: snapshot.name,
+            includes_simulated: snapshot.includes_simulated,
+            n_items: snapshot.n_items,
+            n_prompts: snapshot.n_prompts,
+            sha256: snapshot.sha256,
+            created_at: snapshot.created_at,
+        }
+    }
+}
+
+/// Lists snapshots, newest first; `before` goes on after the last of a full answer of 100.
+#[utoipa::path(
+    get,
+    path = "/api/v1/snapshots",
+    params(("before" = Option<String>, Query, description = "id of the last snapshot seen")),
+    responses((status = 200, description = "at most 100 snapshots", body = Vec<SnapshotView>)),
+    security(("bearer" = []))
+)]
+pub async fn index(
+    State(state): State<AppState>,
+    _: Admin,
+    Query(query): Query<SnapshotsQuery>,
+) -> AppResult<Json<Vec<SnapshotView>>> {
+    let mut db = state.db.acquire().await?;
+    let found = store::snapshots::list(&mut db, query.before, PAGE_LENGTH).await?;
+    Ok(Json(found.into_iter().map(SnapshotView::from).collect()))
+}
+
+/// One snapshot.
+#[utoipa::path(
+    get,
+    path = "/api/v1/snapshots/{id}",
+    params(("id" = String, Path, description = "id of the snapshot")),
+    responses((status = 200, description = "the snapshot", body = SnapshotView), (status = 404, description = "no such snapshot")),
+    security(("bearer" = []))
+)]
+pub async fn show(
+    State(state): State<AppState>,
+    _: Admin,
+    Path(id): Path<SnapshotId>,
+) -> AppResult<Json<SnapshotView>> {
+    let mut db = state.db.acquire().await?;
+    let found = store::snapshots::find(&mut db, id).await?;
+    let found = found.ok_or(AppError::NotFound("snapshot"))?;
+    Ok(Json(found.into()))
+}

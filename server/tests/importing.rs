@@ -1,0 +1,337 @@
+//! Importing: whole or not at all, and every wrong line by number and field.
+
+use std::io::Cursor;
+
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use server::domain::ids::ProjectId;
+use server::exchange::import::{FileFormat, Report, import};
+use server::exchange::records::ImportKind;
+use server::store;
+use sqlx::PgPool;
+
+use crate::support::{Answer, Client, TestApp, fake};
+
+async fn try_import(db: &PgPool, kind: ImportKind, format: FileFormat, file: &[u8]) -> Report {
+    let mut transaction = db.begin().await.unwrap();
+    let project = store::projects::find_by_slug(&mut transaction, "study")
+        .await
+        .unwrap()
+        .unwrap();
+    let source = Cursor::new(file.to_vec());
+    let report = import(&mut transaction, &project, kind, format, source)
+        .await
+        .unwrap();
+    if report.is_clean() {
+        transaction.commit().await.unwrap();
+    }
+    report
+}
+
+async fn import_jsonl(db: &PgPool, kind: ImportKind, lines: &str) -> Report {
+    try_import(db, kind, FileFormat::Jsonl, lines.as_bytes()).await
+}
+
+async fn count(db: &PgPool, table: &str) -> i64 {
+    let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+    sqlx::query_scalar(statement).fetch_one(db).await.unwrap()
+}
+
+async fn empty_project(db: &PgPool) -> ProjectId {
+    fake::project(db, 0, 4, 2, 3600).await
+}
+
+fn places(report: &Report) -> Vec<(usize, &str)> {
+    let problems = report.problems.iter();
+    problems
+        .map(|problem| (problem.line, problem.field.as_str()))
+        .collect()
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn every_wrong_line_is_named_and_nothing_is_stored(db: PgPool) {
+    empty_project(&db).await;
+    let mut file = br#"{"id":"a","prompt":"one","category":"chat"}
+{"id":"b","prompt":"two","category":"poetry"}
+
+{"id":"a","prompt":"again"}
+{"id":"c","prompt":"x","catgory":"chat"}
+not JSON
+"#
+    .to_vec();
+    file.extend_from_slice(b"{\"id\":\"d\",\"prompt\":\"\xFF\"}\n");
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Jsonl, &file).await;
+    assert_eq!(
+        places(&report),
+        [
+            (2, "category"),
+            (4, "id"),
+            (5, "catgory"),
+            (6, "JSON"),
+            (7, "line")
+        ]
+    );
+    assert_eq!(
+        report.problems[1].message,
+        "stands on an earlier line of this file"
+    );
+    assert_eq!(count(&db, "prompts").await, 0);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_id_of_the_project_is_refused_and_unicode_survives(db: PgPool) {
+    empty_project(&db).await;
+    let line = "\u{FEFF}{\"id\":\"茶-1\",\"prompt\":\"泡茶的水温？\",\"language\":\"zh\"}\r\n";
+    assert!(
+        import_jsonl(&db, ImportKind::Prompts, line)
+            .await
+            .is_clean()
+    );
+    let body: serde_json::Value = sqlx::query_scalar("SELECT body FROM prompts")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    assert_eq!(body, "泡茶的水温？");
+    let report = import_jsonl(&db, ImportKind::Prompts, line).await;
+    assert_eq!(report.problems[0].message, "is in this project already");
+    assert_eq!(count(&db, "prompts").await, 1);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn only_a_thousand_wrong_lines_are_listed(db: PgPool) {
+    empty_project(&db).await;
+    let report = import_jsonl(&db, ImportKind::Texts, &"{}\n".repeat(1234)).await;
+    assert_eq!((report.problems.len(), report.n_more), (1000, 234));
+    assert_eq!(report.problems[999].line, 1000);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_empty_file_is_wrong(db: PgPool) {
+    empty_project(&db).await;
+    for file in ["", "\n \n"] {
+        let report = import_jsonl(&db, ImportKind::Prompts, file).await;
+        assert_eq!(places(&report), [(1, "file")]);
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn csv_knows_quotes_line_breaks_and_its_header(db: PgPool) {
+    empty_project(&db).await;
+    let csv = "\u{FEFF}id,category,prompt\r\na,chat,\"Say \"\"hi\"\",\nplease\"\r\nb,,Go on\r\n";
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, csv.as_bytes()).await;
+    assert!(report.is_clean(), "{report:?}");
+    let rows: Vec<(String, serde_json::Value, String)> =
+        sqlx::query_as("SELECT external_id, body, category FROM prompts ORDER BY external_id")
+            .fetch_all(&db)
+            .await
+            .unwrap();
+    assert_eq!(rows[0].1, "Say \"hi\",\nplease");
+    assert_eq!((rows[0].2.as_str(), rows[1].2.as_str()), ("chat", "other"));
+
+    let csv = "id,prompt\nc,one\nd,two,three\n,four\ne,\n";
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, csv.as_bytes()).await;
+    assert_eq!(places(&report), [(3, "line"), (4, "id"), (5, "prompt")]);
+    let csv = "id,text\nc,one\n";
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, csv.as_bytes()).await;
+    assert_eq!(places(&report), [(1, "header")]);
+    let report = try_import(&db, ImportKind::Texts, FileFormat::Csv, b"id,text\n").await;
+    assert_eq!(places(&report), [(1, "file")]);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_quote_left_open_does_not_swallow_the_file(db: PgPool) {
+    empty_project(&db).await;
+    let mut csv = b"id,prompt\na,fine\nb,\"open\n".to_vec();
+    csv.resize(csv.len() + 6 * 1024 * 1024, b'x');
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, &csv).await;
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].message.contains("quote left open"));
+}
+
+fn candidates(id: &str) -> String {
+    let items: Vec<String> = (1..=4)
+        .map(|n| format!(r#"{{"id":"{id}-{n}","text":"answer {n}","model":"m","sampling":{{"seed":7}},"is_finished":{}}}"#, n != 4))
+        .collect();
+    format!(
+        "{{\"id\":\"{id}\",\"prompt\":\"ask {id}\",\"completions\":[{}]}}\n",
+        items.join(",")
+    )
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn candidates_open_one_task_for_each_prompt(db: PgPool) {
+    let project = empty_project(&db).await;
+    let known = r#"{"id":"p1","prompt":"ask p1","category":"chat"}"#;
+    assert!(
+        import_jsonl(&db, ImportKind::Prompts, known)
+            .await
+            .is_clean()
+    );
+    let file = candidates("p1") + &candidates("p2");
+    let report = import_jsonl(&db, ImportKind::Candidates, &file).await;
+    assert!(report.is_clean(), "{report:?}");
+    let mut connection = db.acquire().await.unwrap();
+    let tasks = store::tasks::list(&mut connection, project, "open", None, 10)
+        .await
+        .unwrap();
+    assert_eq!(tasks.len(), 2);
+    assert!(
+        tasks
+            .iter()
+            .all(|task| task.n_candidates == 4 && task.overlap == 2)
+    );
+    assert_eq!(count(&db, "completions WHERE NOT is_finished").await, 2);
+    assert_eq!(count(&db, "prompts WHERE category = 'chat'").await, 1);
+
+    let again = import_jsonl(&db, ImportKind::Candidates, &candidates("p2")).await;
+    assert!(again.problems[0].message.contains("has a task already"));
+    let other = candidates("p1").replace("ask p1", "ask something else");
+    let other = import_jsonl(&db, ImportKind::Candidates, &other).await;
+    assert!(other.problems[0].message.contains("another text"));
+}
+
+fn ranking(labeler: &str, ranks: [u32; 3]) -> String {
+    let items: Vec<String> = ranks
+        .iter()
+        .enumerate()
+        .map(|(n, rank)| format!(r#"{{"id":"c{n}","text":"text {n}","model":"m{n}","rank":{rank},"rating":{n},"flags":{{"hallucination":true}}}}"#))
+        .map(|item| item.replace("\"rating\":0,", ""))
+        .collect();
+    format!(
+        "{{\"id\":\"p\",\"prompt\":[{{\"role\":\"user\",\"content\":\"hi\"}}],\"labeler\":\"{labeler}\",\"completions\":[{}]}}\n",
+        items.join(",")
+    )
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn rankings_of_several_labelers_share_a_task_and_nobody_ranks_twice(db: PgPool) {
+    empty_project(&db).await;
+    let file = ranking("ada", [1, 2, 2]) + &ranking("bob", [3, 2, 1]);
+    let report = import_jsonl(&db, ImportKind::Rankings, &file).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(
+        count(&db, "tasks WHERE n_held = 2 AND overlap = 2").await,
+        1
+    );
+    assert_eq!(count(&db, "completions").await, 3);
+    assert_eq!(count(&db, "comparisons").await, 6);
+    assert_eq!(count(&db, "comparisons WHERE is_tie").await, 1);
+    assert_eq!(count(&db, "ratings WHERE overall IS NULL").await, 2);
+    assert_eq!(
+        count(
+            &db,
+            "accounts WHERE disabled_at IS NOT NULL AND name IN ('ada', 'bob')"
+        )
+        .await,
+        2
+    );
+    let again = import_jsonl(&db, ImportKind::Rankings, &ranking("bob", [1, 2, 3])).await;
+    assert_eq!(again.problems[0].message, "this ranking is here already");
+}
+
+/// Posts the import form with a file.
+async fn upload(client: &Client<'_>, kind: &str, name: &str, file: &str) -> Answer {
+    let part = |head: &str, body: &str| {
+        format!("--frontier\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n")
+    };
+    let body = part("name=\"project\"", "study")
+        + &part("name=\"kind\"", kind)
+        + &part("name=\"format\"", "")
+        + &part(&format!("name=\"file\"; filename=\"{name}\""), file)
+        + &part("name=\"lines\"", "")
+        + "--frontier--\r\n";
+    let request = client
+        .request("POST", "/prompts/import")
+        .header(CONTENT_TYPE, "multipart/form-data; boundary=frontier");
+    client.send(request.body(body.into()).unwrap()).await
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_admin_imports_on_the_page_and_a_labeler_does_not(db: PgPool) {
+    empty_project(&db).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let refused = upload(&ada, "prompts", "p.csv", "id,prompt\na,b\n").await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let admin = app.admin().await;
+    let wrong = upload(&admin, "prompts", "p.csv", "id,prompt\n<b>,b\n<b>,c\n").await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        wrong.body.contains("stands on an earlier line"),
+        "{}",
+        wrong.body
+    );
+    assert_eq!(count(&db, "prompts").await, 0);
+
+    // Larger than an ordinary form may be.
+    let lines: String = (0..30_000)
+        .map(|n| format!("{{\"id\":\"n{n}\",\"prompt\":\"<i>Number</i> {n}, of a file that is long enough to be large\",\"category\":\"chat\"}}\n"))
+        .collect();
+    assert!(lines.len() > 3 * 1024 * 1024);
+    let done = upload(&admin, "prompts", "p.jsonl", &lines).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.body);
+    assert!(done.body.contains("30,000") || done.body.contains("30000"));
+    assert!(!done.body.contains("<i>Number"), "a prompt became markup");
+    assert_eq!(count(&db, "prompts").await, 30_000);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn prompts_are_found_by_text_and_category_page_by_page(db: PgPool) {
+    empty_project(&db).await;
+    let lines: String = (0..120)
+        .map(|n| {
+            format!(
+                "{{\"id\":\"n{n:03}\",\"prompt\":\"Number {n}\",\"category\":\"{}\"}}\n",
+                if n % 2 == 0 { "chat" } else { "extract" }
+            )
+        })
+        .collect();
+    assert!(
+        import_jsonl(&db, ImportKind::Prompts, &lines)
+            .await
+            .is_clean()
+    );
+    let app = TestApp::new(db);
+    let admin = app.admin().await;
+    let found = admin.get("/prompts?search=number%20117").await.body;
+    assert!(found.contains("n117") && !found.contains("n116"));
+    let mut path = "/prompts?category=chat".to_owned();
+    let mut seen = Vec::new();
+    loop {
+        let page = admin.get(&path).await.body;
+        let ids = page.split("<td><code>").skip(1);
+        seen.extend(ids.filter_map(|part| part.split('<').next().map(str::to_owned)));
+        let Some(rest) = page.split("name=\"before\" value=\"").nth(1) else {
+            break;
+        };
+        let before = rest.split('"').next().unwrap();
+        path = format!("/prompts?category=chat&before={before}");
+    }
+    let expected: Vec<String> = (0..60).rev().map(|n| format!("n{:03}", n * 2)).collect();
+    assert_eq!(seen, expected);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_admin_sees_who_holds_a_task_and_closes_it(db: PgPool) {
+    fake::project(&db, 1, 4, 2, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    assert_eq!(ada.get("/tasks").await.status, StatusCode::FORBIDDEN);
+    assert_eq!(ada.get("/rank").await.status, StatusCode::SEE_OTHER);
+    let admin = app.admin().await;
+    let page = admin.get("/tasks?state=held").await.body;
+    assert!(
+        page.contains("ada") && !page.contains("secret-model"),
+        "{page}"
+    );
+    let path = page.split("action=\"").find(|part| part.contains("/close"));
+    let path = path.unwrap().split('"').next().unwrap().to_owned();
+    assert_eq!(admin.post(&path, "").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(count(&db, "tasks WHERE closed_at IS NOT NULL").await, 1);
+    let bob = app.labeler("bob").await;
+    assert_eq!(
+        bob.get("/rank").await.status,
+        StatusCode::OK,
+        "no task is left"
+    );
+}
