@@ -13,6 +13,7 @@ rank-no = No
 rank-unanswered = not answered
 rank-board = Your ranking
 rank-place = Rank { $rank }
+rank-place-best = Rank 1 (best)
 rank-note = Note (optional)
 rank-submit = Submit
 rank-save = Save draft

@@ -13,6 +13,7 @@ rank-no = 否
 rank-unanswered = 未回答
 rank-board = 您的排序
 rank-place = 第 { $rank } 名
+rank-place-best = 第 1 名（最好）
 rank-note = 备注（可选）
 rank-submit = 提交
 rank-save = 保存草稿
