@@ -7,6 +7,12 @@
 
 mod support;
 
+#[path = "../../trainer/tests/tiny/mod.rs"]
+#[expect(dead_code, reason = "the trainer's own tests use the rest")]
+mod tiny;
+
 mod labeling;
 mod queue;
+mod runs;
 mod signing_in;
+mod training;
