@@ -5,10 +5,17 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+
+#[path = "../../trainer/tests/tiny/mod.rs"]
+#[expect(dead_code, reason = "the trainer's own tests use the rest")]
+
 mod support;
 
 mod importing;
 mod labeling;
 mod queue;
+mod runs;
 mod signing_in;
 mod snapshots;
+mod tiny;
+mod training;

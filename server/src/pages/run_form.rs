@@ -63,7 +63,7 @@ impl RunForm {
     }
 
     /// Whether a choice is the chosen one.
-    pub fn chose(&self, typed: &str, choice: impl ToString) -> bool {
+    pub fn chose(&self, typed: &str, choice: &(impl ToString + ?Sized)) -> bool {
         typed == choice.to_string()
     }
 

@@ -247,23 +247,25 @@ pub async fn heartbeat(
 }
 
 /// Appends events of a running run and updates how far it is, inside the caller's transaction.
-/// False, and nothing is written, when the run is no longer this worker's.
+/// Returns whether the run is to stop; none, and nothing is written, when the run is no longer
+/// this worker's.
 pub async fn record(
     db: &mut PgConnection,
     id: RunId,
     worker: &str,
     events: &[(String, Value)],
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<bool>> {
     let phase = events.iter().rev().find(|(kind, _)| kind == "phase");
     let phase = phase.map(|(_, data)| data);
     let number = |name: &str| phase.and_then(|data| data[name].as_i64());
-    let updated = sqlx::query!(
+    let asked = sqlx::query_scalar!(
         r#"
         UPDATE runs
         SET heartbeat_at = now(), phase = coalesce($3, phase),
             progress_step = coalesce($4, progress_step),
             progress_total = coalesce($5, progress_total)
         WHERE id = $1 AND worker = $2 AND status = 'running'
+        RETURNING cancel_requested_at IS NOT NULL AS "asked!"
         "#,
         id.0,
         worker,
@@ -271,13 +273,12 @@ pub async fn record(
         number("step"),
         number("total")
     )
-    .execute(&mut *db)
+    .fetch_optional(&mut *db)
     .await?;
-    if updated.rows_affected() == 0 {
-        return Ok(false);
+    if asked.is_some() {
+        run_events::append(db, id, events).await?;
     }
-    run_events::append(db, id, events).await?;
-    Ok(true)
+    Ok(asked)
 }
 
 /// Ends a run of `worker`, inside the caller's transaction. False when the run is no longer its.

@@ -99,8 +99,8 @@ fn to_row(event: &Event) -> Option<(String, Value)> {
     Some((kind.as_str()?.to_owned(), data))
 }
 
-/// Writes events until every sender is gone. Raises the flag when the run is no longer this
-/// worker's, or the database does not come back.
+/// Writes events until every sender is gone. Raises the flag when somebody asks the run to stop,
+/// when it is no longer this worker's, or when the database does not come back.
 pub async fn write_events(
     db: PgPool,
     id: RunId,
@@ -111,8 +111,9 @@ pub async fn write_events(
     let mut batch = Vec::with_capacity(BATCH);
     while events.recv_many(&mut batch, BATCH).await > 0 {
         match write_batch(&db, id, &worker, &batch).await {
-            Ok(true) => (),
-            Ok(false) => {
+            Ok(Some(false)) => (),
+            Ok(Some(true)) => stop.raise(),
+            Ok(None) => {
                 stop.raise();
                 return;
             }
@@ -131,7 +132,7 @@ async fn write_batch(
     id: RunId,
     worker: &str,
     batch: &[(String, Value)],
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<bool>> {
     let mut wait = Duration::from_secs(1);
     for _ in 1..TRIES {
         match try_batch(db, id, worker, batch).await {
@@ -149,11 +150,11 @@ async fn try_batch(
     id: RunId,
     worker: &str,
     batch: &[(String, Value)],
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Option<bool>> {
     let mut transaction = db.begin().await?;
-    let is_ours = store::runs::record(&mut transaction, id, worker, batch).await?;
+    let asked = store::runs::record(&mut transaction, id, worker, batch).await?;
     transaction.commit().await?;
-    Ok(is_ours)
+    Ok(asked)
 }
 
 #[cfg(test)]

@@ -1,0 +1,347 @@
+//! The whole loop on a tiny model, by page and worker: completions are drawn and ranked, a reward
+//! model learns from the rankings, PPO runs against it.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use server::commands::model::register_models;
+use server::commands::simulate::simulate;
+use server::domain::ids::{ProjectId, RunId, SnapshotId};
+use server::domain::snapshot::{Selection, SnapshotKind};
+use server::exchange::export::create_snapshot;
+use server::store;
+use server::store::demonstrations::NewDemonstration;
+use server::store::runs::Run;
+use server::worker::claim::Worker;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Client, TestApp, fake};
+use crate::tiny::{WORDS, write_model};
+
+/// A project with prompts and demonstrations in the tiny model's words, and the model itself.
+struct Place<'app> {
+    app: &'app TestApp,
+    operator: Client<'app>,
+    project_id: ProjectId,
+    base: String,
+}
+
+impl<'app> Place<'app> {
+    async fn new(app: &'app TestApp) -> Self {
+        let db = &app.state.db;
+        let project_id = fake::project(db, 0, 4, 1, 3600).await;
+        let mut connection = db.acquire().await.unwrap();
+        let word = |index: usize| WORDS[index % WORDS.len()];
+        let mut demonstrations = Vec::new();
+        for index in 0..40 {
+            let request = format!("say {} {} now", word(index), word(index / 3));
+            sqlx::query(
+                "INSERT INTO prompts (id, project_id, external_id, body) VALUES ($1, $2, $3, $4)",
+            )
+            .bind(uuid::Uuid::now_v7())
+            .bind(project_id.0)
+            .bind(format!("p{index}"))
+            .bind(json!(request))
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+            demonstrations.push(NewDemonstration {
+                external_id: format!("d{index}"),
+                messages: json!([
+                    {"role": "user", "content": request},
+                    {"role": "assistant", "content": format!("{} good", word(index))},
+                ]),
+                category: "other".to_owned(),
+            });
+        }
+        store::demonstrations::insert_all(&mut connection, project_id, &demonstrations)
+            .await
+            .unwrap();
+        drop(connection);
+        write_model(&app.state.data.models_dir().join("tiny"));
+        register_models(db, &app.state.data).await.unwrap();
+        let mut place = Self {
+            app,
+            operator: app.operator().await,
+            project_id,
+            base: String::new(),
+        };
+        place.base = place.checkpoint("base").await;
+        place
+    }
+
+    async fn checkpoint(&self, kind: &str) -> String {
+        let mut db = self.app.state.db.acquire().await.unwrap();
+        let all = store::checkpoints::list(&mut db).await.unwrap();
+        let found = all
+            .iter()
+            .find(|checkpoint| checkpoint.kind == kind)
+            .unwrap();
+        found.id.to_string()
+    }
+
+    async fn snapshot(&self, kind: SnapshotKind) -> SnapshotId {
+        let selection = Selection {
+            project_id: self.project_id,
+            kind,
+            name: "all".to_owned(),
+            categories: Vec::new(),
+            include_simulated: true,
+        };
+        create_snapshot(&self.app.state.db, &selection, None)
+            .await
+            .unwrap()
+    }
+
+    /// Starts a run by its page.
+    async fn start(&self, form: &str) -> RunId {
+        let form = format!("name=a+run&base={}&preset=tiny&{form}", self.base);
+        let answer = self.operator.post("/runs", &form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        answer
+            .location
+            .unwrap()
+            .trim_start_matches("/runs/")
+            .parse()
+            .unwrap()
+    }
+
+    fn worker(&self) -> Worker {
+        Worker {
+            db: self.app.state.db.clone(),
+            data: (*self.app.state.data).clone(),
+            name: "worker".to_owned(),
+        }
+    }
+
+    /// Starts a run by its page and lets a worker carry it out.
+    async fn carry_out(&self, form: &str) -> Run {
+        let id = self.start(form).await;
+        self.worker()
+            .run(&CancellationToken::new(), true)
+            .await
+            .unwrap();
+        self.find(id).await
+    }
+
+    async fn find(&self, id: RunId) -> Run {
+        let mut db = self.app.state.db.acquire().await.unwrap();
+        store::runs::find(&mut db, id).await.unwrap().unwrap()
+    }
+
+    async fn page(&self, run: &Run) -> String {
+        let page = self.operator.get(&format!("/runs/{}", run.id)).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+        page.body
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn from_prompts_to_a_policy(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let place = Place::new(&app).await;
+    let prompts = place.snapshot(SnapshotKind::Prompts).await;
+
+    let drawn = place
+        .carry_out(&format!(
+            "kind=generation&snapshot={prompts}&candidates=5&max_new_tokens=8&overlap=2"
+        ))
+        .await;
+    assert_eq!((drawn.status.as_str(), &drawn.error), ("finished", &None));
+    assert_candidates(&db).await;
+
+    let mut connection = db.acquire().await.unwrap();
+    let project = store::projects::find(&mut connection, place.project_id)
+        .await
+        .unwrap()
+        .unwrap();
+    drop(connection);
+    assert_eq!(simulate(&db, &project, 2, 0.0, 1, 1000).await.unwrap(), 80);
+    let rankings = place.snapshot(SnapshotKind::Rankings).await;
+    let reward = place
+        .carry_out(&format!("kind=reward&snapshot={rankings}"))
+        .await;
+    assert_eq!((reward.status.as_str(), &reward.error), ("finished", &None));
+
+    let judge = place.checkpoint("reward").await;
+    let ppo = place
+        .carry_out(&format!("kind=ppo&snapshot={prompts}&reward={judge}"))
+        .await;
+    assert_eq!((ppo.status.as_str(), &ppo.error), ("finished", &None));
+    let page = place.page(&ppo).await;
+    let count = |text: &str| page.matches(text).count();
+    assert_eq!((count("sample-before"), count("sample-after")), (4, 4));
+    assert!(
+        count("badge-passed") >= 4 && count("badge-failed") == 0,
+        "the checks are shown"
+    );
+    assert!(
+        page.contains("data-metric=\"objective/kl\""),
+        "the curves are shown"
+    );
+
+    let policy = place.checkpoint("policy").await;
+    let page = place
+        .operator
+        .get(&format!("/checkpoints/{policy}"))
+        .await
+        .body;
+    for part in [
+        format!("/runs/{}", ppo.id),
+        format!("/checkpoints/{}", place.base),
+        format!("/checkpoints/{judge}"),
+    ] {
+        assert!(page.contains(&part), "the lineage names {part}");
+    }
+}
+
+/// Every prompt has a task with 4 to 5 different candidates, each with how it was drawn.
+async fn assert_candidates(db: &PgPool) {
+    let rows: Vec<(i64, i64, i64, i16)> = sqlx::query_as(
+        "SELECT count(*), count(DISTINCT btrim(c.text)), count(DISTINCT c.sampling->>'stream'), max(t.overlap)
+         FROM tasks t JOIN candidates k ON k.task_id = t.id JOIN completions c ON c.id = k.completion_id
+         GROUP BY t.id",
+    )
+    .fetch_all(db)
+    .await
+    .unwrap();
+    assert_eq!(rows.len(), 40);
+    for (n, texts, streams, overlap) in rows {
+        assert!((4..=5).contains(&n));
+        assert_eq!((texts, streams, overlap), (n, n, 2));
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn the_same_run_twice_gives_the_same_checkpoint_and_its_files(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let place = Place::new(&app).await;
+    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
+    let settings = "settings=%7B%22epochs%22%3A+1%7D";
+    let form = format!("kind=sft&snapshot={snapshot}&{settings}");
+    let (first, second) = (place.carry_out(&form).await, place.carry_out(&form).await);
+    for run in [&first, &second] {
+        assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
+        assert_eq!(run.config["epochs"], 1);
+    }
+    let mut connection = db.acquire().await.unwrap();
+    let made = store::checkpoints::list(&mut connection).await.unwrap();
+    let hashes: Vec<&str> = made
+        .iter()
+        .filter(|checkpoint| checkpoint.kind == "sft")
+        .map(|checkpoint| checkpoint.sha256.as_str())
+        .collect();
+    assert_eq!(hashes.len(), 2);
+    assert_eq!(hashes[0], hashes[1]);
+
+    let events = store::run_events::list_after(&mut connection, first.id, 0, 10_000)
+        .await
+        .unwrap();
+    drop(connection);
+    let numbers: Vec<i64> = events.iter().map(|event| event.seq).collect();
+    assert_eq!(numbers, (1..=events.len() as i64).collect::<Vec<_>>());
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!((kinds[0], kinds[1]), ("status", "status"));
+    assert_eq!(kinds[kinds.len() - 2..], ["checkpoint", "status"]);
+    for kind in ["phase", "metrics", "log", "check"] {
+        assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
+    }
+    let path = format!("/runs/{}/files", first.id);
+    let config = place.operator.get(&format!("{path}/config.json")).await;
+    assert_eq!(config.json()["epochs"], 1);
+    let metrics = place.operator.get(&format!("{path}/metrics.jsonl")).await;
+    assert!(metrics.body.lines().count() > 3);
+    assert!(
+        metrics.headers["content-disposition"]
+            .to_str()
+            .unwrap()
+            .contains("attachment")
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_running_run_stops_when_asked(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let place = Place::new(&app).await;
+    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
+    let settings = "settings=%7B%22epochs%22%3A+1000%7D";
+    let id = place
+        .start(&format!("kind=sft&snapshot={snapshot}&{settings}"))
+        .await;
+    let mut follower = app.state.run_feed.follow(id);
+    let worker = place.worker();
+    let working = tokio::spawn(async move { worker.run(&CancellationToken::new(), true).await });
+    while place.find(id).await.phase != "training" {
+        assert!(
+            !place.find(id).await.is_over(),
+            "{:?}",
+            place.find(id).await.error
+        );
+        follower.wait().await;
+    }
+    let answer = place.operator.post(&format!("/runs/{id}/cancel"), "").await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    working.await.unwrap().unwrap();
+    let run = place.find(id).await;
+    assert_eq!((run.status.as_str(), run.error), ("cancelled", None));
+    let mut connection = db.acquire().await.unwrap();
+    assert_eq!(
+        store::checkpoints::find_of_run(&mut connection, id)
+            .await
+            .unwrap(),
+        None
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let place = Place::new(&app).await;
+    let prompts = place.snapshot(SnapshotKind::Prompts).await;
+    let base = &place.base;
+    let wrong = [
+        (
+            "kind=ppo&preset=tiny".to_owned(),
+            vec!["name:", "snapshot:", "base:", "reward:"],
+        ),
+        (
+            format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={base}"),
+            vec!["not a reward model"],
+        ),
+        (
+            format!("kind=sft&name=x&preset=tiny&snapshot={prompts}&base={base}"),
+            vec!["a snapshot of demonstrations"],
+        ),
+        (
+            format!("kind=generation&name=x&snapshot={prompts}&base={base}&candidates=3"),
+            vec!["candidates"],
+        ),
+        (
+            format!("kind=generation&name=x&snapshot={prompts}&base={base}&seed=one"),
+            vec!["seed: this is not a number"],
+        ),
+        ("kind=sft&name=x&preset=huge".to_owned(), vec!["preset:"]),
+        (
+            "kind=sft&name=x&preset=tiny&settings=%7B%22epoch%22%3A1%7D".to_owned(),
+            vec!["settings:", "epoch"],
+        ),
+        (
+            "kind=sft&name=x&preset=tiny&settings=seven".to_owned(),
+            vec!["this is not JSON"],
+        ),
+    ];
+    for (form, words) in wrong {
+        let answer = place.operator.post("/runs", &form).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{form}");
+        for word in words {
+            assert!(answer.body.contains(word), "{form}: no {word:?}");
+        }
+    }
+    let mut connection = db.acquire().await.unwrap();
+    assert!(
+        store::runs::list(&mut connection, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
