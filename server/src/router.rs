@@ -18,7 +18,8 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, guidelines, health, home, language, prompts, rank, sign_in, snapshots, tasks,
+    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
+    runs, sign_in, snapshots, tasks,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -70,6 +71,14 @@ pub fn router(state: AppState) -> Router {
         .route("/snapshots/{id}", get(snapshots::show))
         .route("/snapshots/{id}/export", get(snapshots::export))
         // Operators.
+        .route("/runs", get(runs::index).post(runs::create))
+        .route("/runs/new", get(runs::new))
+        .route("/runs/{id}", get(runs::show))
+        .route("/runs/{id}/cancel", post(runs::cancel))
+        .route("/runs/{id}/events", get(run_events::index))
+        .route("/runs/{id}/files/{name}", get(runs::file))
+        .route("/checkpoints", get(checkpoints::index))
+        .route("/checkpoints/{id}", get(checkpoints::show))
         // Programs.
         .route("/api/v1/openapi.json", get(api::openapi::show))
         .route("/api/v1/projects", get(api::projects::index))

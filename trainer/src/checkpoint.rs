@@ -220,8 +220,33 @@ pub fn write(
                 std::fs::copy(&source, folder.join(name)).at(&source)?;
             }
         }
-        Ok(())
+        match reward_bias {
+            Some(_) => set_padding_apart(folder, &mut config),
+            None => Ok(()),
+        }
     })
+}
+
+/// Gives a reward model's folder a padding token other than EOS. A score is read at EOS, and
+/// transformers takes the last token that is not the padding id for a row's end: with EOS as
+/// padding it would read one token too early.
+fn set_padding_apart(folder: &Path, config: &mut Value) -> Result<()> {
+    let Some((id, text)) = TextCodec::load(folder)?.padding_apart_from_eos() else {
+        return Ok(());
+    };
+    config["pad_token_id"] = json!(id);
+    write_json(folder, "config.json", config)?;
+    let path = folder.join("tokenizer_config.json");
+    let bytes = std::fs::read(&path).at(&path)?;
+    let mut tokenizer: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
+    tokenizer["pad_token"] = json!(text);
+    write_json(folder, "tokenizer_config.json", &tokenizer)
+}
+
+fn write_json(folder: &Path, name: &str, value: &Value) -> Result<()> {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("{value:#}\n")).at(&path)
 }
 
 /// Fills `place` by way of a folder beside it, so that it appears whole or not at all.
@@ -255,12 +280,9 @@ pub fn write_folder(
     tensors: &BTreeMap<String, Tensor>,
     lineage: &Lineage,
 ) -> Result<()> {
-    let write_json = |name: &str, value: &Value| {
-        let path = folder.join(name);
-        std::fs::write(&path, format!("{value:#}\n")).at(&path)
-    };
-    write_json("config.json", config)?;
+    write_json(folder, "config.json", config)?;
     write_json(
+        folder,
         "plackett.json",
         &serde_json::to_value(lineage).unwrap_or(Value::Null),
     )?;

@@ -245,7 +245,9 @@ impl Metadata<'_> {
         };
         let eos = token("tokenizer.ggml.eos_token_id")?;
         Ok(json!({
-            "tokenizer_class": "GPT2Tokenizer",
+            // The class that reads tokenizer.json as it stands: transformers 5 builds GPT2Tokenizer
+            // anew without the splitting of digits, which changes the tokens of "\n\n1".
+            "tokenizer_class": "PreTrainedTokenizerFast",
             "add_prefix_space": false,
             "add_bos_token": false,
             "clean_up_tokenization_spaces": false,

@@ -8,13 +8,16 @@
 //! 5. Shift the scores so that demonstrations (or, without any, training completions) score mean
 //!    0, and write.
 
+mod accuracy;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use candle_core::{Device, Tensor};
-use rand::Rng;
 use rand::seq::SliceRandom;
 
+use self::accuracy::length_only_accuracy;
+pub use self::accuracy::{Accuracy, bootstrap, count_right, mean_and_deviation};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
@@ -34,8 +37,9 @@ use crate::text::TextCodec;
 /// Output of frozen blocks is kept for later passes up to this many bytes.
 const LOWER_CACHE_BYTES: usize = 2 << 30;
 
-/// Resamples of the bootstrap.
-const RESAMPLES: usize = 1000;
+/// Prompts that pass through the trunk together, each with all its completions: few enough for
+/// memory, enough that adding up gradients costs little.
+const MICRO_PROMPTS: usize = 4;
 
 /// What to run.
 pub struct RewardJob {
@@ -64,19 +68,6 @@ struct Group {
     lengths: Vec<usize>,
     /// Kept output of the frozen blocks.
     lower: Option<Tensor>,
-}
-
-/// Share of pairs in the right order, with an interval.
-#[derive(Debug, Clone, Copy)]
-pub struct Accuracy {
-    /// Share of strict pairs; equal scores count one half.
-    pub value: f64,
-    /// Lower end of the 95 % interval, by bootstrap over prompts.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// Strict pairs.
-    pub n_pairs: usize,
 }
 
 /// Trains.
@@ -130,9 +121,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         .iter()
         .position(|group| !strict_pairs(&group.ranks).is_empty())
         .unwrap_or(0);
-    learn_group(
+    learn_groups(
         &model,
-        &mut train[first],
+        &mut train[first..=first],
         codec.pad_id,
         1.0,
         &mut room,
@@ -167,20 +158,19 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             let mut gradients = Gradients::default();
             let weight = 1.0 / batch.len() as f64;
             let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
-            for group in batch {
+            for micro in batch.chunks_mut(MICRO_PROMPTS) {
                 progress.go_on()?;
-                let learnt = learn_group(
+                let learnt = learn_groups(
                     &model,
-                    group,
+                    micro,
                     codec.pad_id,
                     weight,
                     &mut room,
                     &mut gradients,
                 )?;
                 loss += weight * learnt.loss;
-                let (share, n) = count_right(&learnt.rewards, &group.ranks);
-                right += share;
-                pairs += n;
+                right += learnt.right;
+                pairs += learnt.pairs;
                 rewards.extend(learnt.rewards);
             }
             let factor = config.schedule.factor(step, total);
@@ -412,70 +402,99 @@ fn split_by_prompt(groups: Vec<Group>, config: &RewardConfig) -> (Vec<Group>, Ve
         .partition(|group| !held_out.contains(&group.prompt_id))
 }
 
-/// Scores of a group's completions, tracked or not, `[K]`. The output of frozen blocks is kept
-/// while there is room, since later passes need it again.
+/// Scores of the completions of several groups, one group after the other, `[rows]`. The output
+/// of frozen blocks is kept while there is room, since later passes need it again.
 fn scores(
     model: &RewardModel,
-    group: &mut Group,
+    groups: &mut [Group],
     pad_id: u32,
     room: &mut usize,
     pass: Pass,
 ) -> Result<Tensor> {
-    let batch = TokenBatch::new(&group.rows, pad_id, &model.trunk.device)?;
-    let lower = match &group.lower {
-        Some(lower) => lower.clone(),
-        None => model.trunk.lower(&batch)?,
+    let rows: Vec<Vec<u32>> = groups
+        .iter()
+        .flat_map(|group| group.rows.iter().cloned())
+        .collect();
+    let batch = TokenBatch::new(&rows, pad_id, &model.trunk.device)?;
+    let kept: Option<Vec<&Tensor>> = groups.iter().map(|group| group.lower.as_ref()).collect();
+    let lower = match kept {
+        Some(kept) => {
+            let pad = |lower: &&Tensor| lower.pad_with_zeros(1, 0, batch.time - lower.dim(1)?);
+            let padded: candle_core::Result<Vec<Tensor>> = kept.iter().map(pad).collect();
+            Tensor::cat(&padded?, 0)?
+        }
+        None => {
+            let lower = model.trunk.lower(&batch)?;
+            if model.trunk.n_frozen() > 0 {
+                keep_lower(groups, &lower, room)?;
+            }
+            lower
+        }
     };
-    let bytes = lower.elem_count() * 4;
-    if group.lower.is_none() && model.trunk.n_frozen() > 0 && bytes <= *room {
-        *room -= bytes;
-        group.lower = Some(lower.clone());
-    }
     let hidden = model.trunk.upper(&lower, pass)?;
     model.scores(&hidden, &batch)
 }
 
+/// Cuts `lower` `[rows, time, hidden]` into the groups' own parts while there is room.
+fn keep_lower(groups: &mut [Group], lower: &Tensor, room: &mut usize) -> Result<()> {
+    let mut start = 0;
+    for group in groups {
+        let n = group.rows.len();
+        let time = group.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let bytes = n * time * lower.dim(2)? * size_of::<f32>();
+        if group.lower.is_none() && bytes <= *room {
+            *room -= bytes;
+            let own = lower.narrow(0, start, n)?.narrow(1, 0, time)?;
+            group.lower = Some(own.contiguous()?.detach());
+        }
+        start += n;
+    }
+    Ok(())
+}
+
+/// What a forward pass over several groups showed: sums over groups and pairs.
+#[derive(Default)]
 struct Learnt {
     loss: f64,
+    right: f64,
+    pairs: usize,
     rewards: Vec<f32>,
 }
 
-/// Adds `weight` times the gradient of one group's loss.
-fn learn_group(
+/// Adds `weight` times the gradient of each group's loss, all in one forward and backward pass.
+fn learn_groups(
     model: &RewardModel,
-    group: &mut Group,
+    groups: &mut [Group],
     pad_id: u32,
     weight: f64,
     room: &mut usize,
     gradients: &mut Gradients,
 ) -> Result<Learnt> {
-    let scores = scores(model, group, pad_id, room, Pass::Tracked)?;
+    let scores = scores(model, groups, pad_id, room, Pass::Tracked)?;
     let rewards: Vec<f32> = scores.to_vec1()?;
-    let Some((loss, by_reward)) = kwise_loss(&rewards, &group.ranks) else {
-        return Ok(Learnt { loss: 0.0, rewards });
-    };
+    let mut by_reward = Vec::with_capacity(rewards.len());
+    let mut learnt = Learnt::default();
+    let mut rest = rewards.as_slice();
+    for group in groups {
+        let (own, others) = rest.split_at(group.rows.len());
+        rest = others;
+        match kwise_loss(own, &group.ranks) {
+            Some((loss, slopes)) => {
+                learnt.loss += loss;
+                by_reward.extend(slopes);
+            }
+            None => by_reward.resize(by_reward.len() + own.len(), 0.0),
+        }
+        let (right, pairs) = count_right(own, &group.ranks);
+        learnt.right += right;
+        learnt.pairs += pairs;
+    }
     let by_reward = Tensor::from_vec(by_reward, rewards.len(), &model.trunk.device)?;
     let scalar = with_gradient(&scores, &by_reward)?;
-    gradients.add(
-        &scalar.backward()?,
-        model.trunk.weights().variables(),
-        weight,
-    )?;
-    Ok(Learnt { loss, rewards })
-}
-
-/// Pairs in the right order (equal scores count one half), and pairs.
-pub fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
-    let pairs = strict_pairs(ranks);
-    let right =
-        pairs.iter().map(
-            |(better, worse)| match scores[*better].partial_cmp(&scores[*worse]) {
-                Some(std::cmp::Ordering::Greater) => 1.0,
-                Some(std::cmp::Ordering::Equal) => 0.5,
-                _ => 0.0,
-            },
-        );
-    (right.sum(), pairs.len())
+    let variables = model.trunk.weights().variables();
+    gradients.add(&scalar.backward()?, variables, weight)?;
+    learnt.rewards = rewards;
+    Ok(learnt)
 }
 
 fn measure(
@@ -488,63 +507,18 @@ fn measure(
 ) -> Result<Accuracy> {
     let mut counts = Vec::with_capacity(groups.len());
     let n = groups.len();
-    for (index, group) in groups.iter_mut().enumerate() {
+    for (index, micro) in groups.chunks_mut(MICRO_PROMPTS).enumerate() {
         progress.go_on()?;
-        progress.phase("measuring held-out accuracy", index, n);
-        let rewards: Vec<f32> = scores(model, group, pad_id, room, Pass::Frozen)?.to_vec1()?;
-        counts.push(count_right(&rewards, &group.ranks));
+        progress.phase("measuring held-out accuracy", index * MICRO_PROMPTS, n);
+        let rewards: Vec<f32> = scores(model, micro, pad_id, room, Pass::Frozen)?.to_vec1()?;
+        let mut rest = rewards.as_slice();
+        for group in micro {
+            let (own, others) = rest.split_at(group.rows.len());
+            counts.push(count_right(own, &group.ranks));
+            rest = others;
+        }
     }
     Ok(bootstrap(&counts, seed))
-}
-
-/// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
-/// independent.
-pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
-    let share = |right: f64, pairs: usize| right / f64::from(pairs.max(1) as u32);
-    let mut rng = stream(seed, "bootstrap", 0);
-    let mut shares: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let (mut right, mut pairs) = (0.0, 0);
-            for _ in counts {
-                let (r, p) = counts[rng.random_range(0..counts.len())];
-                right += r;
-                pairs += p;
-            }
-            share(right, pairs)
-        })
-        .collect();
-    shares.sort_by(f64::total_cmp);
-    let n_pairs = counts.iter().map(|(_, pairs)| pairs).sum();
-    Accuracy {
-        value: share(counts.iter().map(|(right, _)| right).sum(), n_pairs),
-        low: shares[RESAMPLES * 25 / 1000],
-        high: shares[RESAMPLES * 975 / 1000 - 1],
-        n_pairs,
-    }
-}
-
-/// What a rule that looks at nothing but length reaches on the held-out pairs. Whether longer or
-/// shorter is better is chosen on the training pairs.
-fn length_only_accuracy(train: &[Group], held_out: &[Group], seed: u64) -> Accuracy {
-    let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
-        let scored = groups.iter().map(|group| {
-            let scores: Vec<f32> = group
-                .lengths
-                .iter()
-                .map(|length| sign * *length as f32)
-                .collect();
-            count_right(&scores, &group.ranks)
-        });
-        scored.collect()
-    };
-    let right = |sign| {
-        count(train, sign)
-            .iter()
-            .map(|(right, _)| right)
-            .sum::<f64>()
-    };
-    let sign = if right(1.0) >= right(-1.0) { 1.0 } else { -1.0 };
-    bootstrap(&count(held_out, sign), seed)
 }
 
 /// Mean score over up to 256 training completions (as many as lm-human-preferences takes).
@@ -555,25 +529,13 @@ fn mean_score(
     room: &mut usize,
 ) -> Result<f64> {
     let mut all = Vec::new();
-    for group in groups {
+    for micro in groups.chunks_mut(MICRO_PROMPTS) {
         if all.len() >= 256 {
             break;
         }
-        all.extend(scores(model, group, pad_id, room, Pass::Frozen)?.to_vec1::<f32>()?);
+        all.extend(scores(model, micro, pad_id, room, Pass::Frozen)?.to_vec1::<f32>()?);
     }
     Ok(mean_and_deviation(&all).0)
-}
-
-/// Mean and standard deviation.
-pub fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
-    let n = values.len().max(1) as f64;
-    let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / n;
-    let variance = values
-        .iter()
-        .map(|value| (f64::from(*value) - mean).powi(2))
-        .sum::<f64>()
-        / n;
-    (mean, variance.sqrt())
 }
 
 #[cfg(test)]

@@ -129,6 +129,22 @@ impl TextCodec {
             .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
     }
 
+    /// A token to pad with that is neither EOS nor BOS, with its text: for readers that take every
+    /// padding id for padding.
+    pub fn padding_apart_from_eos(&self) -> Option<(u32, String)> {
+        if self.pad_id != self.eos_id {
+            return Some((self.pad_id, self.tokenizer.id_to_token(self.pad_id)?));
+        }
+        let added = self.tokenizer.get_added_tokens_decoder();
+        added
+            .into_iter()
+            .filter(|(id, token)| {
+                token.special && *id != self.eos_id && token.content != self.bos_token
+            })
+            .min_by_key(|(id, _)| *id)
+            .map(|(id, token)| (id, token.content))
+    }
+
     /// SHA-256 of the chat template: two models with different ones must not be mixed.
     pub fn template_hash(&self) -> String {
         hex::encode(Sha256::digest(self.template.as_bytes()))

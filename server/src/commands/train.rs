@@ -34,6 +34,10 @@ pub struct TrainCommand {
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
 
+    /// Demonstrations whose mean score a reward model takes as zero, JSONL.
+    #[arg(long, value_name = "FILE")]
+    pub demonstrations: Option<PathBuf>,
+
     /// Folder for settings, metrics, samples and the checkpoint.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -58,6 +62,9 @@ pub async fn run(command: TrainCommand) -> anyhow::Result<()> {
     if (command.kind == RunKind::Ppo) != command.reward.is_some() {
         bail!("--reward names the reward model of ppo, and of ppo only");
     }
+    if command.kind != RunKind::Reward && command.demonstrations.is_some() {
+        bail!("--demonstrations belongs to reward; for sft they are --data");
+    }
     let changes = parse_settings(&command.settings)?;
     let config = resolve_config(command.kind, command.preset, &changes);
     let job = TrainingJob {
@@ -65,6 +72,7 @@ pub async fn run(command: TrainCommand) -> anyhow::Result<()> {
         config: config.map_err(anyhow::Error::msg)?,
         data: command.data,
         texts: command.texts,
+        demonstrations: command.demonstrations,
         base: command.base,
         reward: command.reward,
         out: command.out,

@@ -9,6 +9,8 @@ pub mod home;
 pub mod language;
 pub mod prompts;
 pub mod rank;
+pub mod run_events;
+pub mod run_form;
 pub mod runs;
 pub mod sign_in;
 pub mod snapshots;

@@ -36,6 +36,11 @@ impl Checkpoint {
     pub fn millions(&self) -> String {
         format!("{:.1}", self.n_parameters as f64 / 1e6)
     }
+
+    /// The beginning of the hash, enough to tell checkpoints apart.
+    pub fn short_sha256(&self) -> &str {
+        self.sha256.get(..12).unwrap_or(&self.sha256)
+    }
 }
 
 /// Finds a checkpoint.

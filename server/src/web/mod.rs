@@ -1,6 +1,7 @@
 //! The HTTP toolbox: knows no domain.
 
 pub mod assets;
+pub mod chart;
 pub mod errors;
 pub mod i18n;
 pub mod markdown;

@@ -184,6 +184,7 @@ impl Worker {
             config,
             data,
             texts,
+            demonstrations: None,
             base,
             reward,
             out,

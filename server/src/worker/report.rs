@@ -88,8 +88,12 @@ impl Progress for Reporter {
     }
 }
 
-/// An event as the kind and the data of a row.
+/// An event as the kind and the data of a row. The checkpoint's row has an id and comes later,
+/// with the run's end.
 fn to_row(event: &Event) -> Option<(String, Value)> {
+    if matches!(event, Event::Checkpoint { .. }) {
+        return None;
+    }
     let mut data = serde_json::to_value(event).ok()?;
     let kind = data.as_object_mut()?.remove("kind")?;
     Some((kind.as_str()?.to_owned(), data))

@@ -24,6 +24,8 @@ pub struct TrainingJob {
     pub data: PathBuf,
     /// Texts for the pretraining term of PPO.
     pub texts: Option<PathBuf>,
+    /// Demonstrations whose mean score a reward model takes as zero.
+    pub demonstrations: Option<PathBuf>,
     /// The model to start from.
     pub base: PathBuf,
     /// The reward model of PPO.
@@ -51,6 +53,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
             let job = RewardJob {
                 config: read_config(&job.config)?,
                 data: job.data.clone(),
+                demonstrations: job.demonstrations.clone(),
                 base: job.base.clone(),
                 out: job.out.clone(),
             };

@@ -1,0 +1,209 @@
+//! The form that starts a run: what was typed, and what it means. Every wrong field is named; a
+//! run that could not start is never queued.
+
+use serde_json::{Map, Value};
+use sqlx::PgConnection;
+use trainer::config::Preset;
+
+use crate::domain::ids::{AccountId, CheckpointId, RunId, SnapshotId};
+use crate::domain::run::{GenerationConfig, RunKind, resolve_config};
+use crate::error::{AppError, AppResult, FieldError};
+use crate::store;
+use crate::store::runs::{NewRun, SnapshotChoice};
+
+/// What was typed.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct RunForm {
+    /// `sft`, `reward`, `ppo` or `generation`.
+    pub kind: String,
+    /// The run's name.
+    pub name: String,
+    /// `tiny`, `demo` or `instructgpt`.
+    pub preset: String,
+    /// The model to start from.
+    pub base: String,
+    /// What the run reads.
+    pub snapshot: String,
+    /// The reward model of PPO.
+    pub reward: String,
+    /// Texts for the pretraining term of PPO.
+    pub texts: String,
+    /// Candidates for each prompt.
+    pub candidates: String,
+    /// Sampling temperature.
+    pub temperature: String,
+    /// Top-p.
+    pub top_p: String,
+    /// Longest completion.
+    pub max_new_tokens: String,
+    /// Seed of generation.
+    pub seed: String,
+    /// Labelers for each task.
+    pub overlap: String,
+    /// Settings that differ from the preset's, as a JSON object.
+    pub settings: String,
+}
+
+impl RunForm {
+    /// The form with its defaults.
+    pub fn new(kind: RunKind) -> Self {
+        let generation = GenerationConfig::default();
+        Self {
+            kind: kind.to_string(),
+            preset: Preset::Demo.as_str().to_owned(),
+            candidates: generation.candidates.to_string(),
+            temperature: generation.temperature.to_string(),
+            top_p: generation.top_p.to_string(),
+            max_new_tokens: generation.max_new_tokens.to_string(),
+            seed: generation.seed.to_string(),
+            overlap: generation.overlap.to_string(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a choice is the chosen one.
+    pub fn chose(&self, typed: &str, choice: impl ToString) -> bool {
+        typed == choice.to_string()
+    }
+
+    /// Queues the run, inside the caller's transaction.
+    ///
+    /// # Errors
+    /// `Invalid` with every wrong field.
+    pub async fn queue(
+        &self,
+        db: &mut PgConnection,
+        kind: RunKind,
+        created_by: AccountId,
+    ) -> AppResult<RunId> {
+        let mut errors = Vec::new();
+        let name = self.name.trim();
+        if name.is_empty() || name.chars().count() > 100 {
+            errors.push(wrong("name", "use 1 to 100 characters"));
+        }
+        let config = note(self.config(kind), &mut errors);
+        let snapshots = store::runs::list_snapshots(&mut *db).await?;
+        let chosen = choose("snapshot", &self.snapshot, &snapshots, kind.snapshot_kind());
+        let snapshot = note(chosen, &mut errors);
+        let base = self.checkpoint(db, "base", &self.base, false).await?;
+        let base = note(base, &mut errors);
+        let (mut reward, mut texts) = (None, None);
+        if kind == RunKind::Ppo {
+            let found = self.checkpoint(db, "reward", &self.reward, true).await?;
+            reward = note(found, &mut errors);
+            if !self.texts.is_empty() {
+                let found = choose("texts", &self.texts, &snapshots, "texts");
+                texts = note(found, &mut errors).map(|texts| texts.id);
+            }
+        }
+        let (Some(config), Some(snapshot), Some(base), true) =
+            (config, snapshot, base, errors.is_empty())
+        else {
+            return Err(AppError::Invalid(errors));
+        };
+        let run = NewRun {
+            project_id: snapshot.project_id,
+            kind: kind.as_str(),
+            name,
+            preset: if kind == RunKind::Generation {
+                ""
+            } else {
+                &self.preset
+            },
+            config: &config,
+            snapshot_id: snapshot.id,
+            texts_snapshot_id: texts,
+            base_checkpoint_id: base,
+            reward_checkpoint_id: reward,
+            created_by: Some(created_by),
+        };
+        Ok(store::runs::insert(db, &run).await?)
+    }
+
+    /// Every setting of the run.
+    fn config(&self, kind: RunKind) -> Result<Value, FieldError> {
+        let mut changes = match self.settings.trim() {
+            "" => Value::Object(Map::new()),
+            text => serde_json::from_str(text)
+                .map_err(|error| wrong("settings", &format!("this is not JSON: {error}")))?,
+        };
+        if kind != RunKind::Generation {
+            let preset: Preset = self
+                .preset
+                .parse()
+                .map_err(|message: String| wrong("preset", &message))?;
+            return resolve_config(kind, preset, &changes)
+                .map_err(|message| wrong("settings", &message));
+        }
+        let typed = [
+            ("candidates", &self.candidates),
+            ("temperature", &self.temperature),
+            ("top_p", &self.top_p),
+            ("max_new_tokens", &self.max_new_tokens),
+            ("seed", &self.seed),
+            ("overlap", &self.overlap),
+        ];
+        for (field, text) in typed {
+            if text.trim().is_empty() {
+                continue;
+            }
+            let value: Value = serde_json::from_str(text.trim())
+                .ok()
+                .filter(Value::is_number)
+                .ok_or_else(|| wrong(field, "this is not a number"))?;
+            if let Some(changes) = changes.as_object_mut() {
+                changes.entry(field).or_insert(value);
+            }
+        }
+        resolve_config(kind, Preset::Demo, &changes).map_err(|message| wrong("settings", &message))
+    }
+
+    async fn checkpoint(
+        &self,
+        db: &mut PgConnection,
+        field: &str,
+        typed: &str,
+        is_reward: bool,
+    ) -> AppResult<Result<CheckpointId, FieldError>> {
+        let Ok(id) = typed.parse::<CheckpointId>() else {
+            return Ok(Err(wrong(field, "choose a checkpoint")));
+        };
+        Ok(match store::checkpoints::find(db, id).await? {
+            None => Err(wrong(field, "this checkpoint does not exist")),
+            Some(found) if (found.kind == "reward") == is_reward => Ok(id),
+            Some(_) if is_reward => Err(wrong(field, "this is not a reward model")),
+            Some(_) => Err(wrong(
+                field,
+                "a reward model does not write: choose another",
+            )),
+        })
+    }
+}
+
+fn wrong(field: &str, message: &str) -> FieldError {
+    FieldError {
+        field: field.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// Keeps the value, or the error.
+fn note<T>(result: Result<T, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+    result.map_err(|error| errors.push(error)).ok()
+}
+
+fn choose<'a>(
+    field: &str,
+    typed: &str,
+    snapshots: &'a [SnapshotChoice],
+    kind: &str,
+) -> Result<&'a SnapshotChoice, FieldError> {
+    let id: SnapshotId = typed
+        .parse()
+        .map_err(|_| wrong(field, "choose a snapshot"))?;
+    let found = snapshots
+        .iter()
+        .find(|one| one.id == id && one.kind == kind);
+    found.ok_or_else(|| wrong(field, &format!("choose a snapshot of {kind}")))
+}

@@ -1,0 +1,81 @@
+//! One prompt and its sampled completion, and how episodes lie in a padded batch. Every list of an
+//! episode has one entry for each real token of the completion, so no mean can include padding.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::model::batch::TokenBatch;
+
+/// One prompt and its sampled completion, with what the models say of it.
+pub(super) struct Episode {
+    /// Prompt, completion, and EOS even where the completion lacks one: the reward model reads
+    /// its score there.
+    pub(super) tokens: Vec<u32>,
+    pub(super) start: usize,
+    /// Tokens of the completion, its own EOS included.
+    pub(super) n: usize,
+    pub(super) is_finished: bool,
+    /// Output of the frozen blocks, `[tokens, hidden]`: for the policy, and for the value model
+    /// where that differs.
+    pub(super) policy_lower: Option<Tensor>,
+    pub(super) value_lower: Option<Tensor>,
+    pub(super) old: Vec<f64>,
+    pub(super) reference: Vec<f64>,
+    pub(super) entropy: Vec<f64>,
+    pub(super) values: Vec<f64>,
+    /// What the reward model says, and what training sees: the same unless EOS is missing.
+    pub(super) reward: f64,
+    pub(super) score: f64,
+    pub(super) advantages: Vec<f64>,
+    pub(super) returns: Vec<f64>,
+}
+
+impl Episode {
+    pub(super) fn kl(&self) -> f64 {
+        self.old
+            .iter()
+            .zip(&self.reference)
+            .map(|(old, reference)| old - reference)
+            .sum()
+    }
+}
+
+/// Reads a scalar of each completion token of a padded batch: its row-major positions.
+pub(super) fn token_positions(batch: &TokenBatch, episodes: &[&Episode]) -> (Vec<u32>, Vec<u32>) {
+    let (mut positions, mut targets) = (Vec::new(), Vec::new());
+    for (row, episode) in episodes.iter().enumerate() {
+        for t in 0..episode.n {
+            // The position before a token is the state it was chosen in.
+            positions.push(batch.flat_index(row, episode.start + t - 1));
+            targets.push(episode.tokens[episode.start + t]);
+        }
+    }
+    (positions, targets)
+}
+
+/// Pads `[tokens, hidden]` tensors to one `[rows, time, hidden]`.
+pub(super) fn stack(lowers: &[&Tensor], time: usize) -> Result<Tensor> {
+    let mut rows = Vec::with_capacity(lowers.len());
+    for lower in lowers {
+        let n = lower.dim(0)?;
+        rows.push(lower.pad_with_zeros(0, 0, time - n)?);
+    }
+    Ok(Tensor::stack(&rows, 0)?)
+}
+
+/// Cuts `[rows, time, hidden]` back to the rows' own lengths.
+pub(super) fn unstack(lower: &Tensor, batch: &TokenBatch) -> Result<Vec<Tensor>> {
+    let cut = |(row, length): (usize, &usize)| {
+        Ok(lower
+            .get(row)?
+            .narrow(0, 0, *length)?
+            .contiguous()?
+            .detach())
+    };
+    batch.lengths.iter().enumerate().map(cut).collect()
+}
+
+pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, n) = values.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0));
+    if n > 0.0 { sum / n } else { 0.0 }
+}

@@ -1,0 +1,192 @@
+//! Phases 2 and 3: sampling episodes, and what the four models say of them.
+
+use candle_core::Tensor;
+
+use super::episode::{Episode, token_positions, unstack};
+use super::{Learner, MICRO_ROWS};
+use crate::error::Result;
+use crate::generate::{SampleRequest, generate};
+use crate::model::attention::Pass;
+use crate::model::batch::TokenBatch;
+use crate::model::token_log_probs;
+use crate::progress::Progress;
+use crate::sampling::SamplingConfig;
+
+impl Learner<'_> {
+    /// Samples one completion for each chosen prompt.
+    pub(super) fn sample(
+        &self,
+        prompts: &[Vec<u32>],
+        chosen: &[usize],
+        purpose: &str,
+        first_stream: u64,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Episode>> {
+        let requests: Vec<SampleRequest> = chosen
+            .iter()
+            .enumerate()
+            .map(|(index, prompt)| SampleRequest {
+                prompt: *prompt,
+                stream: first_stream + index as u64,
+            })
+            .collect();
+        // Evaluation draws from a seed of its own, the same before and after.
+        let seed = if purpose == "rollout" {
+            self.config.seed
+        } else {
+            self.config.seed ^ 0x5eed
+        };
+        let sampling = SamplingConfig {
+            temperature: self.config.temperature,
+            top_p: 1.0,
+            max_new_tokens: self.config.max_new_tokens,
+            seed,
+        };
+        let samples = generate(
+            &self.models.policy,
+            prompts,
+            &requests,
+            &sampling,
+            self.codec.eos_id,
+            &mut |_| !progress.is_cancelled(),
+        )?;
+        let episodes = samples.into_iter().map(|sample| {
+            let mut tokens = prompts[sample.prompt].clone();
+            let (start, n) = (tokens.len(), sample.tokens.len());
+            tokens.extend(&sample.tokens);
+            if !sample.is_finished {
+                tokens.push(self.codec.eos_id);
+            }
+            Episode {
+                tokens,
+                start,
+                n,
+                is_finished: sample.is_finished,
+                policy_lower: None,
+                value_lower: None,
+                old: Vec::new(),
+                reference: Vec::new(),
+                entropy: Vec::new(),
+                values: Vec::new(),
+                reward: 0.0,
+                score: 0.0,
+                advantages: Vec::new(),
+                returns: Vec::new(),
+            }
+        });
+        Ok(episodes.collect())
+    }
+
+    pub(super) fn batch(&self, episodes: &[&Episode]) -> Result<TokenBatch> {
+        let rows: Vec<Vec<u32>> = episodes
+            .iter()
+            .map(|episode| episode.tokens.clone())
+            .collect();
+        TokenBatch::new(&rows, self.codec.pad_id, &self.models.policy.device)
+    }
+
+    /// Fills in old log-probabilities, those of the reference, values and scores, all by the same
+    /// forward pass that training uses.
+    pub(super) fn appraise(
+        &self,
+        episodes: &mut [Episode],
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let models = self.models;
+        let n = models.policy.n_frozen();
+        for micro in episodes.chunks_mut(MICRO_ROWS) {
+            progress.go_on()?;
+            let views: Vec<&Episode> = micro.iter().collect();
+            let batch = self.batch(&views)?;
+            let (positions, targets) = token_positions(&batch, &views);
+            let count = positions.len();
+            let positions = Tensor::from_vec(positions, count, &models.policy.device)?;
+            let targets = Tensor::from_vec(targets, count, &models.policy.device)?;
+
+            let lower = models.policy.lower(&batch)?.detach();
+            let reference_lower = if n > 0 {
+                lower.clone()
+            } else {
+                models.reference.lower(&batch)?
+            };
+            let reference_hidden = match n {
+                0 => models.reference.upper(&reference_lower, Pass::Frozen)?,
+                n => models.reference.upper_from(&lower, n, Pass::Tracked)?,
+            };
+            // The tracked pass, so that the old log-probabilities are those that training sees.
+            let policy_hidden = models.policy.upper(&lower, Pass::Tracked)?.detach();
+            let pick = |hidden: &Tensor| hidden.flatten(0, 1)?.index_select(&positions, 0);
+            let temperature = self.config.temperature;
+            let ours = token_log_probs::evaluate(
+                &pick(&policy_hidden)?,
+                models.policy.head(),
+                &targets,
+                temperature,
+            )?;
+            let theirs = token_log_probs::evaluate(
+                &pick(&reference_hidden)?,
+                models.reference.head(),
+                &targets,
+                temperature,
+            )?;
+
+            let value_lower = if models.shared {
+                lower.clone()
+            } else {
+                models.value.trunk.lower(&batch)?.detach()
+            };
+            let value_hidden = models
+                .value
+                .trunk
+                .upper(&value_lower, Pass::Tracked)?
+                .detach();
+            let values = models
+                .value
+                .values(&value_hidden)?
+                .flatten_all()?
+                .index_select(&positions, 0)?;
+            let reward_hidden = match models.shared {
+                true => models.reward.trunk.upper_from(&lower, n, Pass::Tracked)?,
+                false => models.reward.trunk.hidden(&batch, Pass::Frozen)?,
+            };
+            let scores: Vec<f32> = models.reward.scores(&reward_hidden, &batch)?.to_vec1()?;
+
+            let numbers = |tensor: &Tensor| -> Result<Vec<f64>> {
+                Ok(tensor
+                    .to_vec1::<f32>()?
+                    .into_iter()
+                    .map(f64::from)
+                    .collect())
+            };
+            let (old, entropy) = (numbers(&ours.log_prob)?, numbers(&ours.entropy)?);
+            let (reference, values) = (numbers(&theirs.log_prob)?, numbers(&values)?);
+            let lowers = if n > 0 {
+                Some((unstack(&lower, &batch)?, unstack(&value_lower, &batch)?))
+            } else {
+                None
+            };
+            let mut offset = 0;
+            for (row, episode) in micro.iter_mut().enumerate() {
+                let range = offset..offset + episode.n;
+                offset = range.end;
+                episode.old = old[range.clone()].to_vec();
+                episode.entropy = entropy[range.clone()].to_vec();
+                episode.reference = reference[range.clone()].to_vec();
+                episode.values = values[range].to_vec();
+                episode.reward = f64::from(scores[row]);
+                episode.score = match episode.is_finished {
+                    true => episode.reward,
+                    false => self
+                        .config
+                        .missing_eos
+                        .apply(episode.reward, self.config.missing_eos_penalty),
+                };
+                if let Some((policy_lowers, value_lowers)) = &lowers {
+                    episode.policy_lower = Some(policy_lowers[row].clone());
+                    episode.value_lower = Some(value_lowers[row].clone());
+                }
+            }
+        }
+        Ok(())
+    }
+}

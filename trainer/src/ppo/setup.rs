@@ -1,0 +1,163 @@
+//! Before and after the loop: reading data and models, the checks between the models, and writing
+//! the checkpoint.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use candle_core::Device;
+use rand::seq::SliceRandom;
+
+use super::{Models, PpoJob};
+use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
+use crate::error::{Result, TrainerError};
+use crate::model::heads::RewardModel;
+use crate::model::llama::Llama;
+use crate::model::weights::Trainable;
+use crate::progress::Progress;
+use crate::records::{self, PromptRecord, TextRecord};
+use crate::rng::stream;
+use crate::sft::{LearningRow, training_notes};
+use crate::text::TextCodec;
+
+pub(super) fn load_models(job: &PpoJob) -> Result<Models> {
+    let trainable = job.config.trainable();
+    let policy = Llama::load(&job.base, &Device::Cpu, trainable)?;
+    let reference = policy.frozen_copy()?;
+    let reward = RewardModel::load(&job.reward, &Device::Cpu, Trainable::Nothing)?;
+    let value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
+    let n = policy.n_frozen();
+    let shared = n > 0 && value.trunk.n_frozen() == n && policy.shares_lower(&reward.trunk, n)?;
+    Ok(Models {
+        policy,
+        reference,
+        reward,
+        value,
+        shared,
+    })
+}
+
+/// What must hold between the models, and what the operator should know of them.
+pub(super) fn check_models(
+    job: &PpoJob,
+    codec: &TextCodec,
+    models: &Models,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let theirs = TextCodec::load(&job.reward)?;
+    progress.check(
+        "vocabulary",
+        codec.vocab_hash() == theirs.vocab_hash(),
+        "policy and reward model must have the same tokenizer.json",
+    )?;
+    progress.check(
+        "chat template",
+        codec.template_hash() == theirs.template_hash(),
+        "policy and reward model must have the same chat template",
+    )?;
+    let (n, n_layers) = (
+        models.policy.n_frozen(),
+        models.policy.config.num_hidden_layers,
+    );
+    progress.log(format!(
+        "training the upper {} of {n_layers} layers of policy and value model",
+        n_layers - n
+    ));
+    if models.shared {
+        progress.log(format!(
+            "the lower {n} layers are the same in all four models and run once"
+        ));
+    }
+    Ok(())
+}
+
+/// SHA-256 of the reference's and the reward model's weights.
+pub(super) fn frozen_hashes(models: &Models) -> Result<[String; 2]> {
+    Ok([
+        models.reference.weights().hash()?,
+        models.reward.trunk.weights().hash()?,
+    ])
+}
+
+/// The prompts as tokens, and how many were too long.
+pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec) -> Result<(Vec<Vec<u32>>, usize)> {
+    let records: Vec<PromptRecord> = records::read(&job.prompts)?;
+    let mut prompts = Vec::new();
+    for record in &records {
+        let tokens = codec.encode_prompt(&record.prompt)?;
+        if tokens.len() <= job.config.max_prompt_tokens {
+            prompts.push(tokens);
+        }
+    }
+    if prompts.is_empty() {
+        let message = format!(
+            "every prompt is longer than {} tokens",
+            job.config.max_prompt_tokens
+        );
+        return Err(TrainerError::input(&job.prompts, 1, "prompt", message));
+    }
+    let n_too_long = records.len() - prompts.len();
+    Ok((prompts, n_too_long))
+}
+
+/// Texts cut to rows of the configured length.
+pub(super) fn read_texts(job: &PpoJob, codec: &TextCodec) -> Result<Vec<LearningRow>> {
+    let Some(path) = job
+        .texts
+        .as_ref()
+        .filter(|_| job.config.ptx_coefficient > 0.0)
+    else {
+        return Ok(Vec::new());
+    };
+    let records: Vec<TextRecord> = records::read(path)?;
+    let mut rows = Vec::new();
+    for record in &records {
+        let tokens = codec.encode(&record.text)?;
+        for chunk in tokens
+            .chunks(job.config.ptx_tokens)
+            .filter(|chunk| chunk.len() > 1)
+        {
+            rows.push(LearningRow {
+                tokens: chunk.to_vec(),
+                start: 1,
+            });
+        }
+    }
+    rows.shuffle(&mut stream(job.config.seed, "texts", 0));
+    Ok(rows)
+}
+
+pub(super) fn write(
+    job: &PpoJob,
+    codec: &TextCodec,
+    models: &Models,
+    summary: &BTreeMap<String, f64>,
+) -> Result<PathBuf> {
+    let mut lineage = Lineage::new(CheckpointKind::Policy);
+    lineage.parents.insert(
+        "base".to_owned(),
+        sha256(&job.base.join("model.safetensors"))?,
+    );
+    lineage.parents.insert(
+        "reward".to_owned(),
+        sha256(&job.reward.join("model.safetensors"))?,
+    );
+    lineage
+        .data
+        .insert("prompts".to_owned(), sha256(&job.prompts)?);
+    if let Some(texts) = &job.texts {
+        lineage.data.insert("texts".to_owned(), sha256(texts)?);
+    }
+    lineage.template = codec.template_hash();
+    lineage.config = serde_json::to_value(&job.config).unwrap_or_default();
+    lineage.summary = summary.clone();
+    lineage.notes = training_notes(&models.policy);
+    let place = job.out.join("checkpoint");
+    checkpoint::write(
+        &place,
+        &job.base,
+        models.policy.weights().tensors(),
+        None,
+        &lineage,
+    )?;
+    Ok(place)
+}

@@ -1,0 +1,100 @@
+//! How often a reward model orders a held-out pair as the labeler did, with an interval, beside
+//! what length alone reaches on the same pairs.
+
+use rand::Rng;
+
+use super::Group;
+use crate::loss::strict_pairs;
+use crate::rng::stream;
+
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// Share of pairs in the right order, with an interval.
+#[derive(Debug, Clone, Copy)]
+pub struct Accuracy {
+    /// Share of strict pairs; equal scores count one half.
+    pub value: f64,
+    /// Lower end of the 95 % interval, by bootstrap over prompts.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Strict pairs.
+    pub n_pairs: usize,
+}
+
+/// Pairs in the right order (equal scores count one half), and pairs.
+pub fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
+    let pairs = strict_pairs(ranks);
+    let right =
+        pairs.iter().map(
+            |(better, worse)| match scores[*better].partial_cmp(&scores[*worse]) {
+                Some(std::cmp::Ordering::Greater) => 1.0,
+                Some(std::cmp::Ordering::Equal) => 0.5,
+                _ => 0.0,
+            },
+        );
+    (right.sum(), pairs.len())
+}
+
+/// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
+/// independent.
+pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
+    let share = |right: f64, pairs: usize| right / f64::from(pairs.max(1) as u32);
+    let mut rng = stream(seed, "bootstrap", 0);
+    let mut shares: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let (mut right, mut pairs) = (0.0, 0);
+            for _ in counts {
+                let (r, p) = counts[rng.random_range(0..counts.len())];
+                right += r;
+                pairs += p;
+            }
+            share(right, pairs)
+        })
+        .collect();
+    shares.sort_by(f64::total_cmp);
+    let n_pairs = counts.iter().map(|(_, pairs)| pairs).sum();
+    Accuracy {
+        value: share(counts.iter().map(|(right, _)| right).sum(), n_pairs),
+        low: shares[RESAMPLES * 25 / 1000],
+        high: shares[RESAMPLES * 975 / 1000 - 1],
+        n_pairs,
+    }
+}
+
+/// What a rule that looks at nothing but length reaches on the held-out pairs. Whether longer or
+/// shorter is better is chosen on the training pairs.
+pub(super) fn length_only_accuracy(train: &[Group], held_out: &[Group], seed: u64) -> Accuracy {
+    let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
+        let scored = groups.iter().map(|group| {
+            let scores: Vec<f32> = group
+                .lengths
+                .iter()
+                .map(|length| sign * *length as f32)
+                .collect();
+            count_right(&scores, &group.ranks)
+        });
+        scored.collect()
+    };
+    let right = |sign| {
+        count(train, sign)
+            .iter()
+            .map(|(right, _)| right)
+            .sum::<f64>()
+    };
+    let sign = if right(1.0) >= right(-1.0) { 1.0 } else { -1.0 };
+    bootstrap(&count(held_out, sign), seed)
+}
+
+/// Mean and standard deviation.
+pub fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|value| f64::from(*value)).sum::<f64>() / n;
+    let variance = values
+        .iter()
+        .map(|value| (f64::from(*value) - mean).powi(2))
+        .sum::<f64>()
+        / n;
+    (mean, variance.sqrt())
+}

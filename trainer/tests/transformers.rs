@@ -1,0 +1,129 @@
+//! What the trainer writes, transformers loads unchanged and computes the same with. Runs
+//! `check_transformers.py` with the Python that `PLACKETT_TEST_PYTHON` names, which needs torch
+//! and transformers; says so and does nothing where there is none.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use candle_core::{Device, Tensor};
+use serde_json::{Value, json};
+use trainer::checkpoint::{self, CheckpointKind, Lineage};
+use trainer::model::attention::Pass;
+use trainer::model::batch::TokenBatch;
+use trainer::model::heads::RewardModel;
+use trainer::model::llama::Llama;
+use trainer::model::token_log_probs;
+use trainer::model::weights::Trainable;
+use trainer::records::Prompt;
+use trainer::text::TextCodec;
+
+const CASES: [(&str, &str); 3] = [
+    ("why?\n\n1. say so", "the cat sat"),
+    ("rank 12 dogs", "from best  to worst\n\n3"),
+    ("the mat", "no"),
+];
+const BIAS: f64 = 0.75;
+
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// Writes `base` as a policy and as a reward model with a fresh head.
+fn write_both(base: &Path, folder: &Path) -> (PathBuf, PathBuf) {
+    let (policy, reward) = (folder.join("policy"), folder.join("reward"));
+    let model = Llama::load(base, &Device::Cpu, Trainable::UpperLayers(1)).unwrap();
+    let lineage = Lineage::new(CheckpointKind::Policy);
+    checkpoint::write(&policy, base, model.weights().tensors(), None, &lineage).unwrap();
+    let judge =
+        RewardModel::from_language_model(base, &Device::Cpu, Trainable::UpperLayers(1), 3).unwrap();
+    let lineage = Lineage::new(CheckpointKind::Reward);
+    let tensors = judge.trunk.weights().tensors();
+    checkpoint::write(&reward, base, tensors, Some(BIAS), &lineage).unwrap();
+    (policy, reward)
+}
+
+/// Mean log-probability of `completion` after `prompt`.
+fn mean_log_prob(model: &Llama, prompt: &[u32], completion: &[u32]) -> f32 {
+    let row = [prompt, completion].concat();
+    let batch = TokenBatch::new(&[row], 0, &Device::Cpu).unwrap();
+    let hidden = model.hidden(&batch, Pass::Frozen).unwrap().get(0).unwrap();
+    let read = hidden
+        .narrow(0, prompt.len() - 1, completion.len())
+        .unwrap();
+    let targets = Tensor::new(completion, &Device::Cpu).unwrap();
+    let found = token_log_probs::evaluate(&read, model.head(), &targets, 1.0).unwrap();
+    found.log_prob.mean_all().unwrap().to_scalar().unwrap()
+}
+
+fn numbers(policy: &Path, reward: &Path) -> Value {
+    let codec = TextCodec::load(policy).unwrap();
+    let model = Llama::load(policy, &Device::Cpu, Trainable::Nothing).unwrap();
+    let judge = RewardModel::load(reward, &Device::Cpu, Trainable::Nothing).unwrap();
+    let rows: Vec<Value> = CASES
+        .iter()
+        .map(|(prompt, text)| {
+            let prompt = Prompt::Text((*prompt).to_owned());
+            let prompt_ids = codec.encode_prompt(&prompt).unwrap();
+            let mut completion_ids = codec.encode(text).unwrap();
+            completion_ids.push(codec.eos_id);
+            let row = [prompt_ids.clone(), completion_ids.clone()].concat();
+            json!({
+                "messages": prompt.messages(),
+                "text": text,
+                "log_prob": mean_log_prob(&model, &prompt_ids, &completion_ids),
+                "score": judge.score_rows(&[row], codec.pad_id).unwrap()[0],
+                "prompt_ids": prompt_ids,
+                "completion_ids": completion_ids,
+            })
+        })
+        .collect();
+    json!({"policy": policy, "reward": reward, "rows": rows})
+}
+
+fn check(base: &Path) {
+    let Some(python) = std::env::var_os("PLACKETT_TEST_PYTHON") else {
+        eprintln!("skipped: PLACKETT_TEST_PYTHON names no Python with torch and transformers");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, reward) = write_both(base, folder.path());
+    let file = folder.path().join("numbers.json");
+    std::fs::write(&file, numbers(&policy, &reward).to_string()).unwrap();
+    let output = Command::new(python)
+        .arg(tests().join("check_transformers.py"))
+        .arg(&file)
+        .output()
+        .unwrap();
+    let (said, errors) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(output.status.success(), "{said}{errors}");
+    eprint!("{said}");
+}
+
+#[test]
+fn a_policy_and_a_reward_model_load_in_transformers_and_compute_the_same() {
+    check(&tests().join("fixtures/tiny"));
+}
+
+#[test]
+fn smollm2_loads_in_transformers_and_computes_the_same() {
+    match std::env::var_os("PLACKETT_TEST_MODEL") {
+        Some(folder) => check(Path::new(&folder)),
+        None => eprintln!("skipped: PLACKETT_TEST_MODEL names no model folder"),
+    }
+}
+
+#[test]
+fn a_reward_model_pads_with_another_token_than_the_one_it_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, reward) = write_both(&tests().join("fixtures/tiny"), folder.path());
+    let codec = TextCodec::load(&reward).unwrap();
+    let config: Value =
+        serde_json::from_slice(&std::fs::read(reward.join("config.json")).unwrap()).unwrap();
+    assert_ne!(codec.pad_id, codec.eos_id);
+    assert_eq!(config["pad_token_id"], json!(codec.pad_id));
+}
