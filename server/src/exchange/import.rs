@@ -114,7 +114,7 @@ pub async fn import(
         report.add(1, ("file".to_owned(), message));
         return Ok(report);
     }
-    let versions = store::imports::find_versions(db, project.id).await?;
+    let versions = store::imported_rankings::find_versions(db, project.id).await?;
     let form = versions.form.clone();
     let (sender, mut receiver) = mpsc::channel::<Vec<Parsed>>(2);
     let reading = tokio::task::spawn_blocking(move || {
@@ -289,7 +289,7 @@ fn parse_record(header: &[String], record: &csv::ByteRecord) -> Result<Row, Comp
 async fn store_batch(
     db: &mut PgConnection,
     project: &Project,
-    versions: &store::imports::Versions,
+    versions: &store::imported_rankings::Versions,
     batch: Vec<Parsed>,
     report: &mut Report,
 ) -> anyhow::Result<()> {
@@ -316,7 +316,7 @@ struct Rows {
     prompts: (Vec<usize>, Vec<store::prompts::NewPrompt>),
     demonstrations: (Vec<usize>, Vec<store::demonstrations::NewDemonstration>),
     texts: (Vec<usize>, Vec<store::texts::NewText>),
-    rankings: Vec<(usize, store::imports::NewRanking)>,
+    rankings: Vec<(usize, store::imported_rankings::NewRanking)>,
     candidates: Vec<(usize, store::imports::NewCandidates)>,
 }
 
@@ -336,7 +336,7 @@ impl Rows {
         self,
         db: &mut PgConnection,
         project: &Project,
-        versions: &store::imports::Versions,
+        versions: &store::imported_rankings::Versions,
     ) -> anyhow::Result<Vec<(usize, Refusal)>> {
         let id = project.id;
         let mut refused = Vec::new();
@@ -355,7 +355,9 @@ impl Rows {
             }
         }
         for (line, row) in &self.rankings {
-            if let Some(why) = store::imports::insert_ranking(db, project, versions, row).await? {
+            if let Some(why) =
+                store::imported_rankings::insert_ranking(db, project, versions, row).await?
+            {
                 refused.push((*line, why));
             }
         }

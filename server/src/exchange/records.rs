@@ -1,21 +1,23 @@
 //! Lines of import files as rows, valid by construction: what cannot be stored, or could not be
 //! trained on later, is refused here with the name of its field.
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use trainer::records::{
-    DemonstrationRecord, Message, Prompt, PromptRecord, RankedCompletion, RankedPrompt, Record,
-    TextRecord,
+    DemonstrationRecord, PromptRecord, RankedCompletion, RankedPrompt, Record, TextRecord,
 };
 
 use crate::domain::form::Form;
-use crate::domain::prompt::{DEFAULT_CATEGORY, category_complaint, id_complaint};
 use crate::domain::ranking::{CANDIDATES, Judgement, Ranking};
 use crate::store::completions::NewCompletion;
 use crate::store::demonstrations::NewDemonstration;
-use crate::store::imports::{NewCandidates, NewRanking};
+use crate::store::imported_rankings::NewRanking;
+use crate::store::imports::NewCandidates;
 use crate::store::prompts::NewPrompt;
 use crate::store::texts::NewText;
+
+mod fields;
+
+use fields::{Fields, messages, read, read_items};
 
 /// What a file to import holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -134,107 +136,6 @@ fn parse_object(kind: ImportKind, mut fields: Fields, form: &Form) -> Result<Row
         ImportKind::Candidates => candidates(&mut fields).map(Row::Candidates),
         ImportKind::Rankings => ranking(&mut fields, form).map(Row::Ranking),
     }
-}
-
-/// The fields of a line, each taken out once.
-struct Fields(Map<String, Value>);
-
-impl Fields {
-    fn new(object: Map<String, Value>, known: &[&str]) -> Result<Self, Complaint> {
-        for (name, value) in &object {
-            if !known.contains(&name.as_str()) {
-                let message = format!("unknown field: use {}", known.join(", "));
-                return Err(complaint(name.clone(), message));
-            }
-            if has_nul(value) {
-                return Err(complaint(
-                    name.clone(),
-                    "holds the character U+0000, which Postgres cannot store",
-                ));
-            }
-        }
-        Ok(Self(object))
-    }
-
-    /// A field that may be missing or null.
-    fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Complaint> {
-        match self.0.remove(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => read(name, value).map(Some),
-        }
-    }
-
-    fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Complaint> {
-        self.optional(name)?
-            .ok_or_else(|| complaint(name, "is missing"))
-    }
-
-    fn id(&mut self) -> Result<String, Complaint> {
-        let id: String = self.required("id")?;
-        match id_complaint(&id) {
-            Some(message) => Err(complaint("id", message)),
-            None => Ok(id),
-        }
-    }
-
-    fn category(&mut self) -> Result<String, Complaint> {
-        let word = self.optional::<String>("category")?;
-        let word = word.unwrap_or_else(|| DEFAULT_CATEGORY.to_owned());
-        match category_complaint(&word) {
-            Some(message) => Err(complaint("category", message)),
-            None => Ok(word),
-        }
-    }
-
-    fn prompt(&mut self) -> Result<Prompt, Complaint> {
-        match self.required::<Value>("prompt")? {
-            Value::String(text) => Ok(Prompt::Text(text)),
-            Value::Array(turns) => Ok(Prompt::Conversation(messages("prompt", turns)?)),
-            _ => Err(complaint(
-                "prompt",
-                "must be a text or a list of {\"role\", \"content\"}",
-            )),
-        }
-    }
-}
-
-fn read<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, Complaint> {
-    serde_json::from_value(value).map_err(|error| complaint(name, error.to_string()))
-}
-
-fn has_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(object) => object
-            .iter()
-            .any(|(key, item)| key.contains('\0') || has_nul(item)),
-        _ => false,
-    }
-}
-
-/// Objects of a list, each with no other fields than the known ones.
-fn read_items<T: DeserializeOwned>(
-    name: &str,
-    items: Vec<Value>,
-    known: &[&str],
-) -> Result<Vec<T>, Complaint> {
-    let read_one = |(index, item): (usize, Value)| {
-        let at = format!("{name}[{}]", index + 1);
-        let unknown = item
-            .as_object()
-            .and_then(|object| object.keys().find(|key| !known.contains(&key.as_str())));
-        if let Some(key) = unknown {
-            let message = format!("unknown field: use {}", known.join(", "));
-            return Err(complaint(format!("{at}.{key}"), message));
-        }
-        read(&at, item)
-    };
-    items.into_iter().enumerate().map(read_one).collect()
-}
-
-fn messages(name: &str, turns: Vec<Value>) -> Result<Vec<Message>, Complaint> {
-    read_items(name, turns, &["role", "content"])
 }
 
 fn check(record: &impl Record) -> Result<(), Complaint> {

@@ -249,6 +249,10 @@ async fn read_upload(mut form: Multipart) -> AppResult<Upload> {
     Ok(upload)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn refused(error: axum::extract::multipart::MultipartError) -> AppError {
     AppError::Rejected(error.status(), error.body_text())
 }

@@ -1,0 +1,115 @@
+//! The fields of one record, each taken out once and named in what is wrong with it. A field that
+//! no line may have is refused, so that a misspelt one is noticed.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use trainer::records::{Message, Prompt};
+
+use super::{Complaint, complaint};
+use crate::domain::prompt::{DEFAULT_CATEGORY, category_complaint, id_complaint};
+
+/// The fields of a line, each taken out once.
+pub(super) struct Fields(Map<String, Value>);
+
+impl Fields {
+    pub(super) fn new(object: Map<String, Value>, known: &[&str]) -> Result<Self, Complaint> {
+        for (name, value) in &object {
+            if !known.contains(&name.as_str()) {
+                let message = format!("unknown field: use {}", known.join(", "));
+                return Err(complaint(name.clone(), message));
+            }
+            if has_nul(value) {
+                return Err(complaint(
+                    name.clone(),
+                    "holds the character U+0000, which Postgres cannot store",
+                ));
+            }
+        }
+        Ok(Self(object))
+    }
+
+    /// A field that may be missing or null.
+    pub(super) fn optional<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<T>, Complaint> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(name, value).map(Some),
+        }
+    }
+
+    pub(super) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Complaint> {
+        self.optional(name)?
+            .ok_or_else(|| complaint(name, "is missing"))
+    }
+
+    pub(super) fn id(&mut self) -> Result<String, Complaint> {
+        let id: String = self.required("id")?;
+        match id_complaint(&id) {
+            Some(message) => Err(complaint("id", message)),
+            None => Ok(id),
+        }
+    }
+
+    pub(super) fn category(&mut self) -> Result<String, Complaint> {
+        let word = self.optional::<String>("category")?;
+        let word = word.unwrap_or_else(|| DEFAULT_CATEGORY.to_owned());
+        match category_complaint(&word) {
+            Some(message) => Err(complaint("category", message)),
+            None => Ok(word),
+        }
+    }
+
+    pub(super) fn prompt(&mut self) -> Result<Prompt, Complaint> {
+        match self.required::<Value>("prompt")? {
+            Value::String(text) => Ok(Prompt::Text(text)),
+            Value::Array(turns) => Ok(Prompt::Conversation(messages("prompt", turns)?)),
+            _ => Err(complaint(
+                "prompt",
+                "must be a text or a list of {\"role\", \"content\"}",
+            )),
+        }
+    }
+}
+
+/// Reads a value, naming its field where it does not fit.
+pub(super) fn read<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, Complaint> {
+    serde_json::from_value(value).map_err(|error| complaint(name, error.to_string()))
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => object
+            .iter()
+            .any(|(key, item)| key.contains('\0') || has_nul(item)),
+        _ => false,
+    }
+}
+
+/// Objects of a list, each with no other fields than the known ones.
+pub(super) fn read_items<T: DeserializeOwned>(
+    name: &str,
+    items: Vec<Value>,
+    known: &[&str],
+) -> Result<Vec<T>, Complaint> {
+    let read_one = |(index, item): (usize, Value)| {
+        let at = format!("{name}[{}]", index + 1);
+        let unknown = item
+            .as_object()
+            .and_then(|object| object.keys().find(|key| !known.contains(&key.as_str())));
+        if let Some(key) = unknown {
+            let message = format!("unknown field: use {}", known.join(", "));
+            return Err(complaint(format!("{at}.{key}"), message));
+        }
+        read(&at, item)
+    };
+    items.into_iter().enumerate().map(read_one).collect()
+}
+
+/// Turns, each with a role and a content and nothing else.
+pub(super) fn messages(name: &str, turns: Vec<Value>) -> Result<Vec<Message>, Complaint> {
+    read_items(name, turns, &["role", "content"])
+}
