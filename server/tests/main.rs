@@ -5,11 +5,11 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+mod support;
 
 #[path = "../../trainer/tests/tiny/mod.rs"]
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
-
-mod support;
+mod tiny;
 
 mod importing;
 mod labeling;
@@ -17,5 +17,4 @@ mod queue;
 mod runs;
 mod signing_in;
 mod snapshots;
-mod tiny;
 mod training;
