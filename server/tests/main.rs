@@ -1,9 +1,5 @@
 //! Flows through the whole server on a real Postgres, in one test program (one link step).
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed unwrap is a failed test"
-)]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
 
@@ -11,6 +7,7 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
+mod browser;
 mod importing;
 mod labeling;
 mod queue;

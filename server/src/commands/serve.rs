@@ -7,6 +7,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 
 use crate::commands::database::Database;
+use crate::commands::demo;
 use crate::config::{DataConfig, ServeConfig};
 use crate::router::{GRACE, router};
 use crate::state::AppState;
@@ -30,7 +31,14 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
             .install_recorder()
             .context("cannot install the metrics recorder")?,
     );
+    crate::commands::model::register_models(&state.db, &state.data).await?;
+    if state.config.demo {
+        demo::seed(&state.db, &state.data.models_dir()).await?;
+    }
     println!("Plackett listens on {}", state.config.public_url());
+    if state.config.demo {
+        demo::print_links(&state.db, &state.config.public_url()).await?;
+    }
 
     let supervisor = start_worker(&state)?;
     let run_feed = state.run_feed.clone();

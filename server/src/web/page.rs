@@ -34,6 +34,10 @@ impl Page {
     }
 
     /// The text of a message with one value in it.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "templates pass numbers as they are"
+    )]
     pub fn t_with(&self, key: &str, name: &str, value: impl ToString) -> String {
         text(self.lang, key, &[(name, value.to_string())])
     }

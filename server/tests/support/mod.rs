@@ -1,6 +1,7 @@
 //! A visitor's view of the server: requests go through the real router, on a database of the
 //! test's own.
 
+pub(crate) mod browser;
 pub(crate) mod fake;
 pub(crate) mod program;
 

@@ -36,7 +36,11 @@ pub(crate) fn command(db: &PgPool, folder: &std::path::Path) -> Command {
 
 impl Program {
     pub(crate) async fn start(db: &PgPool, flags: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(db, tempfile::tempdir().unwrap(), flags).await
+    }
+
+    /// In a data folder that holds something already.
+    pub(crate) async fn start_in(db: &PgPool, folder: tempfile::TempDir, flags: &[&str]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let child = spawn(db, folder.path(), &address, flags);
         let program = Self {

@@ -1,0 +1,345 @@
+//! The whole loop in a real Chromium: ranking by keyboard and without JavaScript, a reward run and
+//! a PPO run on a tiny model, and an export.
+
+use std::path::Path;
+use std::time::Duration;
+
+use server::commands::simulate::simulate;
+use server::domain::role::Role;
+use server::store;
+use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use thirtyfour::prelude::*;
+
+use crate::support::browser::{
+    Chrome, Kind, choose, click, look, wait_for, wait_for_address, wait_for_text,
+};
+use crate::support::fake;
+use crate::support::program::Program;
+use crate::tiny::write_model;
+
+/// Signs in by a single-use link, as the demo prints it.
+async fn sign_in(browser: &WebDriver, db: &PgPool, program: &Program, email: &str) {
+    let mut connection = db.acquire().await.unwrap();
+    let account = store::accounts::find_by_email(&mut connection, email)
+        .await
+        .unwrap()
+        .unwrap();
+    let link = store::sign_in_links::create(&mut connection, account.id, None, 1)
+        .await
+        .unwrap();
+    browser
+        .goto(format!("{}/sign-in/{}", program.url, link.reveal()))
+        .await
+        .unwrap();
+    click(browser, "main form button").await;
+    wait_for(browser, "form[action='/sign-out']").await;
+}
+
+async fn make_accounts(db: &PgPool) {
+    let mut connection = db.acquire().await.unwrap();
+    for (name, role) in [
+        ("ada", Role::Labeler),
+        ("bob", Role::Labeler),
+        ("alice", Role::Admin),
+        ("olga", Role::Operator),
+    ] {
+        let email = format!("{name}@example.org");
+        store::accounts::insert(&mut connection, &email, name, &[role], false)
+            .await
+            .unwrap();
+    }
+}
+
+async fn start(db: &PgPool, flags: &[&str]) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    write_model(&folder.path().join("models/tiny"));
+    make_accounts(db).await;
+    Program::start_in(db, folder, flags).await
+}
+
+async fn ranks(db: &PgPool, email: &str) -> Vec<i16> {
+    // In the order shown, so that a test can compare with what it typed.
+    sqlx::query_scalar(
+        "SELECT r.rank FROM ratings r
+         JOIN rankings k ON k.id = r.ranking_id
+         JOIN assignments a ON a.id = k.assignment_id
+         JOIN accounts b ON b.id = a.labeler_id
+         WHERE b.email = $1
+         ORDER BY k.created_at, array_position(a.display_order, r.slot)",
+    )
+    .bind(email)
+    .fetch_all(db)
+    .await
+    .unwrap()
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool) {
+    fake::project(&db, 2, 4, 1, 3600).await;
+    let program = start(&db, &["--no-worker"]).await;
+    let chrome = Chrome::start().await;
+    let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
+    sign_in(&browser, &db, &program, "ada@example.org").await;
+    look(&browser, "home-labeler").await;
+    browser.goto(format!("{}/rank", program.url)).await.unwrap();
+    wait_for(&browser, ".has-script #rank-form").await;
+    look(&browser, "rank").await;
+    assert!(!browser.source().await.unwrap().contains("secret-model"));
+
+    let body = browser.find(By::Css("body")).await.unwrap();
+    body.send_keys("?").await.unwrap();
+    wait_for(&browser, "dialog[open]").await;
+    look(&browser, "rank-keys").await;
+    browser
+        .find(By::Css("dialog[open]"))
+        .await
+        .unwrap()
+        .send_keys(Key::Escape)
+        .await
+        .unwrap();
+    // Ranks 2, 1, 2, 4 with a tie; K goes back and changes the third to 3, then back to 2.
+    for keys in ["2", "j", "1", "j", "3", "j", "4", "k", "2"] {
+        browser
+            .action_chain()
+            .send_keys(keys)
+            .perform()
+            .await
+            .unwrap();
+    }
+    wait_for_text(&browser, "#draft-status", "Draft saved").await;
+    wait_for_text(&browser, "#board [data-rank='1']", "B").await;
+    let chain = browser
+        .action_chain()
+        .key_down(Key::Control)
+        .send_keys(Key::Enter.to_string());
+    chain.key_up(Key::Control).perform().await.unwrap();
+    // The next task follows at once.
+    wait_for_text(&browser, "main", "1 submitted").await;
+    assert_eq!(ranks(&db, "ada@example.org").await, [2, 1, 2, 3]);
+    browser.quit().await.unwrap();
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_labeler_ranks_without_javascript(db: PgPool) {
+    fake::project(&db, 1, 5, 1, 3600).await;
+    let program = start(&db, &["--no-worker"]).await;
+    let chrome = Chrome::start().await;
+    let browser = chrome
+        .open(Kind::WithoutScript, program.folder.path())
+        .await;
+    sign_in(&browser, &db, &program, "bob@example.org").await;
+    browser.goto(format!("{}/rank", program.url)).await.unwrap();
+    wait_for(&browser, "#rank-form").await;
+    // Only where no script ran is the button that saves by hand in sight.
+    assert!(
+        browser
+            .find(By::Css("button[value='save']"))
+            .await
+            .unwrap()
+            .is_displayed()
+            .await
+            .unwrap()
+    );
+    for (position, rank) in [(1, 3), (2, 1), (3, 1), (4, 5), (5, 2)] {
+        click(
+            &browser,
+            &format!("input[name='rank-{position}'][value='{rank}']"),
+        )
+        .await;
+    }
+    click(&browser, "input[name='rating-2'][value='6']").await;
+    click(&browser, "button[value='save']").await;
+    wait_for(&browser, "input[name='rating-2'][value='6'][checked]").await;
+    look(&browser, "rank-without-script").await;
+    click(&browser, "#submit").await;
+    wait_for_text(&browser, "h1", "Nothing is waiting").await;
+    assert_eq!(ranks(&db, "bob@example.org").await, [3, 1, 1, 4, 2]);
+    browser.quit().await.unwrap();
+}
+
+/// Takes a snapshot by its page and returns to the list.
+async fn take_snapshot(browser: &WebDriver, program: &Program, kind: &str) {
+    browser
+        .goto(format!("{}/snapshots", program.url))
+        .await
+        .unwrap();
+    wait_for(browser, "#name")
+        .await
+        .send_keys(format!("all {kind}"))
+        .await
+        .unwrap();
+    choose(browser, "#kind", kind).await;
+    if kind == "rankings" {
+        click(browser, "input[name='include_simulated']").await;
+    }
+    click(browser, "main form[action='/snapshots'] button").await;
+    wait_for_address(browser, "/snapshots/").await;
+}
+
+/// Starts a run with the `tiny` preset and waits for its end.
+async fn carry_out(browser: &WebDriver, program: &Program, kind: &str) {
+    browser
+        .goto(format!("{}/runs/new?kind={kind}", program.url))
+        .await
+        .unwrap();
+    wait_for(browser, "#name")
+        .await
+        .send_keys(format!("first {kind}"))
+        .await
+        .unwrap();
+    click(browser, "input[name='preset'][value='tiny']").await;
+    look(browser, &format!("run-new-{kind}")).await;
+    click(browser, "main form[action='/runs'] button:not([name])").await;
+    wait_for_address(browser, "/runs/").await;
+    wait_for(browser, "#run-status.badge-finished").await;
+    wait_for(browser, ".chart-line").await;
+    assert!(
+        browser.find(By::Css(".badge-failed")).await.is_err(),
+        "a check failed"
+    );
+    look(browser, &format!("run-{kind}")).await;
+}
+
+async fn downloaded(folder: &Path) -> Vec<u8> {
+    for _ in 0..600 {
+        let file = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()));
+        let done = file.into_iter().find(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl")
+        });
+        if let Some(path) = done {
+            return std::fs::read(path).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no download in {}", folder.display());
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
+    let project = fake::project(&db, 24, 4, 1, 3600).await;
+    simulate(&db, project, 2, 0.1, 1, None).await.unwrap();
+    let program = start(&db, &[]).await;
+    let chrome = Chrome::start().await;
+    let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
+
+    sign_in(&browser, &db, &program, "olga@example.org").await;
+    take_snapshot(&browser, &program, "rankings").await;
+    take_snapshot(&browser, &program, "prompts").await;
+    carry_out(&browser, &program, "reward").await;
+    carry_out(&browser, &program, "ppo").await;
+    wait_for(&browser, ".sample-before").await;
+    wait_for(&browser, ".sample-after").await;
+    for (path, name) in [
+        ("/", "home-operator"),
+        ("/runs", "runs"),
+        ("/checkpoints", "checkpoints"),
+    ] {
+        browser
+            .goto(format!("{}{path}", program.url))
+            .await
+            .unwrap();
+        wait_for(&browser, "h1").await;
+        look(&browser, name).await;
+    }
+    click(&browser, "main td a").await;
+    wait_for(&browser, "dl.facts").await;
+    look(&browser, "checkpoint").await;
+    browser.quit().await.unwrap();
+
+    let downloads = tempfile::tempdir().unwrap();
+    let browser = chrome.open(Kind::Desktop, downloads.path()).await;
+    sign_in(&browser, &db, &program, "alice@example.org").await;
+    browser
+        .goto(format!("{}/snapshots", program.url))
+        .await
+        .unwrap();
+    look(&browser, "snapshots").await;
+    let link = browser
+        .find(By::XPath("//td/a[text()='all rankings']"))
+        .await
+        .unwrap();
+    link.click().await.unwrap();
+    let sha256 = wait_for(&browser, "dl.facts dd code")
+        .await
+        .text()
+        .await
+        .unwrap();
+    look(&browser, "snapshot").await;
+    click(&browser, "a[href$='format=rankings']").await;
+    let bytes = downloaded(downloads.path()).await;
+    assert_eq!(hex::encode(Sha256::digest(&bytes)), sha256);
+    assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 24);
+    browser.quit().await.unwrap();
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
+    fake::project(&db, 3, 6, 1, 3600).await;
+    let program = start(&db, &["--no-worker"]).await;
+    let chrome = Chrome::start().await;
+    for (kind, size) in [(Kind::Phone, "narrow"), (Kind::Desktop, "wide")] {
+        let browser = chrome.open(kind, program.folder.path()).await;
+        browser
+            .goto(format!("{}/sign-in", program.url))
+            .await
+            .unwrap();
+        look(&browser, &format!("sign-in-{size}")).await;
+        for (who, pages) in [
+            (
+                "ada",
+                vec!["/", "/rank", "/guidelines", "/account", "/nowhere"],
+            ),
+            (
+                "alice",
+                vec![
+                    "/",
+                    "/prompts",
+                    "/tasks",
+                    "/snapshots",
+                    "/accounts",
+                    "/guidelines",
+                ],
+            ),
+            (
+                "olga",
+                vec![
+                    "/",
+                    "/runs",
+                    "/runs/new?kind=reward",
+                    "/runs/new?kind=ppo",
+                    "/runs/new?kind=generation",
+                    "/checkpoints",
+                ],
+            ),
+        ] {
+            sign_in(&browser, &db, &program, &format!("{who}@example.org")).await;
+            for page in &pages {
+                for lang in ["en", "zh"] {
+                    browser
+                        .goto(format!("{}{page}", program.url))
+                        .await
+                        .unwrap();
+                    let current = wait_for(&browser, "html").await.attr("lang").await.unwrap();
+                    if current.as_deref() != Some(lang) {
+                        click(&browser, &format!("button[name='lang'][value='{lang}']")).await;
+                        wait_for(&browser, &format!("html[lang='{lang}']")).await;
+                        browser
+                            .goto(format!("{}{page}", program.url))
+                            .await
+                            .unwrap();
+                    }
+                    wait_for(&browser, "h1").await;
+                    let name = page.replace(['/', '?', '='], "-");
+                    look(&browser, &format!("{who}{name}-{lang}-{size}")).await;
+                }
+            }
+            click(&browser, "form[action='/sign-out'] button").await;
+            wait_for_address(&browser, "/sign-in").await;
+        }
+        browser.quit().await.unwrap();
+    }
+}

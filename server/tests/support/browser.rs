@@ -1,0 +1,177 @@
+//! A real Chromium, driven through ChromeDriver. With `PLACKETT_SCREENSHOTS` set to a folder, every
+//! page that a test looks at is kept there as a picture.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use thirtyfour::prelude::*;
+
+/// Longest wait for something that the page is to show.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A running ChromeDriver, ended with the test.
+pub(crate) struct Chrome {
+    driver: Child,
+    port: u16,
+}
+
+/// What kind of browser to open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Desktop,
+    Phone,
+    WithoutScript,
+}
+
+impl Chrome {
+    pub(crate) async fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver is installed (make test installs it)");
+        let url = format!("http://127.0.0.1:{port}/status");
+        let started = Instant::now();
+        while reqwest::get(&url).await.is_err() {
+            assert!(started.elapsed() < PATIENCE, "chromedriver does not answer");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Self { driver, port }
+    }
+
+    /// Opens a browser with a fresh profile; downloads go to `downloads`.
+    pub(crate) async fn open(&self, kind: Kind, downloads: &Path) -> WebDriver {
+        let mut wanted = DesiredCapabilities::chrome();
+        for flag in [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--lang=en",
+            "--window-size=1280,900",
+        ] {
+            wanted.add_arg(flag).unwrap();
+        }
+        let mut prefs = json!({
+            "download.default_directory": downloads,
+            "intl.accept_languages": "en",
+        });
+        if kind == Kind::WithoutScript {
+            prefs["profile.managed_default_content_settings.javascript"] = json!(2);
+        }
+        wanted.add_experimental_option("prefs", prefs).unwrap();
+        if kind == Kind::Phone {
+            let metrics = json!({"width": 390, "height": 844, "pixelRatio": 1, "touch": true});
+            wanted
+                .add_experimental_option("mobileEmulation", json!({"deviceMetrics": metrics}))
+                .unwrap();
+        }
+        WebDriver::new(format!("http://127.0.0.1:{}", self.port), wanted)
+            .await
+            .unwrap()
+    }
+}
+
+impl Drop for Chrome {
+    fn drop(&mut self) {
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}
+
+/// Waits until the page has an element, and returns it.
+pub(crate) async fn wait_for(browser: &WebDriver, css: &str) -> WebElement {
+    let started = Instant::now();
+    loop {
+        if let Ok(element) = browser.find(By::Css(css)).await {
+            return element;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "no {css} on {}",
+            browser.current_url().await.unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until the element's text contains `text`.
+pub(crate) async fn wait_for_text(browser: &WebDriver, css: &str, text: &str) {
+    let started = Instant::now();
+    loop {
+        let found = match browser.find(By::Css(css)).await {
+            Ok(element) => element.text().await.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        if found.contains(text) {
+            return;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{css} says {found:?}, not {text:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits until the browser is at an address that contains `part`.
+pub(crate) async fn wait_for_address(browser: &WebDriver, part: &str) {
+    let started = Instant::now();
+    loop {
+        let address = browser.current_url().await.unwrap().to_string();
+        if address.contains(part) {
+            return;
+        }
+        assert!(
+            started.elapsed() < PATIENCE,
+            "still at {address}, not at {part}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Clicks the first element.
+pub(crate) async fn click(browser: &WebDriver, css: &str) {
+    wait_for(browser, css).await.click().await.unwrap();
+}
+
+/// Chooses the option of a select by its value.
+pub(crate) async fn choose(browser: &WebDriver, select: &str, value: &str) {
+    click(browser, &format!("{select} option[value='{value}']")).await;
+}
+
+/// Checks that nothing sticks out sideways, and keeps a picture of the whole page where wanted.
+pub(crate) async fn look(browser: &WebDriver, name: &str) {
+    let script = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth, \
+                  document.documentElement.scrollHeight]";
+    if let Ok(sizes) = browser.execute(script, Vec::new()).await {
+        let sizes: Vec<u32> = sizes.convert().unwrap();
+        assert!(
+            sizes[0] <= sizes[1] + 1,
+            "{name} is {} wide in a window of {}",
+            sizes[0],
+            sizes[1]
+        );
+    }
+    let Ok(folder) = std::env::var("PLACKETT_SCREENSHOTS") else {
+        return;
+    };
+    std::fs::create_dir_all(&folder).unwrap();
+    browser
+        .screenshot(&Path::new(&folder).join(format!("{name}.png")))
+        .await
+        .unwrap();
+}
