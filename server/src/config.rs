@@ -13,7 +13,7 @@ pub struct DataConfig {
     /// Folder for the private database, models and run folders.
     /// Default: /var/lib/plackett for root, otherwise ~/.local/share/plackett.
     #[arg(
-        long = "data",
+        long = "data-dir",
         env = "PLACKETT_DATA",
         global = true,
         value_name = "DIR"

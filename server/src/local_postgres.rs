@@ -241,7 +241,7 @@ fn make_folder(data_dir: &Path, folder: &Path, owner: Option<(Uid, Gid)>) -> any
         if !passable {
             bail!(
                 "the account that runs Postgres cannot enter {}: choose another data folder with \
-                 --data or PLACKETT_DATA, for example /var/lib/plackett",
+                 --data-dir or PLACKETT_DATA, for example /var/lib/plackett",
                 ancestor.display()
             );
         }

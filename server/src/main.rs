@@ -99,3 +99,15 @@ fn start_logging(json: bool) {
         logs.init();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn no_two_options_of_a_subcommand_have_one_name() {
+        Cli::command().debug_assert();
+    }
+}

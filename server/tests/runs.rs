@@ -332,6 +332,25 @@ async fn a_worker_that_dies_leaves_its_last_words_on_its_run(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_worker_keeps_its_pipe_until_the_server_ends(db: PgPool) {
+    let folder = tempfile::tempdir().unwrap();
+    let answer = folder.path().join("answer");
+    nix::unistd::mkfifo(&answer, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // `timeout` says 124 when the pipe is still open, 0 when it is closed. The last line ends
+    // when the pipe does.
+    let script = r#"timeout 0.3 cat; printf %s $? > "$0"; cat"#;
+    let program = WorkerProgram {
+        program: "/bin/sh".into(),
+        arguments: vec!["-c".into(), script.into(), answer.clone().into()],
+        environment: Vec::new(),
+    };
+    let supervisor = Supervisor::start(db, program);
+    let said = tokio::fs::read_to_string(&answer).await.unwrap();
+    assert_eq!(said, "124");
+    supervisor.stop().await;
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn runs_and_checkpoints_are_for_operators(db: PgPool) {
     let id = queue(&db, 1).await[0];
     let app = TestApp::new(db);

@@ -122,25 +122,31 @@ async fn run_once(
         .args(&program.arguments)
         .envs(program.environment.iter().cloned())
         .env(NAME_VARIABLE, name)
+        // Its last words are shown on a page, where colours would be noise.
+        .env("NO_COLOR", "1")
         // The worker reads its end of this pipe: when this process dies, however, it sees so.
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .with_context(|| program.program.display().to_string())?;
+    // Held here, because waiting for a child closes the pipe that the child still holds.
+    let pipe = child.stdin.take();
     let stderr = child.stderr.take().context("no standard error")?;
     let listening = tokio::spawn(keep_last_lines(stderr));
     let status = tokio::select! {
         status = child.wait() => status?,
-        () = stop.cancelled() => end(&mut child).await?,
+        () = stop.cancelled() => {
+            drop(pipe);
+            end(&mut child).await?
+        }
     };
     let lines = listening.await.unwrap_or_default();
     Ok(last_words(status, &lines))
 }
 
-/// Closes the pipe, which asks the worker to end, and kills it when it does not.
+/// Waits for the end that the closed pipe asks for, and kills the worker when it does not come.
 async fn end(child: &mut Child) -> std::io::Result<ExitStatus> {
-    drop(child.stdin.take());
     match tokio::time::timeout(GRACE, child.wait()).await {
         Ok(status) => status,
         Err(_) => {
