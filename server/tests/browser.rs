@@ -112,7 +112,7 @@ async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool
     let chain = browser
         .action_chain()
         .key_down(Key::Control)
-        .send_keys(Key::Enter.to_string());
+        .send_keys(Key::Enter);
     chain.key_up(Key::Control).perform().await.unwrap();
     // The next task follows at once.
     wait_for_text(&browser, "main", "1 submitted").await;
@@ -221,7 +221,13 @@ async fn downloaded(folder: &Path) -> Vec<u8> {
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
     let project = fake::project(&db, 24, 4, 1, 3600).await;
-    simulate(&db, project, 2, 0.1, 1, None).await.unwrap();
+    let mut connection = db.acquire().await.unwrap();
+    let project = store::projects::find(&mut connection, project)
+        .await
+        .unwrap()
+        .unwrap();
+    drop(connection);
+    simulate(&db, &project, 2, 0.1, 1, 1000).await.unwrap();
     let program = start(&db, &[]).await;
     let chrome = Chrome::start().await;
     let browser = chrome.open(Kind::Desktop, program.folder.path()).await;

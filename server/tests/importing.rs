@@ -167,7 +167,7 @@ async fn candidates_open_one_task_for_each_prompt(db: PgPool) {
             .await
             .is_clean()
     );
-    let file = candidates("p1") + &candidates("p2");
+    let file = [candidates("p1"), candidates("p2")].concat();
     let report = import_jsonl(&db, ImportKind::Candidates, &file).await;
     assert!(report.is_clean(), "{report:?}");
     let mut connection = db.acquire().await.unwrap();
@@ -206,7 +206,7 @@ fn ranking(labeler: &str, ranks: [u32; 3]) -> String {
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn rankings_of_several_labelers_share_a_task_and_nobody_ranks_twice(db: PgPool) {
     empty_project(&db).await;
-    let file = ranking("ada", [1, 2, 2]) + &ranking("bob", [3, 2, 1]);
+    let file = [ranking("ada", [1, 2, 2]), ranking("bob", [3, 2, 1])].concat();
     let report = import_jsonl(&db, ImportKind::Rankings, &file).await;
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(
@@ -234,12 +234,15 @@ async fn upload(client: &Client<'_>, kind: &str, name: &str, file: &str) -> Answ
     let part = |head: &str, body: &str| {
         format!("--frontier\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n")
     };
-    let body = part("name=\"project\"", "study")
-        + &part("name=\"kind\"", kind)
-        + &part("name=\"format\"", "")
-        + &part(&format!("name=\"file\"; filename=\"{name}\""), file)
-        + &part("name=\"lines\"", "")
-        + "--frontier--\r\n";
+    let body = [
+        part("name=\"project\"", "study"),
+        part("name=\"kind\"", kind),
+        part("name=\"format\"", ""),
+        part(&format!("name=\"file\"; filename=\"{name}\""), file),
+        part("name=\"lines\"", ""),
+        "--frontier--\r\n".to_owned(),
+    ]
+    .concat();
     let request = client
         .request("POST", "/prompts/import")
         .header(CONTENT_TYPE, "multipart/form-data; boundary=frontier");
