@@ -13,6 +13,7 @@ pub mod rng;
 pub mod text;
 
 pub mod model;
+pub mod nn;
 
 pub mod generate;
 pub mod sampling;

@@ -1,11 +1,16 @@
-//! Operations of a transformer block, each in two forms: one with a backward pass, and candle's
-//! fused one for frozen parts. candle's fused softmax, norms and rotary embedding return tensors
-//! without history and raise no error, so a trainable part must never use them.
+//! Operations of a transformer block. For f32 on CPU they are our own, [`crate::nn`]; elsewhere
+//! each has two forms: one with a backward pass, and candle's fused one for frozen parts. candle's
+//! fused softmax, norms and rotary embedding return tensors without history and raise no error, so
+//! a trainable part must never use them.
+
+use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops;
 
 use crate::error::Result;
+use crate::nn;
+use crate::nn::head_layout::Turn;
 
 /// Whether gradients flow through an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +26,9 @@ pub enum Pass {
 /// # Errors
 /// On shapes that do not fit.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64, pass: Pass) -> Result<Tensor> {
+    if nn::is_fused(x) {
+        return Ok(nn::rms_norm::rms_norm(x, weight, epsilon)?);
+    }
     match pass {
         Pass::Tracked => {
             let variance = x.sqr()?.mean_keepdim(D::Minus1)?;
@@ -59,16 +67,16 @@ impl Rotary {
     ///
     /// # Errors
     /// When a position is beyond the longest.
-    pub fn range(&self, start: usize, n: usize) -> Result<(Tensor, Tensor)> {
+    pub fn range(&self, start: usize, n: usize) -> Result<Rotation> {
         let pick = |table: &Tensor| table.narrow(0, start, n)?.unsqueeze(0)?.unsqueeze(0);
-        Ok((pick(&self.cos)?, pick(&self.sin)?))
+        Rotation::new(pick(&self.cos)?, pick(&self.sin)?)
     }
 
     /// Cosines and sines for one position of each row, `[batch, 1, time, dim/2]`.
     ///
     /// # Errors
     /// When a position is beyond the longest.
-    pub fn positions(&self, positions: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub fn positions(&self, positions: &Tensor) -> Result<Rotation> {
         let (batch, time) = positions.dims2()?;
         let flat = positions.flatten_all()?;
         let pick = |table: &Tensor| -> Result<Tensor> {
@@ -77,7 +85,72 @@ impl Rotary {
                 .index_select(&flat, 0)?
                 .reshape((batch, 1, time, half))?)
         };
-        Ok((pick(&self.cos)?, pick(&self.sin)?))
+        Rotation::new(pick(&self.cos)?, pick(&self.sin)?)
+    }
+}
+
+/// Cosines and sines of some positions, `[batch or 1, 1, time, dim/2]`.
+pub struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+    /// The same for our own operations, on CPU.
+    pub turn: Option<Arc<Turn>>,
+}
+
+impl Rotation {
+    fn new(cos: Tensor, sin: Tensor) -> Result<Self> {
+        let turn = match nn::is_fused(&cos) {
+            true => Some(Arc::new(Turn {
+                cos: cos.flatten_all()?.to_vec1()?,
+                sin: sin.flatten_all()?.to_vec1()?,
+                rows: cos.dim(0)?,
+            })),
+            false => None,
+        };
+        Ok(Self { cos, sin, turn })
+    }
+}
+
+/// Splits a projection's output `[batch, time, heads * dim]` into heads, `[batch, heads, time,
+/// dim]`, rotated where a rotation is given.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn split_heads(x: &Tensor, heads: usize, rotation: Option<&Rotation>) -> Result<Tensor> {
+    if nn::is_fused(x) {
+        let turn = rotation.and_then(|rotation| rotation.turn.clone());
+        return Ok(nn::head_layout::split_heads(x, heads, turn)?);
+    }
+    let (batch, time, width) = x.dims3()?;
+    let x = x.reshape((batch, time, heads, width / heads))?;
+    let x = x.transpose(1, 2)?.contiguous()?;
+    match rotation {
+        Some(rotation) => rotate(&x, rotation),
+        None => Ok(x),
+    }
+}
+
+/// The way back, `[batch, heads, time, dim]` to `[batch, time, heads * dim]`.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
+    if nn::is_fused(x) {
+        return Ok(nn::head_layout::merge_heads(x)?);
+    }
+    let (batch, heads, time, dim) = x.dims4()?;
+    let x = x.transpose(1, 2)?.contiguous()?;
+    Ok(x.reshape((batch, time, heads * dim))?)
+}
+
+/// silu(`gate`) times `up`.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    match nn::is_fused(gate) {
+        true => Ok(nn::swiglu::swiglu(gate, up)?),
+        false => Ok((gate.silu()? * up)?),
     }
 }
 
@@ -85,7 +158,8 @@ impl Rotary {
 ///
 /// # Errors
 /// On shapes that do not fit.
-pub fn rotate(x: &Tensor, (cos, sin): &(Tensor, Tensor)) -> Result<Tensor> {
+pub fn rotate(x: &Tensor, rotation: &Rotation) -> Result<Tensor> {
+    let Rotation { cos, sin, .. } = rotation;
     let half = x.dim(D::Minus1)? / 2;
     let (first, second) = (
         x.narrow(D::Minus1, 0, half)?,
@@ -109,41 +183,55 @@ pub fn causal_mask(time: usize, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (time, time), device)?)
 }
 
+/// What a position may look at.
+#[derive(Clone, Copy)]
+pub enum Sight<'a> {
+    /// Itself and what came before.
+    Causal,
+    /// What the mask says; added to the scores, broadcast to `[batch, key_heads, group, time,
+    /// keys]`.
+    Mask(&'a Tensor),
+}
+
 /// Attention with grouped key heads: `q` `[batch, heads, time, dim]`, `k` and `v`
-/// `[batch, key_heads, keys, dim]`, `mask` broadcast to `[batch, key_heads, group, time, keys]`.
-/// The group of query heads that shares a key head is folded into time, so keys are not copied.
+/// `[batch, key_heads, keys, dim]`. The group of query heads that shares a key head is folded into
+/// time, so keys are not copied.
 ///
 /// # Errors
 /// On shapes that do not fit.
-pub fn attend(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    mask: Option<&Tensor>,
-    pass: Pass,
-) -> Result<Tensor> {
+pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sight: Sight, pass: Pass) -> Result<Tensor> {
     let (batch, heads, time, dim) = q.dims4()?;
     let (_, key_heads, keys, _) = k.dims4()?;
     let group = heads / key_heads;
-    let q = (q.contiguous()? * (dim as f64).powf(-0.5))?.reshape((
-        batch,
-        key_heads,
-        group * time,
-        dim,
-    ))?;
-    let scores = q.matmul(&k.transpose(2, 3)?)?; // [batch, key_heads, group * time, keys]
-    let scores = match mask {
-        None => scores,
-        Some(mask) => scores
-            .reshape((batch, key_heads, group, time, keys))?
-            .broadcast_add(mask)?
-            .reshape((batch, key_heads, group * time, keys))?,
+    let scale = (dim as f64).powf(-0.5);
+    let folded = (batch, key_heads, group * time, dim);
+    let scores = |q: Tensor| q.reshape(folded)?.matmul(&k.transpose(2, 3)?);
+    let weights = match sight {
+        Sight::Causal if nn::is_fused(q) => {
+            nn::softmax::causal_softmax(&scores(q.contiguous()?)?, scale as f32)?
+        }
+        Sight::Causal => {
+            let mask = causal_mask(time, q.device())?;
+            masked_softmax(&scores((q.contiguous()? * scale)?)?, &mask, group, pass)?
+        }
+        Sight::Mask(mask) => {
+            masked_softmax(&scores((q.contiguous()? * scale)?)?, mask, group, pass)?
+        }
     };
-    let weights = match pass {
-        Pass::Tracked => ops::softmax(&scores, D::Minus1)?,
-        Pass::Frozen => ops::softmax_last_dim(&scores)?,
-    };
+    debug_assert_eq!(weights.dims(), [batch, key_heads, group * time, keys]);
     Ok(weights.matmul(v)?.reshape((batch, heads, time, dim))?)
+}
+
+fn masked_softmax(scores: &Tensor, mask: &Tensor, group: usize, pass: Pass) -> Result<Tensor> {
+    let (batch, key_heads, folded, keys) = scores.dims4()?;
+    let scores = scores
+        .reshape((batch, key_heads, group, folded / group, keys))?
+        .broadcast_add(mask)?
+        .reshape((batch, key_heads, folded, keys))?;
+    match pass {
+        Pass::Tracked => Ok(ops::softmax(&scores, D::Minus1)?),
+        Pass::Frozen => Ok(ops::softmax_last_dim(&scores)?),
+    }
 }
 
 /// `x` `[.., in]` times the transpose of `weight` `[out, in]`.
@@ -155,7 +243,10 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let width = shape.pop().unwrap_or(0);
     shape.push(weight.dim(0)?);
     let rows = x.elem_count() / width.max(1);
-    Ok(x.reshape((rows, width))?
-        .matmul(&weight.t()?)?
-        .reshape(shape)?)
+    let x = x.reshape((rows, width))?;
+    let product = match nn::is_fused(&x) && nn::is_fused(weight) {
+        true => nn::linear::linear(&x, weight)?,
+        false => x.matmul(&weight.t()?)?,
+    };
+    Ok(product.reshape(shape)?)
 }

@@ -8,7 +8,9 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AtPath, Result, TrainerError};
-use crate::model::attention::{Pass, Rotary, attend, causal_mask, linear, rms_norm, rotate};
+use crate::model::attention::{
+    Pass, Rotary, Rotation, Sight, attend, linear, merge_heads, rms_norm, split_heads, swiglu,
+};
 use crate::model::batch::TokenBatch;
 use crate::model::weights::{Trainable, Weights};
 
@@ -303,11 +305,10 @@ impl Llama {
         pass: Pass,
     ) -> Result<Tensor> {
         let time = x.dim(1)?;
-        let mask = causal_mask(time, &self.device)?;
         let rotation = self.rotary.range(0, time)?;
         for block in &self.blocks[range] {
             let (q, k, v) = self.project(block, &x, &rotation, pass)?;
-            let attended = attend(&q, &k, &v, Some(&mask), pass)?;
+            let attended = attend(&q, &k, &v, Sight::Causal, pass)?;
             x = self.finish_block(block, &x, &attended, pass)?;
         }
         Ok(x)
@@ -318,25 +319,17 @@ impl Llama {
         &self,
         block: &Block,
         x: &Tensor,
-        rotation: &(Tensor, Tensor),
+        rotation: &Rotation,
         pass: Pass,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        let (batch, time, _) = x.dims3()?;
         let normed = rms_norm(x, &block.input_norm, self.config.rms_norm_eps, pass)?;
-        let heads = |weight: &Tensor, n: usize| -> Result<Tensor> {
-            let projected =
-                linear(&normed, weight)?.reshape((batch, time, n, self.config.head_dim()))?;
-            Ok(projected.transpose(1, 2)?.contiguous()?)
-        };
-        let q = rotate(
-            &heads(&block.query, self.config.num_attention_heads)?,
-            rotation,
-        )?;
-        let k = rotate(
-            &heads(&block.key, self.config.num_key_value_heads)?,
-            rotation,
-        )?;
-        let v = heads(&block.value, self.config.num_key_value_heads)?;
+        let (heads, key_heads) = (
+            self.config.num_attention_heads,
+            self.config.num_key_value_heads,
+        );
+        let q = split_heads(&linear(&normed, &block.query)?, heads, Some(rotation))?;
+        let k = split_heads(&linear(&normed, &block.key)?, key_heads, Some(rotation))?;
+        let v = split_heads(&linear(&normed, &block.value)?, key_heads, None)?;
         Ok((q, k, v))
     }
 
@@ -348,15 +341,10 @@ impl Llama {
         attended: &Tensor,
         pass: Pass,
     ) -> Result<Tensor> {
-        let (batch, heads, time, dim) = attended.dims4()?;
-        let merged = attended
-            .transpose(1, 2)?
-            .contiguous()?
-            .reshape((batch, time, heads * dim))?;
+        let merged = merge_heads(attended)?;
         let x = (x + linear(&merged, &block.output)?)?;
         let normed = rms_norm(&x, &block.feed_forward_norm, self.config.rms_norm_eps, pass)?;
-        let gate = linear(&normed, &block.gate)?.silu()?;
-        let inner = (gate * linear(&normed, &block.up)?)?;
+        let inner = swiglu(&linear(&normed, &block.gate)?, &linear(&normed, &block.up)?)?;
         Ok((x + linear(&inner, &block.down)?)?)
     }
 
@@ -405,7 +393,7 @@ impl Llama {
             values.slice_set(&v.detach().contiguous()?, 2, filled)?;
             let k = keys.narrow(2, 0, filled + time)?;
             let v = values.narrow(2, 0, filled + time)?;
-            let attended = attend(&q, &k, &v, Some(mask), Pass::Frozen)?;
+            let attended = attend(&q, &k, &v, Sight::Mask(mask), Pass::Frozen)?;
             x = self
                 .finish_block(block, &x, &attended, Pass::Frozen)?
                 .detach();

@@ -12,6 +12,7 @@ use candle_nn::ops;
 
 use crate::error::Result;
 use crate::model::attention::linear;
+use crate::nn;
 
 /// Rows whose logits are held at once (a row of 49,152 f32 logits takes 192 KiB).
 const CHUNK: usize = 256;
@@ -38,6 +39,14 @@ pub fn evaluate(
     let (hidden, head) = (hidden.detach(), head.detach());
     let mut parts = (Vec::new(), Vec::new());
     for_chunks(hidden.dim(0)?, |start, n| {
+        if nn::is_fused(&hidden) {
+            let logits = linear(&hidden.narrow(0, start, n)?, &head)?;
+            let targets = targets.narrow(0, start, n)?;
+            let both = nn::token_rows::log_prob_and_entropy(&logits, &targets, temperature)?;
+            parts.0.push(both.narrow(1, 0, 1)?.squeeze(1)?);
+            parts.1.push(both.narrow(1, 1, 1)?.squeeze(1)?);
+            return Ok(());
+        }
         let log_probs = log_softmax(&hidden.narrow(0, start, n)?, &head, temperature)?;
         let target = targets.narrow(0, start, n)?.unsqueeze(1)?;
         parts.0.push(log_probs.gather(&target, 1)?.squeeze(1)?);
@@ -70,12 +79,9 @@ pub fn surrogate(
     let mut by_head: Option<Tensor> = None;
     for_chunks(hidden.dim(0)?, |start, n| {
         let rows = frozen_hidden.narrow(0, start, n)?;
-        let probabilities = log_softmax(&rows, &frozen_head, temperature)?.exp()?;
-        let target = targets.narrow(0, start, n)?.unsqueeze(1)?;
-        let ones = Tensor::ones((n, 1), probabilities.dtype(), probabilities.device())?;
-        let by_logits = probabilities.neg()?.scatter_add(&target, &ones, 1)?;
-        let weight = (by_log_prob.detach().narrow(0, start, n)?.unsqueeze(1)? / temperature)?;
-        let by_logits = by_logits.broadcast_mul(&weight)?;
+        let weight = by_log_prob.detach().narrow(0, start, n)?;
+        let targets = targets.narrow(0, start, n)?;
+        let by_logits = by_logits(&rows, &frozen_head, &targets, temperature, &weight)?;
         by_hidden.push(by_logits.matmul(&frozen_head)?);
         if trains_head {
             let part = by_logits.t()?.matmul(&rows)?;
@@ -91,6 +97,28 @@ pub fn surrogate(
         Some(by_head) => Ok((through_hidden + (head * by_head)?.sum_all()?)?),
         None => Ok(through_hidden),
     }
+}
+
+/// Gradient by the logits of the log-probabilities weighted by `weight` `[n]`.
+fn by_logits(
+    rows: &Tensor,
+    head: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+    weight: &Tensor,
+) -> Result<Tensor> {
+    if nn::is_fused(rows) {
+        let logits = linear(rows, head)?;
+        nn::token_rows::into_gradient(&logits, targets, weight, temperature)?;
+        return Ok(logits);
+    }
+    let probabilities = log_softmax(rows, head, temperature)?.exp()?;
+    let n = targets.dim(0)?;
+    let ones = Tensor::ones((n, 1), probabilities.dtype(), probabilities.device())?;
+    let difference = probabilities
+        .neg()?
+        .scatter_add(&targets.unsqueeze(1)?, &ones, 1)?;
+    Ok(difference.broadcast_mul(&(weight.unsqueeze(1)? / temperature)?)?)
 }
 
 fn log_softmax(hidden: &Tensor, head: &Tensor, temperature: f64) -> Result<Tensor> {
