@@ -192,7 +192,10 @@ async fn carry_out(browser: &WebDriver, program: &Program, kind: &str) {
     look(browser, &format!("run-new-{kind}")).await;
     click(browser, "main form[action='/runs'] button:not([name])").await;
     wait_for_address(browser, "/runs/").await;
-    wait_for(browser, "#run-status.badge-finished").await;
+    wait_for(browser, "#run-status:is(.badge-finished, .badge-failed)").await;
+    if let Ok(error) = browser.find(By::Css("#run-error")).await {
+        panic!("the {kind} run failed: {}", error.text().await.unwrap());
+    }
     wait_for(browser, ".chart-line").await;
     assert!(
         browser.find(By::Css(".badge-failed")).await.is_err(),

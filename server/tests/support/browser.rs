@@ -61,10 +61,18 @@ impl Chrome {
             "--disable-component-update",
             "--disable-sync",
             "--lang=en",
-            "--window-size=1280,900",
         ] {
             wanted.add_arg(flag).unwrap();
         }
+        // ChromeDriver scrolls by script, so where none runs the whole page must be in sight.
+        let height = if kind == Kind::WithoutScript {
+            3000
+        } else {
+            900
+        };
+        wanted
+            .add_arg(&format!("--window-size=1280,{height}"))
+            .unwrap();
         let mut prefs = json!({
             "download.default_directory": downloads,
             "intl.accept_languages": "en",

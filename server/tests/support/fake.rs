@@ -43,7 +43,11 @@ pub(crate) async fn project(
             sqlx::query("INSERT INTO completions (id, prompt_id, text, model) VALUES ($1, $2, $3, 'secret-model')")
                 .bind(completion_id.0)
                 .bind(prompt_id.0)
-                .bind(format!("It is **{}**, says {slot}.", task + slot))
+                .bind(format!(
+                "It is **{}**, says {slot}.{}",
+                task + slot,
+                " Truly so.".repeat(slot)
+            ))
                 .execute(&mut *transaction)
                 .await
                 .unwrap();
