@@ -11,9 +11,9 @@ use rand::Rng;
 use crate::domain::ranking::{CandidateInput, RankingInput};
 
 /// What the utility is made of, for `--help`.
-pub const STATEMENT: &str = "utility = 2.0 x share of the prompt's content words that the completion uses \
-     + 1.0 x distinct words / words + 0.75 if it ends with a full stop or the like \
-     - 2.0 x share of repeated three-word phrases - 1.0 if it was cut off \
+pub const STATEMENT: &str = "utility = 1.0 x share of the prompt's content words that the completion uses \
+     + 1.0 x distinct words / words + 1.5 if it ends with a full stop or the like \
+     - 2.0 x share of repeated three-word phrases - 1.5 if it was cut off \
      + 0.25 x min(words, 60) / 60";
 
 /// Words from which on more length is worth nothing.
@@ -25,7 +25,7 @@ const CONTENT_LETTERS: usize = 4;
 /// Utilities closer than this are a tie.
 const TIE: f64 = 1e-9;
 
-/// The hidden utility of a completion for a prompt: about -3 to 4.
+/// The hidden utility of a completion for a prompt: about -3.5 to 4.
 pub fn utility(prompt: &str, completion: &str, is_finished: bool) -> f64 {
     let words = words(completion);
     let n = words.len() as f64;
@@ -36,9 +36,9 @@ pub fn utility(prompt: &str, completion: &str, is_finished: bool) -> f64 {
     let ends_well = completion
         .trim_end()
         .ends_with(['.', '!', '?', '。', '！', '？', '"', '”', ')', '`']);
-    2.0 * share_of_content_used(prompt, &words) + distinct + if ends_well { 0.75 } else { 0.0 }
+    share_of_content_used(prompt, &words) + distinct + if ends_well { 1.5 } else { 0.0 }
         - 2.0 * share_of_repeated_phrases(&words)
-        - if is_finished { 0.0 } else { 1.0 }
+        - if is_finished { 0.0 } else { 1.5 }
         + 0.25 * (n.min(ENOUGH_WORDS) / ENOUGH_WORDS)
 }
 

@@ -117,8 +117,9 @@ pub struct Selection {
     pub include_simulated: bool,
 }
 
-/// Of ten prompts, this many are held out for validation.
-const HELD_OUT_IN_TEN: u8 = 1;
+/// Of ten prompts, this many are held out for validation: a fifth, as the trainer does by itself,
+/// since with less a small study's accuracy says little.
+const HELD_OUT_IN_TEN: u8 = 2;
 
 /// `train` or `validation`, decided by the prompt's id alone, so that every ranking of a prompt
 /// falls on the same side in every snapshot.
@@ -149,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn about_a_tenth_of_the_prompts_is_held_out() {
+    fn about_a_fifth_of_the_prompts_is_held_out() {
         let held_out = (0..2000)
             .filter(|index| split_of(&format!("prompt-{index}")) == "validation")
             .count();
-        assert!((140..=280).contains(&held_out), "{held_out}");
+        assert!((330..=480).contains(&held_out), "{held_out}");
     }
 }
