@@ -46,6 +46,8 @@ enum Command {
     Export(commands::export::ExportArgs),
     /// Rank open tasks with simulated labelers.
     Simulate(commands::simulate::SimulateArgs),
+    /// Measure how fast the trainer is on this machine.
+    Bench(commands::bench::BenchCommand),
     /// Bring the database to this program's schema.
     Migrate,
 }
@@ -82,6 +84,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Import(args) => commands::import::run(&cli.data, args).await,
         Command::Export(args) => commands::export::run(&cli.data, args).await,
         Command::Simulate(args) => commands::simulate::run(&cli.data, args).await,
+        Command::Bench(command) => commands::bench::run(&cli.data, command).await,
         Command::Migrate => commands::migrate::run(&cli.data).await,
     }
 }

@@ -7,6 +7,7 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
+mod architecture;
 mod browser;
 mod importing;
 mod labeling;

@@ -1,1 +1,147 @@
-//! Placeholder.
+//! `plackett bench`: how fast the trainer is on this machine, one JSON line for each case. Compare
+//! lines of one run: machines are noisy, and a single figure says little.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use serde_json::json;
+use trainer::generate::{SampleRequest, generate};
+use trainer::model::attention::Pass;
+use trainer::model::batch::TokenBatch;
+use trainer::model::llama::Llama;
+use trainer::model::weights::Trainable;
+use trainer::optim::Gradients;
+use trainer::sampling::SamplingConfig;
+use trainer::sft::{LearningRow, add_gradient};
+
+use crate::config::DataConfig;
+
+/// Rows and tokens of a forward pass and a training step.
+const BATCH: (usize, usize) = (4, 256);
+
+/// Settings of `plackett bench`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct BenchCommand {
+    /// The model's folder. Default: smollm2-135m-instruct in the data folder.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+
+    /// Repeats of each case, after one that is not counted.
+    #[arg(long, default_value_t = 3)]
+    pub repeats: usize,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the model cannot be loaded.
+pub async fn run(data: &DataConfig, command: BenchCommand) -> anyhow::Result<()> {
+    let default = data.models_dir().join("smollm2-135m-instruct");
+    let folder = command.model.unwrap_or(default);
+    let repeats = command.repeats.max(1);
+    tokio::task::spawn_blocking(move || measure_all(&folder, repeats)).await?
+}
+
+fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
+    let device = trainer::Device::Cpu;
+    let (rows, time) = BATCH;
+    let tokens: Vec<Vec<u32>> = (0..rows)
+        .map(|row| {
+            (0..time)
+                .map(|i| ((row * 31 + i * 7) % 97) as u32 + 100)
+                .collect()
+        })
+        .collect();
+    for (case, trainable) in [
+        ("train_upper_4", Trainable::UpperLayers(4)),
+        ("train_everything", Trainable::Everything),
+    ] {
+        let model = Llama::load(folder, &device, trainable)?;
+        report(case, rows * time, repeats, || {
+            let rows: Vec<LearningRow> = tokens
+                .iter()
+                .map(|row| LearningRow {
+                    tokens: row.clone(),
+                    start: 1,
+                })
+                .collect();
+            let mut gradients = Gradients::default();
+            add_gradient(&model, &rows, 0, 1e-3, &mut gradients)?;
+            Ok(())
+        })?;
+    }
+    let model = Llama::load(folder, &device, Trainable::Nothing)?;
+    let batch = TokenBatch::new(&tokens, 0, &device)?;
+    report("forward", rows * time, repeats, || {
+        model.hidden(&batch, Pass::Frozen)?;
+        Ok(())
+    })?;
+    for (case, n_prompts, n_samples) in [("generate_8_prompts", 8, 1), ("generate_8_samples", 1, 8)]
+    {
+        let prompts: Vec<Vec<u32>> = tokens
+            .iter()
+            .cycle()
+            .take(n_prompts)
+            .map(|row| row[..64].to_vec())
+            .collect();
+        let requests: Vec<SampleRequest> = (0..n_prompts * n_samples)
+            .map(|index| SampleRequest {
+                prompt: index / n_samples,
+                stream: index as u64,
+            })
+            .collect();
+        let sampling = SamplingConfig {
+            temperature: 1.0,
+            top_p: 1.0,
+            max_new_tokens: 64,
+            seed: 1,
+        };
+        // No token ends a completion here, so that every repeat does the same work.
+        report(
+            case,
+            requests.len() * sampling.max_new_tokens,
+            repeats,
+            || {
+                generate(
+                    &model,
+                    &prompts,
+                    &requests,
+                    &sampling,
+                    u32::MAX,
+                    &mut |_| true,
+                )?;
+                Ok(())
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn report(
+    case: &str,
+    n_tokens: usize,
+    repeats: usize,
+    mut work: impl FnMut() -> trainer::Result<()>,
+) -> anyhow::Result<()> {
+    work().with_context(|| format!("case {case}"))?;
+    let mut seconds = Vec::with_capacity(repeats);
+    for _ in 0..repeats {
+        let started = Instant::now();
+        work()?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    let line = json!({
+        "case": case,
+        "tokens": n_tokens,
+        "repeats": repeats,
+        "seconds_median": median,
+        "seconds_min": seconds[0],
+        "tokens_per_second": n_tokens as f64 / median,
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    println!("{line}");
+    Ok(())
+}

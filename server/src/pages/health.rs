@@ -15,10 +15,9 @@ pub async fn healthz() -> &'static str {
 pub async fn readyz(
     State(state): State<AppState>,
 ) -> Result<&'static str, (StatusCode, &'static str)> {
-    sqlx::query_scalar!("SELECT 1 AS one")
-        .fetch_one(&state.db)
+    crate::store::answers(&state.db)
         .await
-        .map(|_| "ready\n")
+        .map(|()| "ready\n")
         .map_err(|_| {
             (
                 StatusCode::SERVICE_UNAVAILABLE,

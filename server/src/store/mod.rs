@@ -29,3 +29,9 @@ pub async fn queue_figures(db: &sqlx::PgPool) -> sqlx::Result<Vec<(String, i64)>
     .await?;
     Ok(rows.into_iter().map(|row| (row.status, row.n)).collect())
 }
+
+/// Whether the database answers, for `/readyz`.
+pub async fn answers(db: &sqlx::PgPool) -> sqlx::Result<()> {
+    sqlx::query_scalar!("SELECT 1 AS one").fetch_one(db).await?;
+    Ok(())
+}
