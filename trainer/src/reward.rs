@@ -70,6 +70,13 @@ struct Group {
     lower: Option<Tensor>,
 }
 
+impl Group {
+    /// Tokens of the longest row.
+    fn longest_row(&self) -> usize {
+        self.rows.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}
+
 /// Trains.
 ///
 /// # Errors
@@ -92,6 +99,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             "has too few ranked prompts to train and to hold some out",
         ));
     }
+
+    held_out.sort_by_key(Group::longest_row);
 
     // 2. Check the model.
     let mut model =
@@ -158,6 +167,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             let mut gradients = Gradients::default();
             let weight = 1.0 / batch.len() as f64;
             let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
+            // Rows of similar length together waste little on padding.
+            batch.sort_by_key(Group::longest_row);
             for micro in batch.chunks_mut(MICRO_PROMPTS) {
                 progress.go_on()?;
                 let learnt = learn_groups(
@@ -440,7 +451,7 @@ fn keep_lower(groups: &mut [Group], lower: &Tensor, room: &mut usize) -> Result<
     let mut start = 0;
     for group in groups {
         let n = group.rows.len();
-        let time = group.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let time = group.longest_row();
         let bytes = n * time * lower.dim(2)? * size_of::<f32>();
         if group.lower.is_none() && bytes <= *room {
             *room -= bytes;
