@@ -5,6 +5,8 @@ use rand::Rng;
 use rand_chacha::ChaCha12Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::nn::simd;
+
 /// How completions are drawn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,12 +39,9 @@ impl SamplingConfig {
 
 /// Draws a token from `logits`.
 pub fn draw(logits: &[f32], config: &SamplingConfig, rng: &mut ChaCha12Rng) -> u32 {
-    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let scale = (1.0 / config.temperature) as f32;
-    let mut weights: Vec<f32> = logits
-        .iter()
-        .map(|logit| ((logit - highest) * scale).exp())
-        .collect();
+    let mut weights = logits.to_vec();
+    simd::exp_in_place(&mut weights, simd::highest(logits), scale);
     if config.top_p < 1.0 {
         keep_nucleus(&mut weights, config.top_p);
     }

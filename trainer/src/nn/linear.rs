@@ -1,25 +1,77 @@
-//! `x` times the transpose of a weight `[out, in]`, the layout of Hugging Face's files. Few rows,
-//! as in decoding, are too little work for a matrix product to split by itself: the outputs are
-//! divided among the cores. The gradient by the weight comes out in the weight's own layout.
+//! `x` times the transpose of a weight `[out, in]`, the layout of Hugging Face's files. Rows of
+//! both lie in memory as they are multiplied, so nothing is packed and a weight is read once; the
+//! backward products are brought to the same form by transposing. The gradient by the weight comes
+//! out in the weight's own layout.
 
-use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-/// Up to this many rows the outputs are divided by hand.
-const FEW_ROWS: usize = 64;
-/// Outputs that are worth another core.
-const LEAST_OUTPUTS: usize = 64;
+use super::{numbers, simd};
+
+/// Rows of the weight that a core takes at a time.
+const OUTPUTS: usize = 96;
+/// Rows of `x` that meet them at a time: few enough to stay in a core's cache.
+const ROWS: usize = 64;
 
 /// `x` `[rows, in]`, `weight` `[out, in]`; returns `[rows, out]`.
 ///
 /// # Errors
 /// On shapes that do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(weight, Linear)
+    x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)
 }
 
 struct Linear;
+
+/// The gradient by the input, from the gradient by the output and the weight.
+struct ByInput;
+
+/// The gradient by the weight, from the gradient by the output and the input.
+struct ByWeight;
+
+/// `x` `[rows, width]` times the transpose of `weight` `[outputs, width]`.
+fn product(x: &[f32], weight: &[f32], width: usize) -> Vec<f32> {
+    let (rows, outputs) = (x.len() / width, weight.len() / width);
+    let parts: Vec<Vec<f32>> = weight
+        .par_chunks(OUTPUTS * width)
+        .map(|weight| {
+            let outputs = weight.len() / width;
+            let mut part = vec![0.0; rows * outputs];
+            for (out, x) in part.chunks_mut(ROWS * outputs).zip(x.chunks(ROWS * width)) {
+                simd::dots(x, weight, width, out);
+            }
+            part
+        })
+        .collect();
+    let mut out = vec![0.0; rows * outputs];
+    out.par_chunks_mut(outputs)
+        .enumerate()
+        .for_each(|(row, out)| {
+            for (out, part) in out.chunks_mut(OUTPUTS).zip(&parts) {
+                out.copy_from_slice(&part[row * out.len()..][..out.len()]);
+            }
+        });
+    out
+}
+
+/// `x` `[rows, width]` as `[width, rows]`.
+fn transposed(x: &[f32], width: usize) -> Vec<f32> {
+    /// Columns that become rows together, so that each cache line read is used whole.
+    const COLUMNS: usize = 16;
+    let rows = x.len() / width;
+    let mut out = vec![0.0; x.len()];
+    out.par_chunks_mut(COLUMNS * rows)
+        .enumerate()
+        .for_each(|(piece, out)| {
+            for row in 0..rows {
+                let line = &x[row * width + piece * COLUMNS..];
+                for (column, to) in out[row..].iter_mut().step_by(rows).enumerate() {
+                    *to = line[column];
+                }
+            }
+        });
+    out
+}
 
 impl CustomOp2 for Linear {
     fn name(&self) -> &'static str {
@@ -38,32 +90,12 @@ impl CustomOp2 for Linear {
         if width != weight_width {
             candle_core::bail!("rows of {width} numbers do not fit a weight of {weight_width}");
         }
-        let shape = Shape::from((rows, outputs));
-        let multiply = |start: usize, n: usize| {
-            let part = weight_layout.narrow(0, start, n)?.transpose(0, 1)?;
-            x.matmul(weight, (1, rows, n, width), x_layout, &part)
-        };
-        let pieces = rayon::current_num_threads().min(outputs / LEAST_OUTPUTS);
-        if rows > FEW_ROWS || pieces < 2 {
-            return Ok((multiply(0, outputs)?, shape));
-        }
-        let size = outputs.div_ceil(pieces);
-        let parts: Vec<CpuStorage> = (0..outputs.div_ceil(size))
-            .into_par_iter()
-            .map(|piece| multiply(piece * size, size.min(outputs - piece * size)))
-            .collect::<Result<_>>()?;
-        let parts: Vec<&[f32]> = parts
-            .iter()
-            .map(CpuStorage::as_slice)
-            .collect::<Result<_>>()?;
-        let mut out = Vec::with_capacity(rows * outputs);
-        for row in 0..rows {
-            for part in &parts {
-                let n = part.len() / rows;
-                out.extend_from_slice(&part[row * n..(row + 1) * n]);
-            }
-        }
-        Ok((CpuStorage::F32(out), shape))
+        let out = product(
+            numbers(x, x_layout)?,
+            numbers(weight, weight_layout)?,
+            width,
+        );
+        Ok((CpuStorage::F32(out), Shape::from((rows, outputs))))
     }
 
     fn bwd(
@@ -75,14 +107,55 @@ impl CustomOp2 for Linear {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let gradient = gradient.contiguous()?.detach();
         let by_input = match x.track_op() {
-            true => Some(gradient.matmul(&weight.detach())?),
+            true => Some(gradient.apply_op2_no_bwd(&weight.detach(), &ByInput)?),
             false => None,
         };
         let by_weight = match weight.track_op() {
-            true => Some(gradient.t()?.matmul(&x.detach())?),
+            true => Some(gradient.apply_op2_no_bwd(&x.detach(), &ByWeight)?),
             false => None,
         };
         Ok((by_input, by_weight))
+    }
+}
+
+impl CustomOp2 for ByInput {
+    fn name(&self) -> &'static str {
+        "linear-by-input"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, outputs) = gradient_layout.shape().dims2()?;
+        let (_, width) = weight_layout.shape().dims2()?;
+        let weight = transposed(numbers(weight, weight_layout)?, width);
+        let out = product(numbers(gradient, gradient_layout)?, &weight, outputs);
+        Ok((CpuStorage::F32(out), Shape::from((rows, width))))
+    }
+}
+
+impl CustomOp2 for ByWeight {
+    fn name(&self) -> &'static str {
+        "linear-by-weight"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, outputs) = gradient_layout.shape().dims2()?;
+        let (_, width) = x_layout.shape().dims2()?;
+        let gradient = transposed(numbers(gradient, gradient_layout)?, outputs);
+        let x = transposed(numbers(x, x_layout)?, width);
+        let out = product(&gradient, &x, rows);
+        Ok((CpuStorage::F32(out), Shape::from((outputs, width))))
     }
 }
 
@@ -93,13 +166,10 @@ mod tests {
     use crate::nn::test_support::{assert_same, random};
 
     #[test]
-    fn few_and_many_rows_equal_the_plain_product_and_its_finite_differences() {
-        for rows in [1, 7, FEW_ROWS + 6] {
+    fn any_number_of_rows_equals_the_plain_product_and_its_finite_differences() {
+        for rows in [1, 7, ROWS + 6] {
             assert_same(
-                &[
-                    random("x", &[rows, 9]),
-                    random("weight", &[2 * LEAST_OUTPUTS + 3, 9]),
-                ],
+                &[random("x", &[rows, 9]), random("weight", &[OUTPUTS + 5, 9])],
                 &|x| linear(&x[0], &x[1]).unwrap(),
                 &|x| x[0].matmul(&x[1].t().unwrap()).unwrap(),
             );

@@ -4,9 +4,11 @@
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 
+pub mod cached_attention;
 pub mod head_layout;
 pub mod linear;
 pub mod rms_norm;
+pub mod simd;
 pub mod softmax;
 pub mod swiglu;
 pub mod token_rows;

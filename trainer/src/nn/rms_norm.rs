@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::numbers;
+use super::{numbers, simd};
 
 /// Rows summed by one thread at a time; fixed, so that sums do not depend on the cores.
 const ROWS: usize = 64;
@@ -21,8 +21,9 @@ struct ByInput(f32);
 struct ByWeight(f32);
 
 fn inverse_scale(row: &[f32], epsilon: f32) -> f32 {
-    let squares: f32 = row.iter().map(|x| x * x).sum();
-    (squares / row.len() as f32 + epsilon).sqrt().recip()
+    (simd::dot(row, row) / row.len() as f32 + epsilon)
+        .sqrt()
+        .recip()
 }
 
 impl CustomOp2 for RmsNorm {

@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::numbers;
+use super::{numbers, simd};
 
 /// `scores` `[.., n * time, time]`: `n` groups of `time` queries each over the same keys. Returns
 /// the softmax of `scale` times the scores, 0 after each query's own position.
@@ -49,13 +49,9 @@ impl CustomOp1 for CausalSoftmax {
 }
 
 fn seen_softmax(out: &mut [f32], scores: &[f32], scale: f32) {
-    let highest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for (out, score) in out.iter_mut().zip(scores) {
-        *out = ((score - highest) * scale).exp();
-        sum += *out;
-    }
-    let share = sum.recip();
+    out.copy_from_slice(scores);
+    let sum = simd::exp_in_place(out, simd::highest(scores), scale);
+    let share = (sum as f32).recip();
     for out in out {
         *out *= share;
     }
@@ -84,7 +80,7 @@ impl CustomOp2 for ByScores {
                 for query in 0..out.len() / time {
                     let seen = query * time..query * time + query + 1;
                     let (weights, gradient) = (&weights[seen.clone()], &gradient[seen.clone()]);
-                    let along: f32 = weights.iter().zip(gradient).map(|(w, g)| w * g).sum();
+                    let along = simd::dot(weights, gradient);
                     for ((out, w), g) in out[seen].iter_mut().zip(weights).zip(gradient) {
                         *out = self.0 * w * (g - along);
                     }

@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::numbers;
+use super::{numbers, simd};
 
 /// Elements one thread takes at a time.
 const PIECE: usize = 16_384;
@@ -20,8 +20,9 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 struct SwiGlu;
 struct Gradients;
 
+#[inline(always)]
 fn sigmoid(x: f32) -> f32 {
-    (1.0 + (-x).exp()).recip()
+    (1.0 + simd::exp(-x)).recip()
 }
 
 impl CustomOp2 for SwiGlu {
@@ -41,9 +42,14 @@ impl CustomOp2 for SwiGlu {
         out.par_chunks_mut(PIECE)
             .zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)))
             .for_each(|(out, (gate, up))| {
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate * sigmoid(*gate) * up;
-                }
+                simd::widest(
+                    #[inline(always)]
+                    || {
+                        for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                            *out = gate * sigmoid(*gate) * up;
+                        }
+                    },
+                );
             });
         Ok((CpuStorage::F32(out), gate_layout.shape().clone()))
     }
@@ -88,11 +94,18 @@ impl CustomOp3 for Gradients {
             .zip(gate.par_chunks(PIECE).zip(up.par_chunks(PIECE)))
             .zip(gradient.par_chunks(PIECE))
             .for_each(|(((by_gate, by_up), (gate, up)), gradient)| {
-                for i in 0..gate.len() {
-                    let open = sigmoid(gate[i]);
-                    by_gate[i] = gradient[i] * up[i] * open * (1.0 + gate[i] * (1.0 - open));
-                    by_up[i] = gradient[i] * gate[i] * open;
-                }
+                let inputs = gate.iter().zip(up).zip(gradient);
+                let outputs = by_gate.iter_mut().zip(by_up);
+                simd::widest(
+                    #[inline(always)]
+                    || {
+                        for ((by_gate, by_up), ((gate, up), gradient)) in outputs.zip(inputs) {
+                            let open = sigmoid(*gate);
+                            *by_gate = gradient * up * open * (1.0 + gate * (1.0 - open));
+                            *by_up = gradient * gate * open;
+                        }
+                    },
+                );
             });
         let mut shape = vec![2];
         shape.extend_from_slice(gate_layout.dims());

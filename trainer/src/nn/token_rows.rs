@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp2, InplaceOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::numbers;
+use super::{numbers, simd};
 
 /// Log-probability of the target and entropy of each row in nats, `[n, 2]`, for `logits`
 /// `[n, vocabulary]` and `targets` `[n]` (u32).
@@ -50,10 +50,6 @@ fn chosen<'a>(storage: &'a CpuStorage, layout: &Layout, vocabulary: usize) -> Re
     }
 }
 
-fn highest(row: &[f32]) -> f32 {
-    row.iter().copied().fold(f32::NEG_INFINITY, f32::max)
-}
-
 impl CustomOp2 for Read {
     fn name(&self) -> &'static str {
         "log-prob-and-entropy"
@@ -73,14 +69,8 @@ impl CustomOp2 for Read {
         out.par_chunks_mut(2)
             .zip(logits.par_chunks(vocabulary).zip(targets))
             .for_each(|(out, (row, target))| {
-                let highest = highest(row);
-                let (mut sum, mut weighted) = (0.0_f64, 0.0_f64);
-                for logit in row {
-                    let x = (logit - highest) * self.0;
-                    let weight = f64::from(x.exp());
-                    sum += weight;
-                    weighted += weight * f64::from(x);
-                }
+                let highest = simd::highest(row);
+                let (sum, weighted) = simd::exp_sums(row, highest, self.0);
                 let log_sum = sum.ln();
                 let x = f64::from((row[*target as usize] - highest) * self.0);
                 out[0] = (x - log_sum) as f32;
@@ -116,12 +106,8 @@ impl InplaceOp3 for Gradient {
             .par_chunks_mut(vocabulary)
             .zip(targets.par_iter().zip(weights))
             .for_each(|(row, (target, weight))| {
-                let highest = highest(row);
-                let mut sum = 0.0_f64;
-                for logit in &mut *row {
-                    *logit = ((*logit - highest) * self.0).exp();
-                    sum += f64::from(*logit);
-                }
+                let highest = simd::highest(row);
+                let sum = simd::exp_in_place(row, highest, self.0);
                 let weight = weight * self.0;
                 let share = weight / sum as f32;
                 for value in &mut *row {
