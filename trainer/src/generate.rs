@@ -11,8 +11,11 @@ use crate::model::llama::{KvCache, Llama};
 use crate::rng::stream;
 use crate::sampling::{SamplingConfig, draw};
 
-/// Rows decoded together; more rows use the cores better until the cache outgrows the caches.
-const ROWS_AT_ONCE: usize = 40;
+/// Rows decoded together at most: each step reads all weights once, for however many rows.
+const ROWS_AT_ONCE: usize = 160;
+
+/// The cache of the rows decoded together takes at most this many bytes.
+const CACHE_BYTES: usize = 1 << 30;
 
 /// A sampled completion.
 #[derive(Debug, Clone)]
@@ -72,7 +75,10 @@ pub fn generate(
     });
     let mut samples: Vec<Option<Sample>> = vec![None; requests.len()];
     let mut done = 0;
-    for chunk in order.chunks(ROWS_AT_ONCE) {
+    let longest = requests.iter().map(|request| prompts[request.prompt].len());
+    let capacity = longest.max().unwrap_or(0) + config.max_new_tokens;
+    let fitting = CACHE_BYTES / model.cache_bytes(capacity).max(1);
+    for chunk in order.chunks(fitting.clamp(1, ROWS_AT_ONCE)) {
         let mut group = Group::start(model, prompts, requests, chunk, config)?;
         while !group.rows.is_empty() {
             if !progress(done) {
@@ -91,7 +97,6 @@ pub fn generate(
 struct Row {
     request: usize,
     prompt: usize,
-    padding: usize,
     rng: rand_chacha::ChaCha12Rng,
     tokens: Vec<u32>,
 }
@@ -120,7 +125,6 @@ impl Group {
             .max()
             .unwrap_or(0);
         let mut ids = Vec::with_capacity(distinct.len() * longest);
-        let mut positions = Vec::with_capacity(ids.capacity());
         let mut paddings = Vec::with_capacity(distinct.len());
         for prompt in &distinct {
             let tokens = &prompts[*prompt];
@@ -130,18 +134,11 @@ impl Group {
                 padding,
             ));
             ids.extend_from_slice(tokens);
-            positions.extend((0..longest).map(|i| i.saturating_sub(padding) as u32));
             paddings.push(padding);
         }
-        let shape = (distinct.len(), longest);
-        let device = &model.device;
-        let mut cache = model.new_cache(distinct.len(), longest + config.max_new_tokens)?;
-        let hidden = model.step(
-            &Tensor::from_vec(ids, shape, device)?,
-            &Tensor::from_vec(positions, shape, device)?,
-            &mask(&paddings, 0, longest, device)?,
-            &mut cache,
-        )?;
+        let mut cache = model.new_cache(paddings, longest + config.max_new_tokens)?;
+        let ids = Tensor::from_vec(ids, (distinct.len(), longest), &model.device)?;
+        let hidden = model.step(&ids, &mut cache)?;
         // One row for each sample from one row for each prompt.
         let mut rows = Vec::with_capacity(chunk.len());
         let mut sources = Vec::with_capacity(chunk.len());
@@ -151,17 +148,17 @@ impl Group {
                 .iter()
                 .position(|prompt| *prompt == request.prompt)
                 .unwrap_or(0);
-            sources.push(source as u32);
+            sources.push(source);
             rows.push(Row {
                 request: *index,
                 prompt: request.prompt,
-                padding: paddings[source],
                 rng: stream(config.seed, "sample", request.stream),
                 tokens: Vec::with_capacity(config.max_new_tokens),
             });
         }
-        let sources = Tensor::from_vec(sources, rows.len(), device)?;
-        cache.select_rows(&sources)?;
+        cache.copy_rows(&sources)?;
+        let sources: Vec<u32> = sources.iter().map(|source| *source as u32).collect();
+        let sources = Tensor::from_vec(sources, rows.len(), &model.device)?;
         Ok(Self {
             rows,
             hidden: hidden.index_select(&sources, 0)?,
@@ -200,7 +197,7 @@ impl Group {
                     },
                 ));
             } else {
-                going.push(index as u32);
+                going.push(index);
                 kept.push(row);
             }
         }
@@ -209,61 +206,17 @@ impl Group {
             return Ok(ended);
         }
         if !ended.is_empty() {
-            let going = Tensor::from_vec(going, self.rows.len(), &model.device)?;
-            self.cache.select_rows(&going)?;
+            self.cache.keep_rows(&going)?;
         }
         self.compute_next(model)?;
         Ok(ended)
     }
 
     fn compute_next(&mut self, model: &Llama) -> Result<()> {
-        let filled = self.cache.filled;
-        let shape = (self.rows.len(), 1);
-        let ids: Vec<u32> = self
-            .rows
-            .iter()
-            .map(|row| row.tokens.last().copied().unwrap_or(0))
-            .collect();
-        let positions: Vec<u32> = self
-            .rows
-            .iter()
-            .map(|row| (filled - row.padding) as u32)
-            .collect();
-        let paddings: Vec<usize> = self.rows.iter().map(|row| row.padding).collect();
-        self.hidden = model.step(
-            &Tensor::from_vec(ids, shape, &model.device)?,
-            &Tensor::from_vec(positions, shape, &model.device)?,
-            &mask(&paddings, filled, 1, &model.device)?,
-            &mut self.cache,
-        )?;
+        let last = self.rows.iter().map(|row| row.tokens.last().copied());
+        let ids: Vec<u32> = last.map(|token| token.unwrap_or(0)).collect();
+        let ids = Tensor::from_vec(ids, (self.rows.len(), 1), &model.device)?;
+        self.hidden = model.step(&ids, &mut self.cache)?;
         Ok(())
     }
-}
-
-/// Additive mask `[rows, 1, 1, time, start + time]`: a position sees itself and what came before,
-/// but not its row's padding. A padding position sees itself, since a row of minus infinities
-/// would become NaN.
-fn mask(
-    paddings: &[usize],
-    start: usize,
-    time: usize,
-    device: &candle_core::Device,
-) -> Result<Tensor> {
-    let keys = start + time;
-    let mut mask = vec![f32::NEG_INFINITY; paddings.len() * time * keys];
-    for (row, padding) in paddings.iter().enumerate() {
-        for query in 0..time {
-            let own = start + query;
-            let line = &mut mask[(row * time + query) * keys..][..keys];
-            line[own] = 0.0;
-            if own >= *padding {
-                line[*padding..=own].fill(0.0);
-            }
-        }
-    }
-    Ok(Tensor::from_vec(
-        mask,
-        (paddings.len(), 1, 1, time, keys),
-        device,
-    )?)
 }

@@ -13,6 +13,8 @@ use crate::model::attention::{
 };
 use crate::model::batch::TokenBatch;
 use crate::model::weights::{Trainable, Weights};
+use crate::nn;
+use crate::nn::cached_attention::Places;
 
 /// The part of `config.json` that shapes the network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -140,21 +142,46 @@ impl Block {
 /// Keys and values of the positions seen so far, one pair for each block.
 pub struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
-    /// Positions filled.
-    pub filled: usize,
+    places: Places,
 }
 
 impl KvCache {
-    /// Keeps the rows that `rows` names, in that order; a row may come more than once, which is
-    /// how one prompt's cache serves K samples.
+    /// Positions filled.
+    pub fn filled(&self) -> usize {
+        self.places.start
+    }
+
+    /// Makes a cache of one row for each prompt serve the samples that `rows` names by their
+    /// prompt; a prompt may come more than once.
     ///
     /// # Errors
     /// When the device has no memory.
-    pub fn select_rows(&mut self, rows: &Tensor) -> Result<()> {
+    pub fn copy_rows(&mut self, rows: &[usize]) -> Result<()> {
+        let slots = rows.iter().map(|row| self.places.slots[*row] as u32);
+        let slots: Vec<u32> = slots.collect();
         for (keys, values) in &mut self.layers {
-            *keys = keys.index_select(rows, 0)?;
-            *values = values.index_select(rows, 0)?;
+            let slots = Tensor::new(slots.as_slice(), keys.device())?;
+            *keys = keys.index_select(&slots, 0)?;
+            *values = values.index_select(&slots, 0)?;
         }
+        self.places.slots = (0..rows.len()).collect();
+        self.places.paddings = rows.iter().map(|row| self.places.paddings[*row]).collect();
+        Ok(())
+    }
+
+    /// Lets every row go that `rows`, ascending, does not name.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn keep_rows(&mut self, rows: &[usize]) -> Result<()> {
+        let (keys, _) = &self.layers[0];
+        if !nn::is_fused(keys) {
+            return self.copy_rows(rows);
+        }
+        // Nothing is copied: the rows that go on stay where they lie.
+        let kept = |values: &[usize]| rows.iter().map(|row| values[*row]).collect();
+        self.places.slots = kept(&self.places.slots);
+        self.places.paddings = kept(&self.places.paddings);
         Ok(())
     }
 }
@@ -348,13 +375,14 @@ impl Llama {
         Ok((x + linear(&inner, &block.down)?)?)
     }
 
-    /// An empty cache for `rows` rows of up to `capacity` positions.
+    /// An empty cache of up to `capacity` positions for rows that are padded on the left by
+    /// `paddings` positions.
     ///
     /// # Errors
     /// When the device has no memory.
-    pub fn new_cache(&self, rows: usize, capacity: usize) -> Result<KvCache> {
+    pub fn new_cache(&self, paddings: Vec<usize>, capacity: usize) -> Result<KvCache> {
         let shape = (
-            rows,
+            paddings.len(),
             self.config.num_key_value_heads,
             capacity,
             self.config.head_dim(),
@@ -363,42 +391,62 @@ impl Llama {
         let layers = (0..self.blocks.len())
             .map(|_| Ok((zeros()?, zeros()?)))
             .collect::<Result<_>>()?;
-        Ok(KvCache { layers, filled: 0 })
+        let places = Places {
+            slots: (0..paddings.len()).collect(),
+            paddings,
+            start: 0,
+        };
+        Ok(KvCache { layers, places })
     }
 
-    /// Runs new positions through all blocks with the cache: `ids` and `positions` are
-    /// `[batch, time]`, `mask` is added to the scores, `[batch, 1, 1, time, keys]`. Returns the
+    /// Bytes that a cache takes for each row of up to `capacity` positions.
+    pub fn cache_bytes(&self, capacity: usize) -> usize {
+        let numbers = self.config.num_key_value_heads * self.config.head_dim() * capacity;
+        2 * self.blocks.len() * numbers * size_of::<f32>()
+    }
+
+    /// Runs new positions, `ids` `[batch, time]`, through all blocks with the cache. Returns the
     /// last position's output after the final norm, `[batch, hidden]`. Without history.
     ///
     /// # Errors
     /// When the cache is full.
-    pub fn step(
-        &self,
-        ids: &Tensor,
-        positions: &Tensor,
-        mask: &Tensor,
-        cache: &mut KvCache,
-    ) -> Result<Tensor> {
+    pub fn step(&self, ids: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
         let (rows, time) = ids.dims2()?;
         let embedded = self
             .embedding
             .detach()
             .index_select(&ids.flatten_all()?, 0)?;
         let mut x = embedded.reshape((rows, time, self.config.hidden_size))?;
-        let rotation = self.rotary.positions(positions)?;
-        let filled = cache.filled;
-        for (block, (keys, values)) in self.blocks.iter().zip(&mut cache.layers) {
+        let places = &cache.places;
+        let rotation = self
+            .rotary
+            .positions(&positions(places, time, ids.device())?)?;
+        let mask = match nn::is_fused(&x) {
+            true => None,
+            false => Some(padding_mask(places, time, ids.device())?),
+        };
+        for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
             let (q, k, v) = self.project(block, &x, &rotation, Pass::Frozen)?;
-            keys.slice_set(&k.detach().contiguous()?, 2, filled)?;
-            values.slice_set(&v.detach().contiguous()?, 2, filled)?;
-            let k = keys.narrow(2, 0, filled + time)?;
-            let v = values.narrow(2, 0, filled + time)?;
-            let attended = attend(&q, &k, &v, Sight::Mask(mask), Pass::Frozen)?;
+            let (q, k, v) = (q.detach(), k.detach(), v.detach());
+            let attended = match &mask {
+                None => {
+                    nn::cached_attention::append(keys, &k, places)?;
+                    nn::cached_attention::append(values, &v, places)?;
+                    nn::cached_attention::attend(&q, keys, values, places)?
+                }
+                Some(mask) => {
+                    keys.slice_set(&k.contiguous()?, 2, places.start)?;
+                    values.slice_set(&v.contiguous()?, 2, places.start)?;
+                    let seen = |cache: &Tensor| cache.narrow(2, 0, places.start + time);
+                    let sight = Sight::Mask(mask);
+                    attend(&q, &seen(keys)?, &seen(values)?, sight, Pass::Frozen)?
+                }
+            };
             x = self
                 .finish_block(block, &x, &attended, Pass::Frozen)?
                 .detach();
         }
-        cache.filled += time;
+        cache.places.start += time;
         let last = x.narrow(1, time - 1, 1)?.squeeze(1)?.contiguous()?;
         Ok(rms_norm(
             &last,
@@ -474,6 +522,37 @@ impl Llama {
         }
         Ok(true)
     }
+}
+
+/// Position of each new token in its own row, `[rows, time]`, counted from the padding's end.
+fn positions(places: &Places, time: usize, device: &Device) -> Result<Tensor> {
+    let own = |padding: &usize| {
+        let padding = *padding;
+        (places.start..places.start + time).map(move |at| at.saturating_sub(padding) as u32)
+    };
+    let positions: Vec<u32> = places.paddings.iter().flat_map(own).collect();
+    Ok(Tensor::from_vec(
+        positions,
+        (places.paddings.len(), time),
+        device,
+    )?)
+}
+
+/// Additive mask `[rows, 1, 1, time, start + time]`: a position sees itself and what came before,
+/// but not its row's padding. A padding position sees itself, since a row of minus infinities
+/// would become NaN.
+fn padding_mask(places: &Places, time: usize, device: &Device) -> Result<Tensor> {
+    let keys = places.start + time;
+    let rows = places.paddings.len();
+    let mut mask = vec![f32::NEG_INFINITY; rows * time * keys];
+    for (row, padding) in places.paddings.iter().enumerate() {
+        for query in 0..time {
+            let own = places.start + query;
+            let line = &mut mask[(row * time + query) * keys..][..keys];
+            line[(*padding).min(own)..=own].fill(0.0);
+        }
+    }
+    Ok(Tensor::from_vec(mask, (rows, 1, 1, time, keys), device)?)
 }
 
 /// The block that a tensor's name belongs to.
