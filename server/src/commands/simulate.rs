@@ -134,7 +134,7 @@ async fn measure_scale(db: &mut PgConnection, project: &Project) -> anyhow::Resu
     let sample = store::tasks::sample_candidates(db, project.id, SCALE_SAMPLE).await?;
     let mut scale: Vec<f64> = sample
         .iter()
-        .map(|(body, candidate)| utility(&request_of(body), &candidate.text, candidate.is_finished))
+        .map(|(body, candidate)| utility(&request_of(body), &candidate.text))
         .collect();
     scale.sort_by(f64::total_cmp);
     Ok(scale)
@@ -172,7 +172,7 @@ async fn submit(
             .iter()
             .find(|candidate| candidate.slot == *slot)
             .with_context(|| format!("task {} has no slot {slot}", lease.task_id))?;
-        utilities.push(utility(&request, &candidate.text, candidate.is_finished));
+        utilities.push(utility(&request, &candidate.text));
     }
     let input = rank(&utilities, scale, error_rate, rng);
     let key = format!("simulated-{}", lease.assignment_id);

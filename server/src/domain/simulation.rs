@@ -1,8 +1,9 @@
 //! The hidden utility of simulated labelers, and how they err. It is stated here in full, so that
 //! whoever trains on simulated rankings knows what a reward model could at best learn from them.
 //!
-//! The utility looks at what the text does, and only a little at how long it is, so that a reward
-//! model which merely counts words loses against one which reads.
+//! It counts defects that the guidelines name and that anybody sees in the text, all with the same
+//! weight. None of them is length, so a reward model that merely counts words loses against one
+//! that reads.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -11,13 +12,28 @@ use rand::Rng;
 use crate::domain::ranking::{CandidateInput, RankingInput};
 
 /// What the utility is made of, for `--help`.
-pub const STATEMENT: &str = "utility = 1.0 x share of the prompt's content words that the completion uses \
-     + 1.0 x distinct words / words + 1.5 if it ends with a full stop or the like \
-     - 2.0 x share of repeated three-word phrases - 1.5 if it was cut off \
-     + 0.25 x min(words, 60) / 60";
+pub const STATEMENT: &str = "utility = minus the sum of four defects, each from 0 to 1: \
+     it leaves the subject (1 when it uses none of the prompt's content words, 0 when it uses half \
+     or more); it talks of itself (1 when a tenth or more of its words are I, me, my and the like); \
+     it repeats itself (1 when half or more of its three-word phrases came before); it breaks off \
+     (1 when it does not end like a sentence). An empty completion has all four";
 
-/// Words from which on more length is worth nothing.
-const ENOUGH_WORDS: f64 = 60.0;
+/// Share of the prompt's content words from which on a completion keeps to the subject.
+const ON_SUBJECT: f64 = 0.5;
+
+/// Share of words in the first person from which on a completion talks of nothing but itself.
+const ALL_OF_ITSELF: f64 = 0.1;
+
+/// Share of repeated three-word phrases from which on a completion only repeats itself.
+const ALL_REPEATED: f64 = 0.5;
+
+/// Words in the first person, in English and Chinese.
+const FIRST_PERSON: [&str; 8] = ["i", "me", "my", "mine", "myself", "am", "we", "我"];
+
+/// What a sentence ends with, quotes and brackets included.
+const ENDS: [char; 12] = [
+    '.', '!', '?', '。', '！', '？', '"', '”', ')', '）', '」', '`',
+];
 
 /// Shortest Latin word that counts as a content word, in letters.
 const CONTENT_LETTERS: usize = 4;
@@ -25,21 +41,21 @@ const CONTENT_LETTERS: usize = 4;
 /// Utilities closer than this are a tie.
 const TIE: f64 = 1e-9;
 
-/// The hidden utility of a completion for a prompt: about -3.5 to 4.
-pub fn utility(prompt: &str, completion: &str, is_finished: bool) -> f64 {
+/// The hidden utility of a completion for a prompt: -4, the worst, to 0.
+pub fn utility(prompt: &str, completion: &str) -> f64 {
     let words = words(completion);
-    let n = words.len() as f64;
     if words.is_empty() {
-        return -3.0;
+        return -4.0;
     }
-    let distinct = words.iter().collect::<HashSet<_>>().len() as f64 / n;
-    let ends_well = completion
-        .trim_end()
-        .ends_with(['.', '!', '?', '。', '！', '？', '"', '”', ')', '`']);
-    share_of_content_used(prompt, &words) + distinct + if ends_well { 1.5 } else { 0.0 }
-        - 2.0 * share_of_repeated_phrases(&words)
-        - if is_finished { 0.0 } else { 1.5 }
-        + 0.25 * (n.min(ENOUGH_WORDS) / ENOUGH_WORDS)
+    let degree = |share: f64, full: f64| (share / full).min(1.0);
+    let is_first_person = |word: &&String| FIRST_PERSON.contains(&word.as_str());
+    let of_itself = words.iter().filter(is_first_person).count() as f64 / words.len() as f64;
+    let off_subject = 1.0 - degree(share_of_content_used(prompt, &words), ON_SUBJECT);
+    let breaks_off = !completion.trim_end().ends_with(ENDS);
+    -(off_subject
+        + degree(of_itself, ALL_OF_ITSELF)
+        + degree(share_of_repeated_phrases(&words), ALL_REPEATED)
+        + f64::from(u8::from(breaks_off)))
 }
 
 /// Lower-case words; each Chinese character is a word of its own.
@@ -161,29 +177,37 @@ mod tests {
 
     use super::*;
 
-    const PROMPT: &str = "Name three uses of an empty glass jar.";
+    const PROMPT: &str = "Name uses of an empty glass jar.";
 
-    #[test]
-    fn an_answer_to_the_point_beats_a_longer_one_that_repeats_itself() {
-        let good = "An empty glass jar holds pens, keeps spices dry, or becomes a vase.";
-        let long = "I like it very much and I like it very much and ".repeat(6);
-        assert!(utility(PROMPT, good, true) > utility(PROMPT, &long, true) + 1.0);
+    fn assert_utility(completion: &str, expected: f64) {
+        let found = utility(PROMPT, completion);
+        assert!((found - expected).abs() < 1e-9, "{completion}: {found}");
     }
 
     #[test]
-    fn being_cut_off_costs_and_length_alone_decides_little() {
-        let whole = "A glass jar can hold flowers.";
-        let cut = "A glass jar can hold flowers";
-        assert!(utility(PROMPT, whole, true) - utility(PROMPT, cut, false) > 1.7);
-        let longer = "A glass jar can hold flowers upon your bright kitchen table today.";
-        let gain = utility(PROMPT, longer, true) - utility(PROMPT, whole, true);
-        assert!(gain.abs() < 0.1, "{gain}");
+    fn each_defect_costs_one() {
+        let good = "An empty glass jar holds pens, keeps spices dry, or becomes a vase.";
+        assert_utility(good, 0.0);
+        assert_utility(good.trim_end_matches('.'), -1.0);
+        // Two of its four content words are half of them: still on the subject.
+        assert_utility("Any empty glass becomes a vase.", 0.0);
+        assert_utility("Pens, dry spices, flowers.", -1.0);
+        assert_utility(&format!("{good} I like my own!"), -1.0);
+        assert_utility("An empty glass. ".repeat(9).trim_end(), -1.0);
+        assert_utility("", -4.0);
+    }
+
+    #[test]
+    fn length_alone_is_worth_nothing() {
+        let short = utility(PROMPT, "An empty glass jar holds pens.");
+        let long = "An empty glass jar holds pens upon your bright kitchen table every single day.";
+        assert_eq!(short, utility(PROMPT, long));
     }
 
     #[test]
     fn chinese_characters_count_as_words() {
-        let on_topic = utility("请介绍北京的秋天。", "北京的秋天凉爽晴朗。", true);
-        let off_topic = utility("请介绍北京的秋天。", "我喜欢吃苹果和梨子。", true);
+        let on_topic = utility("请介绍北京的秋天。", "北京的秋天凉爽晴朗。");
+        let off_topic = utility("请介绍北京的秋天。", "我喜欢吃苹果和梨子。");
         assert!(on_topic > off_topic + 0.5, "{on_topic} {off_topic}");
     }
 
