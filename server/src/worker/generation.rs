@@ -263,7 +263,12 @@ impl<'a> Artist<'a> {
             },
         )?;
         for (request, sample) in requests.iter().zip(samples) {
-            let text = self.codec.decode(&sample.tokens)?;
+            let mut text = self.codec.decode(&sample.tokens)?;
+            if !sample.is_finished {
+                // The limit may have cut a letter in two.
+                let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+                text.truncate(whole);
+            }
             let known = &mut open[request.prompt].completions;
             let is_repeat = known.iter().any(|one| one.text.trim() == text.trim());
             if !text.trim().is_empty() && !is_repeat {
