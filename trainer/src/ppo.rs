@@ -17,6 +17,7 @@ mod setup;
 mod update;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rand::seq::SliceRandom;
@@ -34,6 +35,7 @@ use crate::model::heads::RewardModel;
 use crate::model::llama::Llama;
 use crate::optim::{AdamW, Gradients, WeightAverage};
 use crate::progress::{Event, Progress};
+use crate::reward::bootstrap;
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::self_check;
@@ -109,8 +111,8 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         models: &models,
         texts: &texts,
     };
-    let evaluation: Vec<usize> = (0..prompts.len().min(config.evaluation_prompts)).collect();
-    let before = learner.evaluate(&prompts, &evaluation, 0, "before", progress)?;
+    let (evaluation, training) = split_prompts(prompts.len(), config.evaluation_prompts);
+    let before = learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?;
 
     let mut order = Vec::new();
     let mut epoch = 0;
@@ -119,7 +121,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress.phase("training", iteration, config.iterations);
         // 2. Sample. Prompts come back only when all have been used.
         while order.len() < config.batch_episodes {
-            let mut all: Vec<usize> = (0..prompts.len()).collect();
+            let mut all: Vec<usize> = training.clone().collect();
             all.shuffle(&mut stream(config.seed, "prompts", epoch));
             order.extend(all);
             epoch += 1;
@@ -170,22 +172,39 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 8. Answer the same prompts, and write.
     let after = learner.evaluate(
         &prompts,
-        &evaluation,
+        evaluation.clone(),
         config.iterations as u64,
         "after",
         progress,
     )?;
     progress.phase("writing", config.iterations, config.iterations);
+    let gains: Vec<(f64, usize)> = after
+        .rewards
+        .iter()
+        .zip(&before.rewards)
+        .map(|(after, before)| (after - before, 1))
+        .collect();
+    let gain = bootstrap(&gains, config.seed);
+    let kept_out = match training.start > 0 {
+        true => "kept out of training",
+        false => "trained on as well, since there are too few",
+    };
+    let n = evaluation.len();
     progress.log(format!(
-        "mean reward on {} prompts: {:.4} before, {:.4} after",
-        evaluation.len(),
-        before.0,
-        after.0
+        "mean reward on {n} prompts ({kept_out}): {:.4} before, {:.4} after, gain {:.4} [{:.4}, {:.4}]",
+        before.reward(),
+        after.reward(),
+        gain.value,
+        gain.low,
+        gain.high,
     ));
     let summary = BTreeMap::from([
-        ("reward_before".to_owned(), before.0),
-        ("reward_after".to_owned(), after.0),
-        ("kl_after".to_owned(), after.1),
+        ("reward_before".to_owned(), before.reward()),
+        ("reward_after".to_owned(), after.reward()),
+        ("reward_gain".to_owned(), gain.value),
+        ("reward_gain_low".to_owned(), gain.low),
+        ("reward_gain_high".to_owned(), gain.high),
+        ("kl_after".to_owned(), after.kl),
         ("kl_last_batch".to_owned(), last.kl),
         ("n_evaluation_prompts".to_owned(), evaluation.len() as f64),
     ]);
@@ -198,6 +217,30 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         checkpoint: place,
         summary,
     })
+}
+
+/// Which prompts are answered before and after, and which are trained on: others, unless there are
+/// too few.
+fn split_prompts(n: usize, n_evaluation: usize) -> (Range<usize>, Range<usize>) {
+    let n_evaluation = n_evaluation.min(n);
+    match 2 * n_evaluation <= n {
+        true => (0..n_evaluation, n_evaluation..n),
+        false => (0..n_evaluation, 0..n),
+    }
+}
+
+/// What answers to the evaluation prompts are worth.
+struct Evaluation {
+    /// The reward model's score of each.
+    rewards: Vec<f64>,
+    /// Mean KL of a sequence, in nats.
+    kl: f64,
+}
+
+impl Evaluation {
+    fn reward(&self) -> f64 {
+        mean(self.rewards.iter().copied())
+    }
 }
 
 /// Everything that moves during training.
@@ -365,21 +408,22 @@ impl Learner<'_> {
         Ok(figures)
     }
 
-    /// Answers fixed prompts with fixed draws; returns mean reward and mean KL.
+    /// Answers fixed prompts with fixed draws.
     fn evaluate(
         &self,
         prompts: &[Vec<u32>],
-        chosen: &[usize],
+        chosen: Range<usize>,
         step: u64,
         moment: &str,
         progress: &mut dyn Progress,
-    ) -> Result<(f64, f64)> {
+    ) -> Result<Evaluation> {
+        let chosen: Vec<usize> = chosen.collect();
         progress.phase(
             &format!("answering prompts {moment} training"),
             0,
             chosen.len(),
         );
-        let mut episodes = self.sample(prompts, chosen, "evaluation", 0, progress)?;
+        let mut episodes = self.sample(prompts, &chosen, "evaluation", 0, progress)?;
         self.appraise(&mut episodes, progress)?;
         for (index, episode) in episodes.iter().enumerate() {
             let data = json!({
@@ -394,9 +438,9 @@ impl Learner<'_> {
             });
             progress.record(Event::Sample { step, data });
         }
-        Ok((
-            mean(episodes.iter().map(|episode| episode.reward)),
-            mean(episodes.iter().map(Episode::kl)),
-        ))
+        Ok(Evaluation {
+            rewards: episodes.iter().map(|episode| episode.reward).collect(),
+            kl: mean(episodes.iter().map(Episode::kl)),
+        })
     }
 }

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
-use self::accuracy::length_only_accuracy;
 pub use self::accuracy::{Accuracy, bootstrap, count_right, mean_and_deviation};
+use self::accuracy::{count_by_length, difference};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
@@ -146,20 +146,15 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     )?;
 
     // 3. Train.
-    let before = measure(
-        &model,
-        &mut held_out,
-        codec.pad_id,
-        &mut room,
-        config.seed,
-        progress,
-    )?;
-    let length = length_only_accuracy(&train, &held_out, config.seed);
+    let before = measure(&model, &mut held_out, codec.pad_id, &mut room, progress)?;
+    let by_length = count_by_length(&train, &held_out);
+    let length = bootstrap(&by_length, config.seed);
+    let before = bootstrap(&before, config.seed);
     report_accuracy(0, before, length, progress);
     let total = train.len().div_ceil(config.batch_prompts) * config.epochs;
     let mut optimiser = AdamW::new(config.optimiser.clone());
     let mut step = 0;
-    let mut after = before;
+    let mut counts = Vec::new();
     for epoch in 0..config.epochs {
         train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
         for batch in train.chunks_mut(config.batch_prompts) {
@@ -203,22 +198,27 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
                 ],
             );
         }
-        let now = measure(
-            &model,
-            &mut held_out,
-            codec.pad_id,
-            &mut room,
-            config.seed,
-            progress,
-        )?;
+        counts = measure(&model, &mut held_out, codec.pad_id, &mut room, progress)?;
+        let now = bootstrap(&counts, config.seed);
         report_accuracy(step as u64, now, length, progress);
-        after = now;
     }
 
-    // 4. Measure held-out accuracy beside what length alone predicts.
+    // 4. Compare held-out accuracy with what length alone predicts.
+    let after = bootstrap(&counts, config.seed);
+    let over_length = difference(&counts, &by_length, config.seed);
     progress.log(format!(
-        "held-out accuracy {:.3} [{:.3}, {:.3}] over {} pairs; length alone {:.3} [{:.3}, {:.3}]",
-        after.value, after.low, after.high, after.n_pairs, length.value, length.low, length.high
+        "held-out accuracy {:.3} [{:.3}, {:.3}] over {} pairs; length alone {:.3} [{:.3}, {:.3}]; \
+         difference {:.3} [{:.3}, {:.3}]",
+        after.value,
+        after.low,
+        after.high,
+        after.n_pairs,
+        length.value,
+        length.low,
+        length.high,
+        over_length.value,
+        over_length.low,
+        over_length.high,
     ));
 
     // 5. Shift the scores to mean 0 and write.
@@ -241,6 +241,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("length_only_accuracy".to_owned(), length.value),
         ("length_only_accuracy_low".to_owned(), length.low),
         ("length_only_accuracy_high".to_owned(), length.high),
+        ("accuracy_over_length".to_owned(), over_length.value),
+        ("accuracy_over_length_low".to_owned(), over_length.low),
+        ("accuracy_over_length_high".to_owned(), over_length.high),
         ("n_held_out_pairs".to_owned(), after.n_pairs as f64),
         ("n_train".to_owned(), train.len() as f64),
         ("n_held_out".to_owned(), held_out.len() as f64),
@@ -508,14 +511,14 @@ fn learn_groups(
     Ok(learnt)
 }
 
+/// Pairs in the right order, and pairs, of each group.
 fn measure(
     model: &RewardModel,
     groups: &mut [Group],
     pad_id: u32,
     room: &mut usize,
-    seed: u64,
     progress: &mut dyn Progress,
-) -> Result<Accuracy> {
+) -> Result<Vec<(f64, usize)>> {
     let mut counts = Vec::with_capacity(groups.len());
     let n = groups.len();
     for (index, micro) in groups.chunks_mut(MICRO_PROMPTS).enumerate() {
@@ -529,7 +532,7 @@ fn measure(
             rest = others;
         }
     }
-    Ok(bootstrap(&counts, seed))
+    Ok(counts)
 }
 
 /// Mean score over up to 256 training completions (as many as lm-human-preferences takes).

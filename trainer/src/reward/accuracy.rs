@@ -63,9 +63,9 @@ pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
     }
 }
 
-/// What a rule that looks at nothing but length reaches on the held-out pairs. Whether longer or
+/// What a rule that looks at nothing but length counts on the held-out groups. Whether longer or
 /// shorter is better is chosen on the training pairs.
-pub(super) fn length_only_accuracy(train: &[Group], held_out: &[Group], seed: u64) -> Accuracy {
+pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, usize)> {
     let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
         let scored = groups.iter().map(|group| {
             let scores: Vec<f32> = group
@@ -84,7 +84,15 @@ pub(super) fn length_only_accuracy(train: &[Group], held_out: &[Group], seed: u6
             .sum::<f64>()
     };
     let sign = if right(1.0) >= right(-1.0) { 1.0 } else { -1.0 };
-    bootstrap(&count(held_out, sign), seed)
+    count(held_out, sign)
+}
+
+/// By how much one way of scoring is more accurate than another on the same pairs, with the
+/// interval of the difference: prompts that are hard for both do not widen it.
+pub(super) fn difference(a: &[(f64, usize)], b: &[(f64, usize)], seed: u64) -> Accuracy {
+    let both = a.iter().zip(b);
+    let counts: Vec<(f64, usize)> = both.map(|(a, b)| (a.0 - b.0, a.1)).collect();
+    bootstrap(&counts, seed)
 }
 
 /// Mean and standard deviation.
