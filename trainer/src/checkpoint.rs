@@ -165,11 +165,11 @@ fn count_parameters(path: &Path) -> Result<u64> {
     let mut n = 0;
     for tensor in header.values().filter(|tensor| tensor["shape"].is_array()) {
         let end = tensor["data_offsets"][1].as_u64().unwrap_or(0);
-        if end + 8 + length > size {
+        if end.checked_add(8 + length).is_none_or(|end| end > size) {
             return Err(torn("is torn: it ends before its last tensor".to_owned()));
         }
         let shape = tensor["shape"].as_array().into_iter().flatten();
-        n += shape.filter_map(Value::as_u64).product::<u64>();
+        n += shape.filter_map(Value::as_u64).fold(1, u64::saturating_mul);
     }
     Ok(n)
 }
@@ -196,6 +196,14 @@ pub fn write(
     reward_bias: Option<f64>,
     lineage: &Lineage,
 ) -> Result<()> {
+    for (name, tensor) in tensors {
+        // One sum finds any value that is not finite.
+        let sum = tensor.abs()?.sum_all()?.to_scalar::<f32>()?;
+        if !sum.is_finite() {
+            let message = format!("{name} holds values that are not finite");
+            return Err(TrainerError::Diverged(message));
+        }
+    }
     write_atomically(place, |folder| {
         let path = template_folder.join("config.json");
         let bytes = std::fs::read(&path).at(&path)?;
@@ -232,7 +240,9 @@ pub fn write(
 /// padding it would read one token too early.
 fn set_padding_apart(folder: &Path, config: &mut Value) -> Result<()> {
     let Some((id, text)) = TextCodec::load(folder)?.padding_apart_from_eos() else {
-        return Ok(());
+        let message = "has no special token apart from EOS to pad with; transformers would read a \
+                       reward model's score at the wrong token";
+        return Err(TrainerError::checkpoint(folder, message));
     };
     config["pad_token_id"] = json!(id);
     write_json(folder, "config.json", config)?;
@@ -267,7 +277,17 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         .tempdir_in(parent)
         .at(parent)?;
     fill(folder.path())?;
-    std::fs::rename(folder.path(), place).at(place)
+    // What a run's row promises must still be there after the power fails.
+    for entry in std::fs::read_dir(folder.path()).at(folder.path())? {
+        let path = entry.at(folder.path())?.path();
+        sync(&path)?;
+    }
+    std::fs::rename(folder.path(), place).at(place)?;
+    sync(parent)
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).at(path)
 }
 
 /// Writes configuration, weights, lineage and model card into an existing folder.

@@ -1,5 +1,6 @@
 //! What can go wrong, as sentences for the person who can mend it.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 /// The crate's result.
@@ -32,12 +33,12 @@ pub enum TrainerError {
     #[error("setting {field}: {message}")]
     Config {
         /// The setting.
-        field: &'static str,
+        field: Cow<'static, str>,
         /// What is wrong with it.
         message: String,
     },
-    /// A check at the start of the run failed, so training would have been worthless.
-    #[error("the run refuses to start: {0}")]
+    /// A check failed, so what was trained, or would have been, is worthless.
+    #[error("a check of the run failed: {0}")]
     Refused(String),
     /// Training left the numbers that a computer can hold.
     #[error("training diverged: {0}")]

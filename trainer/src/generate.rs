@@ -59,7 +59,7 @@ pub fn generate(
                 request.prompt + 1
             );
             return Err(TrainerError::Config {
-                field: "context",
+                field: "context".into(),
                 message,
             });
         }

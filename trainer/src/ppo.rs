@@ -79,16 +79,17 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
     let config = &job.config;
     let codec = TextCodec::load(&job.base)?;
-    let (prompts, n_too_long) = read_prompts(job, &codec)?;
     let texts = read_texts(job, &codec)?;
-    let models = load_models(job)?;
+    let models = load_models(job, &codec)?;
+    let (prompts, n_too_long) = read_prompts(job, &codec, &models)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
 
     // 1. Load and check.
     if n_too_long > 0 {
         progress.log(format!(
-            "{n_too_long} prompts are longer than {} tokens and are left out",
+            "{n_too_long} prompts are longer than {} tokens, or leave no room for a completion, and \
+             are left out",
             config.max_prompt_tokens
         ));
     }
@@ -116,6 +117,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
 
     let mut order = Vec::new();
     let mut epoch = 0;
+    let mut n_done = 0;
     let mut last = Figures::default();
     for iteration in 0..config.iterations {
         progress.phase("training", iteration, config.iterations);
@@ -136,6 +138,15 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         if iteration == 0 {
             learner.check_first_batch(&episodes, progress)?;
         }
+        let kl = mean(episodes.iter().map(Episode::kl));
+        if kl > config.kl_budget {
+            progress.log(format!(
+                "stopped early, before learning from iteration {}: KL {kl:.2} exceeds its budget of {} nats",
+                iteration + 1,
+                config.kl_budget
+            ));
+            break;
+        }
         // 6. Learn.
         let factor = config.schedule.factor(iteration, config.iterations);
         last = learner.learn(&mut episodes, iteration, factor, progress)?;
@@ -146,19 +157,12 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
             progress,
         );
         // 7. Control KL.
-        let kl = mean(episodes.iter().map(Episode::kl));
         learner.kl_coefficient =
             config
                 .kl_control
                 .update(learner.kl_coefficient, kl, episodes.len());
+        n_done = iteration + 1;
         progress.go_on()?;
-        if kl > config.kl_budget {
-            progress.log(format!(
-                "stopped early: KL {kl:.2} exceeds its budget of {} nats",
-                config.kl_budget
-            ));
-            break;
-        }
     }
     if let Some(average) = &learner.average {
         average.adopt(models.policy.weights().variables())?;
@@ -173,7 +177,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let after = learner.evaluate(
         &prompts,
         evaluation.clone(),
-        config.iterations as u64,
+        n_done as u64,
         "after",
         progress,
     )?;
@@ -206,9 +210,10 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("reward_gain_high".to_owned(), gain.high),
         ("kl_after".to_owned(), after.kl),
         ("kl_last_batch".to_owned(), last.kl),
+        ("n_iterations".to_owned(), n_done as f64),
         ("n_evaluation_prompts".to_owned(), evaluation.len() as f64),
     ]);
-    folder.check_written()?;
+    (&mut folder as &mut dyn Progress).go_on()?;
     let place = write(job, &codec, &models, &summary)?;
     folder.record(Event::Checkpoint {
         path: place.clone(),

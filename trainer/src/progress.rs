@@ -66,6 +66,11 @@ pub trait Progress {
     fn is_cancelled(&self) -> bool {
         false
     }
+
+    /// Why what was heard could not be kept, if so: a full disk, for one.
+    fn failure(&self) -> Option<TrainerError> {
+        None
+    }
 }
 
 /// Shorthands for those who report.
@@ -113,16 +118,15 @@ impl dyn Progress + '_ {
         }
     }
 
-    /// Stops here if somebody asked for it.
+    /// Stops here if somebody asked for it, or if what the run tells can no longer be kept.
     ///
     /// # Errors
-    /// `Cancelled`.
+    /// `Cancelled`, or what the system said.
     pub fn go_on(&self) -> Result<()> {
         if self.is_cancelled() {
-            Err(TrainerError::Cancelled)
-        } else {
-            Ok(())
+            return Err(TrainerError::Cancelled);
         }
+        self.failure().map_or(Ok(()), Err)
     }
 }
 

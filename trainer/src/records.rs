@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -22,7 +22,10 @@ pub struct Message {
 
 /// What a model is asked: a text, or a conversation that ends with the user's turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "must be a text, or a list of turns with role and content"
+)]
 pub enum Prompt {
     /// A single request.
     Text(String),
@@ -165,7 +168,13 @@ impl Record for RankedPrompt {
         if self.completions.iter().any(|item| item.rank == 0) {
             return Some(("rank", "ranks count from 1".to_owned()));
         }
-        None
+        match self.split.as_deref() {
+            None | Some("train" | "validation") => None,
+            Some(split) => Some((
+                "split",
+                format!("is {split:?}: use train or validation, or leave it out"),
+            )),
+        }
     }
 }
 
@@ -216,14 +225,27 @@ pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
         .lines()
         .enumerate()
     {
-        let line = line.at(path)?;
+        let number = index + 1;
+        let line = line.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => {
+                TrainerError::input(path, number, "text", "is not valid UTF-8")
+            }
+            _ => TrainerError::Io {
+                path: path.to_owned(),
+                source: error,
+            },
+        })?;
         if line.trim().is_empty() {
             continue;
         }
-        let number = index + 1;
-        let record: R = serde_json::from_str(&line).map_err(|error| {
-            TrainerError::input(path, number, &field_of(&error), error.to_string())
+        let mut source = serde_json::Deserializer::from_str(&line);
+        let record: R = serde_path_to_error::deserialize(&mut source).map_err(|error| {
+            let field = field_of(&error);
+            TrainerError::input(path, number, &field, error.inner().to_string())
         })?;
+        source
+            .end()
+            .map_err(|error| TrainerError::input(path, number, "JSON", error.to_string()))?;
         if let Some((field, message)) = record.complaint() {
             return Err(TrainerError::input(path, number, field, message));
         }
@@ -235,10 +257,19 @@ pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
     Ok(records)
 }
 
-/// The field that serde complains about, as far as its message says.
-fn field_of(error: &serde_json::Error) -> String {
-    let message = error.to_string();
-    message.split('`').nth(1).unwrap_or("JSON").to_owned()
+/// The field that serde complains about: the one it stopped in, or a missing one by its message.
+fn field_of(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let message = error.inner().to_string();
+    let named = message
+        .starts_with("missing field")
+        .then(|| message.split('`').nth(1))
+        .flatten();
+    match (error.path().to_string(), named) {
+        (path, Some(name)) if path == "." => name.to_owned(),
+        (path, Some(name)) => format!("{path}.{name}"),
+        (path, None) if path == "." => "JSON".to_owned(),
+        (path, None) => path,
+    }
 }
 
 #[cfg(test)]
@@ -265,7 +296,15 @@ mod tests {
             complaint(&format!("{good}\n{one}\n")),
             "FILE, line 2, field completions: a ranking needs at least 2"
         );
-        assert!(complaint("{\"id\":").starts_with("FILE, line 1, field JSON: "));
+        assert!(complaint("{\"id\":").starts_with("FILE, line 1, field "));
+        assert!(complaint("nonsense").starts_with("FILE, line 1, field JSON: "));
+        let text = good.replace("\"rank\":2", "\"rank\":\"first\"");
+        let field = "FILE, line 1, field completions[1].rank: invalid type";
+        assert!(complaint(&text).starts_with(field), "{}", complaint(&text));
+        let split = good.replace("\"prompt\"", "\"split\":\"val\",\"prompt\"");
+        assert!(complaint(&split).starts_with("FILE, line 1, field split: is \"val\""));
+        let prompt = good.replace("\"p\"", "5");
+        assert!(complaint(&prompt).starts_with("FILE, line 1, field prompt: must be a text"));
         let no_prompt = r#"{"id":"a","completions":[]}"#;
         assert!(complaint(no_prompt).starts_with("FILE, line 1, field prompt: missing field"));
         let empty = good.replace("\"y\"", "\" \"");

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
-pub use self::accuracy::{Accuracy, bootstrap, count_right, mean_and_deviation};
+pub use self::accuracy::{Accuracy, bootstrap, by_prompt, count_right, mean_and_deviation};
 use self::accuracy::{count_by_length, difference};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
 use crate::config::RewardConfig;
@@ -25,6 +25,7 @@ use crate::loss::{kwise_loss, strict_pairs, with_gradient};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
+use crate::model::llama::LlamaConfig;
 use crate::optim::{AdamW, Gradients};
 use crate::progress::{Event, Progress};
 use crate::records::{self, DemonstrationRecord, Prompt, RankedPrompt};
@@ -40,6 +41,13 @@ const LOWER_CACHE_BYTES: usize = 2 << 30;
 /// Prompts that pass through the trunk together, each with all its completions: few enough for
 /// memory, enough that adding up gradients costs little.
 const MICRO_PROMPTS: usize = 4;
+
+/// Training prompts whose completions stand in for missing demonstrations: with K = 5, about the
+/// 256 samples that lm-human-preferences takes.
+const REFERENCE_PROMPTS: usize = 51;
+
+/// Rows that pass through the trunk side by side.
+const MICRO_ROWS: usize = 8;
 
 /// What to run.
 pub struct RewardJob {
@@ -66,15 +74,8 @@ struct Group {
     rows: Vec<Vec<u32>>,
     /// Length of each completion in tokens.
     lengths: Vec<usize>,
-    /// Kept output of the frozen blocks.
-    lower: Option<Tensor>,
-}
-
-impl Group {
-    /// Tokens of the longest row.
-    fn longest_row(&self) -> usize {
-        self.rows.iter().map(Vec::len).max().unwrap_or(0)
-    }
+    /// Kept output of the frozen blocks for each row, `[tokens, hidden]`.
+    lowers: Vec<Option<Tensor>>,
 }
 
 /// Trains.
@@ -88,8 +89,10 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 1. Read the rankings and split them by prompt.
     let records: Vec<RankedPrompt> = records::read(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
-    let (groups, remarks) = read_groups(job, &records, &codec)?;
-    let mut demonstrations = read_demonstrations(job, &codec)?;
+    let context = LlamaConfig::read(&job.base)?.max_position_embeddings;
+    let longest = config.max_tokens.min(context);
+    let (groups, remarks) = read_groups(job, &records, &codec, longest)?;
+    let mut demonstrations = read_demonstrations(job, &codec, longest)?;
     let (mut train, mut held_out) = split_by_prompt(groups, config);
     if train.is_empty() || held_out.is_empty() {
         return Err(TrainerError::input(
@@ -100,11 +103,10 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ));
     }
 
-    held_out.sort_by_key(Group::longest_row);
-
     // 2. Check the model.
     let mut model =
         RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
+    codec.check_fits(&job.base, model.trunk.config.vocab_size)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
     for remark in remarks {
@@ -162,8 +164,6 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             let mut gradients = Gradients::default();
             let weight = 1.0 / batch.len() as f64;
             let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
-            // Rows of similar length together waste little on padding.
-            batch.sort_by_key(Group::longest_row);
             for micro in batch.chunks_mut(MICRO_PROMPTS) {
                 progress.go_on()?;
                 let learnt = learn_groups(
@@ -222,17 +222,22 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     ));
 
     // 5. Shift the scores to mean 0 and write.
+    let n_train = train.len();
     progress.phase("writing", total, total);
     let (reference, at_zero) = match demonstrations.is_empty() {
-        true => (
-            &mut train,
-            "training completions (no demonstrations were given)",
-        ),
+        true => {
+            train.shuffle(&mut stream(config.seed, "reference", 0));
+            train.truncate(REFERENCE_PROMPTS);
+            (
+                &mut train,
+                "training completions (no demonstrations were given)",
+            )
+        }
         false => (&mut demonstrations, "demonstrations"),
     };
     model.bias = mean_score(&model, reference, codec.pad_id, &mut room)?;
     progress.log(format!("scores are shifted so that {at_zero} score mean 0"));
-    folder.check_written()?;
+    (&mut folder as &mut dyn Progress).go_on()?;
     let summary = BTreeMap::from([
         ("held_out_accuracy".to_owned(), after.value),
         ("held_out_accuracy_low".to_owned(), after.low),
@@ -245,7 +250,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("accuracy_over_length_low".to_owned(), over_length.low),
         ("accuracy_over_length_high".to_owned(), over_length.high),
         ("n_held_out_pairs".to_owned(), after.n_pairs as f64),
-        ("n_train".to_owned(), train.len() as f64),
+        ("n_train".to_owned(), n_train as f64),
         ("n_held_out".to_owned(), held_out.len() as f64),
     ]);
     let mut lineage = Lineage::new(CheckpointKind::Reward);
@@ -302,6 +307,7 @@ fn read_groups(
     job: &RewardJob,
     records: &[RankedPrompt],
     codec: &TextCodec,
+    longest: usize,
 ) -> Result<(Vec<Group>, Vec<String>)> {
     let (mut groups, mut tied, mut long) = (Vec::new(), 0, 0);
     for record in records {
@@ -318,16 +324,16 @@ fn read_groups(
         }
         if strict_pairs(&ranks).is_empty() {
             tied += 1;
-        } else if rows.iter().any(|row| row.len() > job.config.max_tokens) {
+        } else if rows.iter().any(|row| row.len() > longest) {
             long += 1;
         } else {
             groups.push(Group {
                 prompt_id: record.id.clone(),
                 split: record.split.clone(),
                 ranks,
+                lowers: vec![None; rows.len()],
                 rows,
                 lengths,
-                lower: None,
             });
         }
     }
@@ -339,8 +345,7 @@ fn read_groups(
     }
     if long > 0 {
         remarks.push(format!(
-            "{long} rankings hold more than {} tokens in a row: left out",
-            job.config.max_tokens
+            "{long} rankings hold more than {longest} tokens in a row: left out"
         ));
     }
     if groups.is_empty() {
@@ -355,7 +360,7 @@ fn read_groups(
 }
 
 /// Demonstrations as groups of one completion, in the form that the reward model reads.
-fn read_demonstrations(job: &RewardJob, codec: &TextCodec) -> Result<Vec<Group>> {
+fn read_demonstrations(job: &RewardJob, codec: &TextCodec, longest: usize) -> Result<Vec<Group>> {
     let Some(path) = &job.demonstrations else {
         return Ok(Vec::new());
     };
@@ -369,22 +374,19 @@ fn read_demonstrations(job: &RewardJob, codec: &TextCodec) -> Result<Vec<Group>>
         let completion = codec.encode(&answer.content)?;
         row.extend(&completion);
         row.push(codec.eos_id);
-        if row.len() <= job.config.max_tokens {
+        if row.len() <= longest {
             groups.push(Group {
                 prompt_id: record.id.clone(),
                 split: None,
                 ranks: vec![1],
                 lengths: vec![completion.len()],
                 rows: vec![row],
-                lower: None,
+                lowers: vec![None],
             });
         }
     }
     if groups.is_empty() {
-        let message = format!(
-            "has no demonstration of at most {} tokens",
-            job.config.max_tokens
-        );
+        let message = format!("has no demonstration of at most {longest} tokens");
         return Err(TrainerError::input(path, 1, "messages", message));
     }
     Ok(groups)
@@ -393,10 +395,11 @@ fn read_demonstrations(job: &RewardJob, codec: &TextCodec) -> Result<Vec<Group>>
 /// All rankings of a prompt stay on one side: the one the file names, or a drawn one where it
 /// names none.
 fn split_by_prompt(groups: Vec<Group>, config: &RewardConfig) -> (Vec<Group>, Vec<Group>) {
-    if groups.iter().any(|group| group.split.is_some()) {
+    let is_held_out = |group: &Group| group.split.as_deref() == Some("validation");
+    if groups.iter().any(is_held_out) {
         let named: BTreeSet<String> = groups
             .iter()
-            .filter(|group| group.split.as_deref() == Some("validation"))
+            .filter(|group| is_held_out(group))
             .map(|group| group.prompt_id.clone())
             .collect();
         return groups
@@ -416,8 +419,9 @@ fn split_by_prompt(groups: Vec<Group>, config: &RewardConfig) -> (Vec<Group>, Ve
         .partition(|group| !held_out.contains(&group.prompt_id))
 }
 
-/// Scores of the completions of several groups, one group after the other, `[rows]`. The output
-/// of frozen blocks is kept while there is room, since later passes need it again.
+/// Scores of the completions of several groups, one group after the other, `[rows]`. Rows pass
+/// through the trunk with others of similar length, so that little is padded; the output of frozen
+/// blocks is kept while there is room, since later passes need it again.
 fn scores(
     model: &RewardModel,
     groups: &mut [Group],
@@ -425,45 +429,64 @@ fn scores(
     room: &mut usize,
     pass: Pass,
 ) -> Result<Tensor> {
-    let rows: Vec<Vec<u32>> = groups
-        .iter()
-        .flat_map(|group| group.rows.iter().cloned())
+    let all = groups.iter().enumerate();
+    let mut places: Vec<(usize, usize)> = all
+        .flat_map(|(index, group)| (0..group.rows.len()).map(move |row| (index, row)))
         .collect();
-    let batch = TokenBatch::new(&rows, pad_id, &model.trunk.device)?;
-    let kept: Option<Vec<&Tensor>> = groups.iter().map(|group| group.lower.as_ref()).collect();
-    let lower = match kept {
-        Some(kept) => {
-            let pad = |lower: &&Tensor| lower.pad_with_zeros(1, 0, batch.time - lower.dim(1)?);
-            let padded: candle_core::Result<Vec<Tensor>> = kept.iter().map(pad).collect();
-            Tensor::cat(&padded?, 0)?
-        }
-        None => {
-            let lower = model.trunk.lower(&batch)?;
-            if model.trunk.n_frozen() > 0 {
-                keep_lower(groups, &lower, room)?;
-            }
-            lower
-        }
-    };
-    let hidden = model.trunk.upper(&lower, pass)?;
-    model.scores(&hidden, &batch)
+    let n = places.len();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by_key(|index| {
+        let (group, row) = places[*index];
+        groups[group].rows[row].len()
+    });
+    places = order.iter().map(|index| places[*index]).collect();
+    let mut parts = Vec::with_capacity(n.div_ceil(MICRO_ROWS));
+    for places in places.chunks(MICRO_ROWS) {
+        let rows: Vec<Vec<u32>> = places
+            .iter()
+            .map(|(group, row)| groups[*group].rows[*row].clone())
+            .collect();
+        let batch = TokenBatch::new(&rows, pad_id, &model.trunk.device)?;
+        let lower = lower_of(model, groups, places, &batch, room)?;
+        let hidden = model.trunk.upper(&lower, pass)?;
+        parts.push(model.scores(&hidden, &batch)?);
+    }
+    let mut back = vec![0; n];
+    for (place, index) in order.into_iter().enumerate() {
+        back[index] = place as u32;
+    }
+    let back = Tensor::from_vec(back, n, &model.trunk.device)?;
+    Ok(Tensor::cat(&parts, 0)?.index_select(&back, 0)?)
 }
 
-/// Cuts `lower` `[rows, time, hidden]` into the groups' own parts while there is room.
-fn keep_lower(groups: &mut [Group], lower: &Tensor, room: &mut usize) -> Result<()> {
-    let mut start = 0;
-    for group in groups {
-        let n = group.rows.len();
-        let time = group.longest_row();
-        let bytes = n * time * lower.dim(2)? * size_of::<f32>();
-        if group.lower.is_none() && bytes <= *room {
-            *room -= bytes;
-            let own = lower.narrow(0, start, n)?.narrow(1, 0, time)?;
-            group.lower = Some(own.contiguous()?.detach());
-        }
-        start += n;
+/// Output of the frozen blocks for the rows at `places`, `[rows, time, hidden]`: the kept one, or a
+/// new one that is kept while there is room.
+fn lower_of(
+    model: &RewardModel,
+    groups: &mut [Group],
+    places: &[(usize, usize)],
+    batch: &TokenBatch,
+    room: &mut usize,
+) -> Result<Tensor> {
+    let kept = places.iter();
+    let kept: Option<Vec<&Tensor>> = kept
+        .map(|(group, row)| groups[*group].lowers[*row].as_ref())
+        .collect();
+    if let Some(kept) = kept {
+        return batch.stack(&kept);
     }
-    Ok(())
+    let lower = model.trunk.lower(batch)?;
+    if model.trunk.n_frozen() > 0 {
+        for ((group, row), own) in places.iter().zip(batch.unstack(&lower)?) {
+            let bytes = own.elem_count() * size_of::<f32>();
+            let slot = &mut groups[*group].lowers[*row];
+            if slot.is_none() && bytes <= *room {
+                *room -= bytes;
+                *slot = Some(own);
+            }
+        }
+    }
+    Ok(lower)
 }
 
 /// What a forward pass over several groups showed: sums over groups and pairs.
@@ -511,7 +534,7 @@ fn learn_groups(
     Ok(learnt)
 }
 
-/// Pairs in the right order, and pairs, of each group.
+/// Pairs in the right order, and pairs, of each prompt.
 fn measure(
     model: &RewardModel,
     groups: &mut [Group],
@@ -532,10 +555,11 @@ fn measure(
             rest = others;
         }
     }
-    Ok(counts)
+    let ids = groups.iter().map(|group| group.prompt_id.as_str());
+    Ok(by_prompt(ids, &counts))
 }
 
-/// Mean score over up to 256 training completions (as many as lm-human-preferences takes).
+/// Mean score of every completion.
 fn mean_score(
     model: &RewardModel,
     groups: &mut [Group],
@@ -544,9 +568,6 @@ fn mean_score(
 ) -> Result<f64> {
     let mut all = Vec::new();
     for micro in groups.chunks_mut(MICRO_PROMPTS) {
-        if all.len() >= 256 {
-            break;
-        }
         all.extend(scores(model, micro, pad_id, room, Pass::Frozen)?.to_vec1::<f32>()?);
     }
     Ok(mean_and_deviation(&all).0)
@@ -580,7 +601,7 @@ mod tests {
             ranks: vec![1, 2],
             rows: vec![vec![1], vec![2]],
             lengths: vec![1, 1],
-            lower: None,
+            lowers: vec![None, None],
         };
         let config = RewardConfig::preset(crate::config::Preset::Tiny);
         let (train, held_out) = split_by_prompt((0..60).map(group).collect(), &config);

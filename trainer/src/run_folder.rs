@@ -18,7 +18,7 @@ pub struct RunFolder<'a> {
     metrics: File,
     samples: File,
     events: EventWriter,
-    /// A write that failed, told at the next step: a full disk ends the run with a sentence.
+    /// The first write that failed, told at the next step: a full disk ends the run with a sentence.
     failure: Option<std::io::Error>,
     folder: PathBuf,
 }
@@ -60,22 +60,6 @@ impl<'a> RunFolder<'a> {
         })
     }
 
-    /// The folder.
-    pub fn path(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Fails if a line could not be written.
-    ///
-    /// # Errors
-    /// What the system said, for example that the disk is full.
-    pub fn check_written(&mut self) -> Result<()> {
-        match self.failure.take() {
-            Some(error) => Err(error).at(&self.folder),
-            None => Ok(()),
-        }
-    }
-
     fn write(&mut self, event: &Event) -> std::io::Result<()> {
         match event {
             Event::Metrics { step, values } => {
@@ -112,5 +96,13 @@ impl Progress for RunFolder<'_> {
 
     fn is_cancelled(&self) -> bool {
         self.listener.is_cancelled()
+    }
+
+    fn failure(&self) -> Option<TrainerError> {
+        let error = self.failure.as_ref()?;
+        Some(TrainerError::Io {
+            path: self.folder.clone(),
+            source: std::io::Error::new(error.kind(), error.to_string()),
+        })
     }
 }

@@ -17,7 +17,7 @@ use crate::config::SftConfig;
 use crate::error::{Result, TrainerError};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
-use crate::model::llama::Llama;
+use crate::model::llama::{EMBEDDING, Llama, LlamaConfig};
 use crate::model::token_log_probs;
 use crate::optim::{AdamW, Gradients};
 use crate::progress::{Event, Progress};
@@ -72,28 +72,27 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
         rows.push(learning_row(&codec, &record.messages)?);
     }
     let n_read = rows.len();
-    rows.retain(|row| row.tokens.len() <= config.max_tokens);
+    let context = LlamaConfig::read(&job.base)?.max_position_embeddings;
+    let longest = config.max_tokens.min(context);
+    rows.retain(|row| row.tokens.len() <= longest);
     let n_too_long = n_read - rows.len();
     rows.shuffle(&mut stream(config.seed, "split", 0));
     let n_held_out = ((rows.len() as f64 * config.held_out_share).round() as usize)
         .min(rows.len().saturating_sub(1));
     let held_out = rows.split_off(rows.len() - n_held_out);
     if rows.is_empty() {
-        let message = format!(
-            "has no demonstration of at most {} tokens",
-            config.max_tokens
-        );
+        let message = format!("has no demonstration of at most {longest} tokens");
         return Err(TrainerError::input(&job.data, 1, "messages", message));
     }
 
     // 2. Check the model.
     let model = Llama::load(&job.base, &Device::Cpu, config.trainable())?;
+    codec.check_fits(&job.base, model.config.vocab_size)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
     if n_too_long > 0 {
         progress.log(format!(
-            "{n_too_long} demonstrations are longer than {} tokens and are left out",
-            config.max_tokens
+            "{n_too_long} demonstrations are longer than {longest} tokens and are left out"
         ));
     }
     progress.log(format!(
@@ -151,7 +150,7 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let after = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
     progress.metrics(step as u64, [("held_out/loss", after)]);
     progress.phase("writing", total, total);
-    folder.check_written()?;
+    (&mut folder as &mut dyn Progress).go_on()?;
 
     // 5. Write.
     let summary = BTreeMap::from([
@@ -187,7 +186,7 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
 pub fn training_notes(model: &Llama) -> Vec<String> {
     let n_layers = model.config.num_hidden_layers;
     match model.n_frozen() {
-        0 => vec![format!(
+        0 if model.weights().variables().contains_key(EMBEDDING) => vec![format!(
             "All {n_layers} layers and the embedding were trained."
         )],
         n => vec![format!(
@@ -201,7 +200,7 @@ pub fn training_notes(model: &Llama) -> Vec<String> {
 /// are learnt.
 fn learning_row(codec: &TextCodec, messages: &[Message]) -> Result<LearningRow> {
     let (answer, given) = messages.split_last().ok_or(TrainerError::Config {
-        field: "messages",
+        field: "messages".into(),
         message: "is empty".to_owned(),
     })?;
     let mut tokens = codec.encode_prompt(&Prompt::Conversation(given.to_vec()))?;

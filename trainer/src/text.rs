@@ -105,7 +105,14 @@ impl TextCodec {
                 TrainerError::checkpoint(Path::new("chat template"), format!("{error:#}"))
             })?;
         // The template writes its own special tokens, so the tokenizer adds none: BOS comes once.
-        self.encode(&rendered)
+        let tokens = self.encode(&rendered)?;
+        match tokens.is_empty() {
+            true => Err(TrainerError::checkpoint(
+                Path::new("chat template"),
+                "makes nothing of the prompt",
+            )),
+            false => Ok(tokens),
+        }
     }
 
     /// The tokens of a completion, without EOS.
@@ -143,6 +150,21 @@ impl TextCodec {
             })
             .min_by_key(|(id, _)| *id)
             .map(|(id, token)| (id, token.content))
+    }
+
+    /// Refuses a tokenizer that knows more tokens than the model has embeddings for.
+    ///
+    /// # Errors
+    /// A sentence with both numbers.
+    pub fn check_fits(&self, folder: &Path, vocab_size: usize) -> Result<()> {
+        let ids = self.tokenizer.get_vocab(true);
+        match ids.values().max() {
+            Some(id) if *id as usize >= vocab_size => Err(TrainerError::checkpoint(
+                folder,
+                format!("tokenizer.json has a token {id}, but vocab_size is {vocab_size}"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// SHA-256 of the chat template: two models with different ones must not be mixed.

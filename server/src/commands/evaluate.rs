@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use trainer::records::{self, RankedPrompt};
-use trainer::reward::{Accuracy, bootstrap, count_right};
+use trainer::reward::{Accuracy, bootstrap, by_prompt, count_right};
 
 use crate::commands::score::Judge;
 
@@ -41,8 +41,10 @@ pub async fn run(command: EvaluateCommand) -> anyhow::Result<()> {
             longer.push(count_right(&lengths, &ranks));
             shorter.push(count_right(&negated, &ranks));
         }
+        let ids = || records.iter().map(|record| record.id.as_str());
+        let interval = |counts| bootstrap(&by_prompt(ids(), counts), SEED);
         // There is nothing to learn the direction on, so the baseline gets the better one.
-        let (longer, shorter) = (bootstrap(&longer, SEED), bootstrap(&shorter, SEED));
+        let (longer, shorter) = (interval(&longer), interval(&shorter));
         let length_only = if longer.value >= shorter.value {
             longer
         } else {
@@ -50,7 +52,7 @@ pub async fn run(command: EvaluateCommand) -> anyhow::Result<()> {
         };
         let figures = json!({
             "rankings": records.len(),
-            "accuracy": describe(bootstrap(&model, SEED)),
+            "accuracy": describe(interval(&model)),
             "length_only": describe(length_only),
             "longer_is_better": longer.value >= shorter.value,
         });

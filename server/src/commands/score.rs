@@ -84,7 +84,7 @@ impl Judge {
                     row.len()
                 );
                 return Err(TrainerError::Config {
-                    field: "context",
+                    field: "context".into(),
                     message,
                 });
             }

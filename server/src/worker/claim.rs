@@ -328,8 +328,9 @@ fn generate(job: &TrainingJob, listener: &mut dyn Progress) -> trainer::Result<P
         model: job.base.clone(),
         prompts: job.data.clone(),
     };
-    let answered = draw_candidates(&job, &mut folder)?;
-    folder.check_written()?;
+    let progress: &mut dyn Progress = &mut folder;
+    let answered = draw_candidates(&job, progress)?;
+    progress.go_on()?;
     Ok(Product::Candidates { config, answered })
 }
 

@@ -83,7 +83,10 @@ impl GenerationConfig {
 /// A sentence about prompts, model or settings; `Cancelled`.
 pub fn draw_candidates(job: &GenerationJob, progress: &mut dyn Progress) -> Result<Vec<Answered>> {
     if let Some((field, message)) = job.config.complaint() {
-        return Err(TrainerError::Config { field, message });
+        return Err(TrainerError::Config {
+            field: field.into(),
+            message,
+        });
     }
     let records: Vec<PromptRecord> = records::read(&job.prompts)?;
     let artist = Artist::load(&job.model, &job.config)?;

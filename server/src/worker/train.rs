@@ -61,7 +61,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
         }
         RunKind::Ppo => {
             let reward = job.reward.clone().ok_or(TrainerError::Config {
-                field: "reward",
+                field: "reward".into(),
                 message: "PPO needs a reward model".to_owned(),
             })?;
             let job = PpoJob {
@@ -75,7 +75,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
             trainer::ppo::run(&job, progress)
         }
         RunKind::Generation => Err(TrainerError::Config {
-            field: "kind",
+            field: "kind".into(),
             message: "generation trains nothing".to_owned(),
         }),
     }
@@ -87,7 +87,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
 /// `Config`, naming the setting.
 pub fn read_config<C: DeserializeOwned>(config: &Value) -> Result<C> {
     serde_json::from_value(config.clone()).map_err(|error| TrainerError::Config {
-        field: "config",
+        field: "config".into(),
         message: error.to_string(),
     })
 }

@@ -37,4 +37,27 @@ impl TokenBatch {
     pub fn flat_index(&self, row: usize, position: usize) -> u32 {
         (row * self.time + position) as u32
     }
+
+    /// Pads the rows' own `[tokens, hidden]` to one `[batch, time, hidden]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn stack(&self, own: &[&Tensor]) -> Result<Tensor> {
+        let pad = |own: &&Tensor| own.pad_with_zeros(0, 0, self.time - own.dim(0)?);
+        let padded: candle_core::Result<Vec<Tensor>> = own.iter().map(pad).collect();
+        Ok(Tensor::stack(&padded?, 0)?)
+    }
+
+    /// Cuts `[batch, time, hidden]` into the rows' own `[tokens, hidden]`, without history and
+    /// with memory of their own, so that what is padding is not kept.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn unstack(&self, all: &Tensor) -> Result<Vec<Tensor>> {
+        let cut = |(row, length): (usize, &usize)| {
+            let own = all.get(row)?.narrow(0, 0, *length)?;
+            Ok(own.force_contiguous()?.detach())
+        };
+        self.lengths.iter().enumerate().map(cut).collect()
+    }
 }

@@ -16,6 +16,13 @@ use crate::model::weights::{Trainable, Weights};
 use crate::nn;
 use crate::nn::cached_attention::Places;
 
+/// Name of the embedding's tensor.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// Larger numbers in `config.json` are nonsense, and would take all memory before anything else
+/// could tell.
+const LARGEST_DIMENSION: usize = 1 << 20;
+
 /// The part of `config.json` that shapes the network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LlamaConfig {
@@ -81,9 +88,10 @@ impl LlamaConfig {
                 format!("rope scaling {kind:?} is not supported"),
             ));
         }
-        let mut config: Self = serde_json::from_value(value)
+        let mut config: Self = serde_json::from_value(value.clone())
             .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
         config.rope_theta = theta.unwrap_or(config.rope_theta);
+        config.check(&path, &value)?;
         if config.num_key_value_heads == 0
             || !config
                 .num_attention_heads
@@ -95,6 +103,41 @@ impl LlamaConfig {
             ));
         }
         Ok(config)
+    }
+
+    /// What would load and then compute something else, or nothing, is refused here.
+    fn check(&self, path: &Path, given: &serde_json::Value) -> Result<()> {
+        let refuse = |message: String| Err(TrainerError::checkpoint(path, message));
+        for name in ["attention_bias", "mlp_bias"] {
+            if given[name].as_bool() == Some(true) {
+                return refuse(format!("{name} is not supported"));
+            }
+        }
+        let activation = given["hidden_act"].as_str().unwrap_or("silu");
+        if activation != "silu" {
+            return refuse(format!(
+                "hidden_act {activation:?} is not supported, only \"silu\""
+            ));
+        }
+        for (name, value) in [
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ] {
+            if !(1..=LARGEST_DIMENSION).contains(&value) {
+                return refuse(format!("{name} is {value}"));
+            }
+        }
+        if self.head_dim() == 0 || self.head_dim() % 2 == 1 {
+            return refuse(format!(
+                "a head has {} numbers; rotary positions need an even number",
+                self.head_dim()
+            ));
+        }
+        Ok(())
     }
 
     /// Width of one head.
@@ -146,11 +189,6 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// Positions filled.
-    pub fn filled(&self) -> usize {
-        self.places.start
-    }
-
     /// Makes a cache of one row for each prompt serve the samples that `rows` names by their
     /// prompt; a prompt may come more than once.
     ///
@@ -208,7 +246,12 @@ impl Llama {
     /// A sentence about the folder.
     pub fn load(folder: &Path, device: &Device, trainable: Trainable) -> Result<Self> {
         let config = LlamaConfig::read(folder)?;
-        Self::from_weights(config, Weights::read(folder, device)?, device, trainable)
+        let weights = Weights::read(folder, device)?;
+        if !config.tie_word_embeddings && !weights.has("lm_head.weight") {
+            let message = "has no lm_head.weight, so it is no language model";
+            return Err(TrainerError::checkpoint(folder, message));
+        }
+        Self::from_weights(config, weights, device, trainable)
     }
 
     /// A model over given weights.
@@ -230,7 +273,7 @@ impl Llama {
             Trainable::UpperLayers(n) => {
                 let message = format!("is {n}, but the model has {n_layers} layers");
                 return Err(TrainerError::Config {
-                    field: "train_layers",
+                    field: "train_layers".into(),
                     message,
                 });
             }
@@ -238,6 +281,15 @@ impl Llama {
         if config.tie_word_embeddings {
             // Some writers store the tied head as well; one of the two is enough.
             weights.remove("lm_head.weight");
+        }
+        let surplus = weights
+            .tensors()
+            .keys()
+            .find(|name| !is_ours(name, n_layers));
+        if let Some(name) = surplus {
+            let message = format!("holds a tensor that the architecture does not have: {name}");
+            let path = Path::new("model.safetensors");
+            return Err(TrainerError::checkpoint(path, message));
         }
         weights.make_trainable(|name| match trainable {
             Trainable::Nothing => false,
@@ -248,7 +300,7 @@ impl Llama {
             ),
         })?;
         let vocabulary = [config.vocab_size, config.hidden_size];
-        let embedding = weights.get("model.embed_tokens.weight", &vocabulary)?;
+        let embedding = weights.get(EMBEDDING, &vocabulary)?;
         let head = match config.tie_word_embeddings || !weights.has("lm_head.weight") {
             true => embedding.clone(),
             false => weights.get("lm_head.weight", &vocabulary)?,
@@ -286,7 +338,7 @@ impl Llama {
                 self.config.max_position_embeddings
             );
             return Err(TrainerError::Config {
-                field: "context",
+                field: "context".into(),
                 message,
             });
         }
@@ -501,8 +553,7 @@ impl Llama {
     /// When a tensor cannot be read.
     pub fn shares_lower(&self, other: &Self, n: usize) -> Result<bool> {
         for (name, tensor) in self.weights.tensors() {
-            let is_lower = name == "model.embed_tokens.weight"
-                || layer_of(name).is_some_and(|layer| layer < n);
+            let is_lower = name == EMBEDDING || layer_of(name).is_some_and(|layer| layer < n);
             if !is_lower {
                 continue;
             }
@@ -553,6 +604,31 @@ fn padding_mask(places: &Places, time: usize, device: &Device) -> Result<Tensor>
         }
     }
     Ok(Tensor::from_vec(mask, (rows, 1, 1, time, keys), device)?)
+}
+
+/// Whether the network reads a tensor of this name; some writers store the rotary frequencies,
+/// which follow from the configuration.
+fn is_ours(name: &str, n_layers: usize) -> bool {
+    const WHOLE: [&str; 4] = [
+        EMBEDDING,
+        "model.norm.weight",
+        "lm_head.weight",
+        "score.weight",
+    ];
+    const OF_A_BLOCK: [&str; 9] = [
+        "input_layernorm.weight",
+        "self_attn.q_proj.weight",
+        "self_attn.k_proj.weight",
+        "self_attn.v_proj.weight",
+        "self_attn.o_proj.weight",
+        "post_attention_layernorm.weight",
+        "mlp.gate_proj.weight",
+        "mlp.up_proj.weight",
+        "mlp.down_proj.weight",
+    ];
+    let of_a_block = layer_of(name)
+        .is_some_and(|layer| layer < n_layers && OF_A_BLOCK.iter().any(|own| name.ends_with(own)));
+    WHOLE.contains(&name) || of_a_block || name.ends_with("rotary_emb.inv_freq")
 }
 
 /// The block that a tensor's name belongs to.

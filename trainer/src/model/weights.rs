@@ -14,7 +14,8 @@ use crate::error::{Result, TrainerError};
 pub enum Trainable {
     /// Nothing: a reference or reward model in use.
     Nothing,
-    /// The upper so many blocks, the final norm, and a head if there is one. The embedding and
+    /// The upper so many blocks, the final norm, and the head of a reward model. The embedding, the
+    /// projection to the vocabulary and
     /// the blocks below stay as they are.
     UpperLayers(usize),
     /// Everything.

@@ -3,7 +3,6 @@
 
 use candle_core::Tensor;
 
-use crate::error::Result;
 use crate::model::batch::TokenBatch;
 
 /// One prompt and its sampled completion, with what the models say of it.
@@ -51,28 +50,6 @@ pub(super) fn token_positions(batch: &TokenBatch, episodes: &[&Episode]) -> (Vec
         }
     }
     (positions, targets)
-}
-
-/// Pads `[tokens, hidden]` tensors to one `[rows, time, hidden]`.
-pub(super) fn stack(lowers: &[&Tensor], time: usize) -> Result<Tensor> {
-    let mut rows = Vec::with_capacity(lowers.len());
-    for lower in lowers {
-        let n = lower.dim(0)?;
-        rows.push(lower.pad_with_zeros(0, 0, time - n)?);
-    }
-    Ok(Tensor::stack(&rows, 0)?)
-}
-
-/// Cuts `[rows, time, hidden]` back to the rows' own lengths.
-pub(super) fn unstack(lower: &Tensor, batch: &TokenBatch) -> Result<Vec<Tensor>> {
-    let cut = |(row, length): (usize, &usize)| {
-        Ok(lower
-            .get(row)?
-            .narrow(0, 0, *length)?
-            .contiguous()?
-            .detach())
-    };
-    batch.lengths.iter().enumerate().map(cut).collect()
 }
 
 pub(super) fn mean(values: impl Iterator<Item = f64>) -> f64 {

@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::episode::{Episode, token_positions, unstack};
+use super::episode::{Episode, token_positions};
 use super::{Learner, MICRO_ROWS};
 use crate::error::Result;
 use crate::generate::{SampleRequest, generate};
@@ -161,7 +161,7 @@ impl Learner<'_> {
             let (old, entropy) = (numbers(&ours.log_prob)?, numbers(&ours.entropy)?);
             let (reference, values) = (numbers(&theirs.log_prob)?, numbers(&values)?);
             let lowers = if n > 0 {
-                Some((unstack(&lower, &batch)?, unstack(&value_lower, &batch)?))
+                Some((batch.unstack(&lower)?, batch.unstack(&value_lower)?))
             } else {
                 None
             };

@@ -19,11 +19,13 @@ use crate::rng::stream;
 use crate::sft::{LearningRow, training_notes};
 use crate::text::TextCodec;
 
-pub(super) fn load_models(job: &PpoJob) -> Result<Models> {
+pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
     let trainable = job.config.trainable();
     let policy = Llama::load(&job.base, &Device::Cpu, trainable)?;
+    codec.check_fits(&job.base, policy.config.vocab_size)?;
     let reference = policy.frozen_copy()?;
     let reward = RewardModel::load(&job.reward, &Device::Cpu, Trainable::Nothing)?;
+    codec.check_fits(&job.reward, reward.trunk.config.vocab_size)?;
     let value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
     let n = policy.n_frozen();
     let shared = n > 0 && value.trunk.n_frozen() == n && policy.shares_lower(&reward.trunk, n)?;
@@ -54,6 +56,11 @@ pub(super) fn check_models(
         codec.template_hash() == theirs.template_hash(),
         "policy and reward model must have the same chat template",
     )?;
+    progress.check(
+        "end of text",
+        codec.eos_id == theirs.eos_id,
+        "policy and reward model must end a completion with the same token",
+    )?;
     let (n, n_layers) = (
         models.policy.n_frozen(),
         models.policy.config.num_hidden_layers,
@@ -78,24 +85,33 @@ pub(super) fn frozen_hashes(models: &Models) -> Result<[String; 2]> {
     ])
 }
 
-/// The prompts as tokens, and how many were too long.
-pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec) -> Result<(Vec<Vec<u32>>, usize)> {
+/// The different prompts as tokens, in an order drawn by the seed, and how many were too long.
+pub(super) fn read_prompts(
+    job: &PpoJob,
+    codec: &TextCodec,
+    models: &Models,
+) -> Result<(Vec<Vec<u32>>, usize)> {
     let records: Vec<PromptRecord> = records::read(&job.prompts)?;
+    let context = |model: &Llama| model.config.max_position_embeddings;
+    let context = context(&models.policy).min(context(&models.reward.trunk));
+    // The completion follows, and EOS where it has none of its own.
+    let room = context.saturating_sub(job.config.max_new_tokens + 1);
+    let longest = job.config.max_prompt_tokens.min(room);
     let mut prompts = Vec::new();
+    let mut n_too_long = 0;
     for record in &records {
         let tokens = codec.encode_prompt(&record.prompt)?;
-        if tokens.len() <= job.config.max_prompt_tokens {
+        if tokens.len() > longest {
+            n_too_long += 1;
+        } else if !prompts.contains(&tokens) {
             prompts.push(tokens);
         }
     }
     if prompts.is_empty() {
-        let message = format!(
-            "every prompt is longer than {} tokens",
-            job.config.max_prompt_tokens
-        );
+        let message = format!("every prompt is longer than {longest} tokens");
         return Err(TrainerError::input(&job.prompts, 1, "prompt", message));
     }
-    let n_too_long = records.len() - prompts.len();
+    prompts.shuffle(&mut stream(job.config.seed, "prompts of the run", 0));
     Ok((prompts, n_too_long))
 }
 

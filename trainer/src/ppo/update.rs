@@ -2,9 +2,9 @@
 
 use candle_core::Tensor;
 
-use super::episode::{Episode, stack, token_positions};
+use super::episode::{Episode, token_positions};
 use super::{Learner, MICRO_ROWS};
-use crate::error::Result;
+use crate::error::{Result, TrainerError};
 use crate::kl::estimators;
 use crate::loss::with_gradient;
 use crate::model::attention::Pass;
@@ -31,7 +31,7 @@ pub(super) fn policy_loss(new: f64, old: f64, advantage: f64, clip: f64) -> (f64
 /// The clipped value loss of a token and its gradient by the new value:
 /// half of max((V - R)^2, (clip(V, old - c, old + c) - R)^2).
 pub(super) fn value_loss(new: f64, old: f64, target: f64, clip: f64) -> (f64, f64) {
-    let limited = new.clamp(old - clip, old + clip);
+    let limited = new.max(old - clip).min(old + clip);
     let (free, clipped) = (
         (new - target).powi(2) / 2.0,
         (limited - target).powi(2) / 2.0,
@@ -40,6 +40,14 @@ pub(super) fn value_loss(new: f64, old: f64, target: f64, clip: f64) -> (f64, f6
         (free, new - target)
     } else {
         (clipped, 0.0)
+    }
+}
+
+/// Numbers that are not finite would hide in a clipped loss.
+fn check_finite(what: &str, values: &[f32]) -> Result<()> {
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(()),
+        false => Err(TrainerError::Diverged(format!("{what} are not finite"))),
     }
 }
 
@@ -107,6 +115,7 @@ impl Learner<'_> {
         let new = token_log_probs::evaluate(&hidden, policy.head(), &targets, temperature)?
             .log_prob
             .to_vec1::<f32>()?;
+        check_finite("the policy's log-probabilities", &new)?;
         let mut sums = TokenSums {
             tokens: n as f64,
             ..TokenSums::default()
@@ -166,7 +175,9 @@ impl Learner<'_> {
         let old = episodes
             .iter()
             .flat_map(|episode| episode.values.iter().zip(&episode.returns));
-        for (new, (old, target)) in values.to_vec1::<f32>()?.iter().zip(old) {
+        let values_now = values.to_vec1::<f32>()?;
+        check_finite("the values", &values_now)?;
+        for (new, (old, target)) in values_now.iter().zip(old) {
             let (loss, slope) = value_loss(f64::from(*new), *old, *target, self.config.value_clip);
             sum += loss;
             let moved = (f64::from(*new) - old).abs();
@@ -224,7 +235,7 @@ impl Learner<'_> {
         batch: &TokenBatch,
     ) -> Result<Tensor> {
         match lowers.iter().copied().collect::<Option<Vec<&Tensor>>>() {
-            Some(lowers) => trunk.upper(&stack(&lowers, batch.time)?, Pass::Tracked),
+            Some(lowers) => trunk.upper(&batch.stack(&lowers)?, Pass::Tracked),
             None => trunk.hidden(batch, Pass::Tracked),
         }
     }

@@ -1,6 +1,8 @@
 //! How often a reward model orders a held-out pair as the labeler did, with an interval, beside
 //! what length alone reaches on the same pairs.
 
+use std::collections::BTreeMap;
+
 use rand::Rng;
 
 use super::Group;
@@ -37,6 +39,20 @@ pub fn count_right(scores: &[f32], ranks: &[u32]) -> (f64, usize) {
     (right.sum(), pairs.len())
 }
 
+/// Adds up what several rankings of one prompt count, in the order of the prompts' ids.
+pub fn by_prompt<'a>(
+    ids: impl Iterator<Item = &'a str>,
+    counts: &[(f64, usize)],
+) -> Vec<(f64, usize)> {
+    let mut sums: BTreeMap<&str, (f64, usize)> = BTreeMap::new();
+    for (id, (right, pairs)) in ids.zip(counts) {
+        let sum = sums.entry(id).or_default();
+        sum.0 += right;
+        sum.1 += pairs;
+    }
+    sums.into_values().collect()
+}
+
 /// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
 /// independent.
 pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
@@ -63,7 +79,7 @@ pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
     }
 }
 
-/// What a rule that looks at nothing but length counts on the held-out groups. Whether longer or
+/// What a rule that looks at nothing but length counts on each held-out prompt. Whether longer or
 /// shorter is better is chosen on the training pairs.
 pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, usize)> {
     let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
@@ -84,7 +100,8 @@ pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, 
             .sum::<f64>()
     };
     let sign = if right(1.0) >= right(-1.0) { 1.0 } else { -1.0 };
-    count(held_out, sign)
+    let ids = held_out.iter().map(|group| group.prompt_id.as_str());
+    by_prompt(ids, &count(held_out, sign))
 }
 
 /// By how much one way of scoring is more accurate than another on the same pairs, with the
