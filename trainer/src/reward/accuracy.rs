@@ -2,10 +2,11 @@
 //! what length alone reaches on the same pairs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rand::Rng;
 
-use super::Group;
+use super::groups::Group;
 use crate::loss::strict_pairs;
 use crate::rng::stream;
 
@@ -23,6 +24,16 @@ pub struct Accuracy {
     pub high: f64,
     /// Strict pairs.
     pub n_pairs: usize,
+}
+
+impl fmt::Display for Accuracy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{:.3} [{:.3}, {:.3}]",
+            self.value, self.low, self.high
+        )
+    }
 }
 
 /// Pairs in the right order (equal scores count one half), and pairs.

@@ -1,0 +1,258 @@
+//! Passes over groups of completions: scores, the K-wise gradient, an epoch, and the measures.
+
+use candle_core::Tensor;
+use rand::seq::SliceRandom;
+
+use super::accuracy::{by_prompt, count_right, mean_and_deviation};
+use super::groups::Group;
+use crate::config::RewardConfig;
+use crate::error::Result;
+use crate::loss::{kwise_loss, with_gradient};
+use crate::model::attention::Pass;
+use crate::model::batch::TokenBatch;
+use crate::model::heads::RewardModel;
+use crate::optim::{AdamW, Gradients};
+use crate::progress::Progress;
+use crate::rng::stream;
+
+/// Output of frozen blocks is kept for later passes up to this many bytes.
+const LOWER_CACHE_BYTES: usize = 2 << 30;
+
+/// Prompts that pass through the trunk together, each with all its completions: few enough for
+/// memory, enough that adding up gradients costs little.
+const MICRO_PROMPTS: usize = 4;
+
+/// Rows that pass through the trunk side by side.
+const MICRO_ROWS: usize = 8;
+
+/// A model while it is being trained.
+pub(super) struct Fit {
+    pub(super) model: RewardModel,
+    optimiser: AdamW,
+    n_done: usize,
+}
+
+impl Fit {
+    pub(super) fn new(model: RewardModel, config: &RewardConfig) -> Self {
+        Self {
+            model,
+            optimiser: AdamW::new(config.optimiser.clone()),
+            n_done: 0,
+        }
+    }
+}
+
+/// Figures of a step.
+pub(super) struct Step {
+    /// Counted from 1.
+    pub(super) number: usize,
+    /// How many there will be.
+    pub(super) n_steps: usize,
+    pub(super) loss: f64,
+    /// Of the pairs that were learnt from, before learning.
+    pub(super) accuracy: f64,
+    pub(super) norm: f64,
+    pub(super) learning_rate: f64,
+    pub(super) rewards: Vec<f32>,
+}
+
+/// What a forward pass over several groups showed: sums over groups and pairs.
+#[derive(Default)]
+pub(super) struct Learnt {
+    loss: f64,
+    right: f64,
+    pairs: usize,
+    rewards: Vec<f32>,
+}
+
+/// What every pass needs.
+pub(super) struct Learner<'a> {
+    config: &'a RewardConfig,
+    pad_id: u32,
+    /// Bytes left for the output of frozen blocks.
+    room: usize,
+}
+
+impl<'a> Learner<'a> {
+    pub(super) fn new(config: &'a RewardConfig, pad_id: u32) -> Self {
+        Self {
+            config,
+            pad_id,
+            room: LOWER_CACHE_BYTES,
+        }
+    }
+
+    /// One pass over `train` in an order drawn for `epoch`: for each batch of prompts one forward
+    /// pass for each completion, the loss over all pairs of a prompt as one element, backward, step.
+    /// `report` hears each step's figures.
+    pub(super) fn epoch(
+        &mut self,
+        fit: &mut Fit,
+        train: &mut [Group],
+        epoch: usize,
+        progress: &mut dyn Progress,
+        report: &mut dyn FnMut(&mut dyn Progress, &Step),
+    ) -> Result<()> {
+        let config = self.config;
+        let n_steps = train.len().div_ceil(config.batch_prompts) * config.epochs;
+        train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        for batch in train.chunks_mut(config.batch_prompts) {
+            let mut gradients = Gradients::default();
+            let weight = 1.0 / batch.len() as f64;
+            let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
+            for micro in batch.chunks_mut(MICRO_PROMPTS) {
+                progress.go_on()?;
+                let learnt = self.learn_groups(&fit.model, micro, weight, &mut gradients)?;
+                loss += weight * learnt.loss;
+                right += learnt.right;
+                pairs += learnt.pairs;
+                rewards.extend(learnt.rewards);
+            }
+            let factor = config.schedule.factor(fit.n_done, n_steps);
+            let variables = fit.model.trunk.weights().variables();
+            let norm = fit.optimiser.step(variables, &gradients, factor)?;
+            fit.n_done += 1;
+            let step = Step {
+                number: fit.n_done,
+                n_steps,
+                loss,
+                accuracy: right / f64::from(pairs.max(1) as u32),
+                norm,
+                learning_rate: config.optimiser.learning_rate * factor,
+                rewards,
+            };
+            report(progress, &step);
+        }
+        Ok(())
+    }
+
+    /// Scores of the completions of several groups, one group after the other, `[rows]`. Rows pass
+    /// through the trunk with others of similar length, so that little is padded; the output of frozen
+    /// blocks is kept while there is room, since later passes need it again.
+    fn scores(&mut self, model: &RewardModel, groups: &mut [Group], pass: Pass) -> Result<Tensor> {
+        let all = groups.iter().enumerate();
+        let mut places: Vec<(usize, usize)> = all
+            .flat_map(|(index, group)| (0..group.rows.len()).map(move |row| (index, row)))
+            .collect();
+        let n = places.len();
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by_key(|index| {
+            let (group, row) = places[*index];
+            groups[group].rows[row].len()
+        });
+        places = order.iter().map(|index| places[*index]).collect();
+        let mut parts = Vec::with_capacity(n.div_ceil(MICRO_ROWS));
+        for places in places.chunks(MICRO_ROWS) {
+            let rows: Vec<Vec<u32>> = places
+                .iter()
+                .map(|(group, row)| groups[*group].rows[*row].clone())
+                .collect();
+            let batch = TokenBatch::new(&rows, self.pad_id, &model.trunk.device)?;
+            let lower = self.lower_of(model, groups, places, &batch)?;
+            let hidden = model.trunk.upper(&lower, pass)?;
+            parts.push(model.scores(&hidden, &batch)?);
+        }
+        let mut back = vec![0; n];
+        for (place, index) in order.into_iter().enumerate() {
+            back[index] = place as u32;
+        }
+        let back = Tensor::from_vec(back, n, &model.trunk.device)?;
+        Ok(Tensor::cat(&parts, 0)?.index_select(&back, 0)?)
+    }
+
+    /// Output of the frozen blocks for the rows at `places`, `[rows, time, hidden]`: the kept one, or a
+    /// new one that is kept while there is room.
+    fn lower_of(
+        &mut self,
+        model: &RewardModel,
+        groups: &mut [Group],
+        places: &[(usize, usize)],
+        batch: &TokenBatch,
+    ) -> Result<Tensor> {
+        let kept = places.iter();
+        let kept: Option<Vec<&Tensor>> = kept
+            .map(|(group, row)| groups[*group].lowers[*row].as_ref())
+            .collect();
+        if let Some(kept) = kept {
+            return batch.stack(&kept);
+        }
+        let lower = model.trunk.lower(batch)?;
+        if model.trunk.n_frozen() > 0 {
+            for ((group, row), own) in places.iter().zip(batch.unstack(&lower)?) {
+                let bytes = own.elem_count() * size_of::<f32>();
+                let slot = &mut groups[*group].lowers[*row];
+                if slot.is_none() && bytes <= self.room {
+                    self.room -= bytes;
+                    *slot = Some(own);
+                }
+            }
+        }
+        Ok(lower)
+    }
+
+    /// Adds `weight` times the gradient of each group's loss, all in one forward and backward pass.
+    pub(super) fn learn_groups(
+        &mut self,
+        model: &RewardModel,
+        groups: &mut [Group],
+        weight: f64,
+        gradients: &mut Gradients,
+    ) -> Result<Learnt> {
+        let scores = self.scores(model, groups, Pass::Tracked)?;
+        let rewards: Vec<f32> = scores.to_vec1()?;
+        let mut by_reward = Vec::with_capacity(rewards.len());
+        let mut learnt = Learnt::default();
+        let mut rest = rewards.as_slice();
+        for group in groups {
+            let (own, others) = rest.split_at(group.rows.len());
+            rest = others;
+            match kwise_loss(own, &group.ranks) {
+                Some((loss, slopes)) => {
+                    learnt.loss += loss;
+                    by_reward.extend(slopes);
+                }
+                None => by_reward.resize(by_reward.len() + own.len(), 0.0),
+            }
+            let (right, pairs) = count_right(own, &group.ranks);
+            learnt.right += right;
+            learnt.pairs += pairs;
+        }
+        let by_reward = Tensor::from_vec(by_reward, rewards.len(), &model.trunk.device)?;
+        let scalar = with_gradient(&scores, &by_reward)?;
+        let variables = model.trunk.weights().variables();
+        gradients.add(&scalar.backward()?, variables, weight)?;
+        learnt.rewards = rewards;
+        Ok(learnt)
+    }
+
+    /// Pairs in the right order, and pairs, of each prompt.
+    pub(super) fn measure(
+        &mut self,
+        model: &RewardModel,
+        groups: &mut [Group],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<(f64, usize)>> {
+        let mut counts = Vec::with_capacity(groups.len());
+        for micro in groups.chunks_mut(MICRO_PROMPTS) {
+            progress.go_on()?;
+            let rewards: Vec<f32> = self.scores(model, micro, Pass::Frozen)?.to_vec1()?;
+            let mut rest = rewards.as_slice();
+            for group in micro {
+                let (own, others) = rest.split_at(group.rows.len());
+                counts.push(count_right(own, &group.ranks));
+                rest = others;
+            }
+        }
+        let ids = groups.iter().map(|group| group.prompt_id.as_str());
+        Ok(by_prompt(ids, &counts))
+    }
+
+    /// Mean score of every completion.
+    pub(super) fn mean_score(&mut self, model: &RewardModel, groups: &mut [Group]) -> Result<f64> {
+        let mut all = Vec::new();
+        for micro in groups.chunks_mut(MICRO_PROMPTS) {
+            all.extend(self.scores(model, micro, Pass::Frozen)?.to_vec1::<f32>()?);
+        }
+        Ok(mean_and_deviation(&all).0)
+    }
+}
