@@ -60,6 +60,7 @@ pub struct AssignmentView {
         (status = 401, description = "no or wrong bearer token"),
         (status = 403, description = "not a labeler"),
         (status = 404, description = "no such project"),
+        (status = 409, description = "other requests of this account take tasks at the same time"),
     ),
     security(("bearer" = []))
 )]
