@@ -49,7 +49,7 @@ pub fn router(state: AppState) -> Router {
         .route("/account/tokens", post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         // Labelers.
-        .route("/rank", get(rank::index))
+        .route("/rank", get(rank::index).post(rank::create))
         .route("/rank/{id}", get(rank::show).post(rank::update))
         .route(
             "/guidelines",
