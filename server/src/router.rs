@@ -129,14 +129,9 @@ fn add_layers(site: Router<AppState>, state: AppState) -> Router {
         .with_state(state)
 }
 
-/// One span for each request. The path of a sign-in link is a secret and stays out of the logs.
+/// One span for each request.
 fn request_span(request: &axum::extract::Request) -> tracing::Span {
-    let path = request.uri().path();
-    let path = if path.starts_with("/sign-in/") {
-        "/sign-in/…"
-    } else {
-        path
-    };
+    let path = errors::loggable(request.uri().path());
     let id = request
         .headers()
         .get(errors::REQUEST_ID)

@@ -44,7 +44,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         page.visitor = Some(visitor.clone());
     }
     if let AppError::Internal(cause) = &error {
-        tracing::error!(%request_id, %path, error = format!("{cause:#}"), "a request failed");
+        tracing::error!(%request_id, path = loggable(&path), error = format!("{cause:#}"), "a request failed");
     }
     if path.starts_with("/api/") {
         return problem(&error, &request_id);
@@ -53,6 +53,14 @@ pub async fn render(request: Request, next: Next) -> Response {
         return Redirect::to("/sign-in").into_response();
     }
     error_page(page, &error, request_id)
+}
+
+/// A path as logs may have it: that of a sign-in link is a secret.
+pub fn loggable(path: &str) -> &str {
+    match path.strip_prefix("/sign-in/") {
+        Some(_) => "/sign-in/…",
+        None => path,
+    }
 }
 
 /// Our own error, or a refusal by the framework as plain text.
@@ -124,5 +132,17 @@ fn add_retry_after(error: &AppError, response: &mut Response) {
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_a_sign_in_link_is_not_logged() {
+        assert_eq!(loggable("/sign-in/secret"), "/sign-in/…");
+        assert_eq!(loggable("/sign-in"), "/sign-in");
+        assert_eq!(loggable("/runs/1"), "/runs/1");
     }
 }
