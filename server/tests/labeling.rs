@@ -242,6 +242,22 @@ async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_text_that_the_database_cannot_hold_is_refused_in_words(db: PgPool) {
+    fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let path = open(&ada).await;
+    for form in [
+        FORM.replace("note=fine", "note=%00"),
+        "action=skip&reason=unclear_prompt&skip_note=%00".to_owned(),
+    ] {
+        let answer = ada.post(&path, &form).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.body.contains("U+0000"), "{}", answer.body);
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn the_api_is_described_and_refuses_in_problem_json(db: PgPool) {
     let app = TestApp::new(db);
     let description = app.anonymous().get("/api/v1/openapi.json").await.json();
