@@ -100,6 +100,18 @@ async fn guessing_is_slowed_down_for_unknown_accounts_too(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_address_too_long_for_an_account_is_refused_like_a_wrong_password(db: PgPool) {
+    let app = TestApp::new(db);
+    let email = format!("{}%40example.org", "a".repeat(300));
+    let form = format!("email={email}&password=nonsense00");
+    for _ in 0..8 {
+        let answer = app.anonymous().post("/sign-in", &form).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.body.contains("Address or password is wrong"));
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_session_ends_when_it_is_signed_out_or_its_account_is_switched_off(db: PgPool) {
     let app = TestApp::new(db);
     let ada = app.labeler("ada").await;
