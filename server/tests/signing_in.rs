@@ -40,6 +40,34 @@ async fn a_sign_in_link_works_once(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn somebody_who_forgot_the_password_sets_a_new_one_by_a_link(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let sign_in = async |password: &str| {
+        let form = format!("email=ada%40example.org&password={password}");
+        app.anonymous().post("/sign-in", &form).await.status
+    };
+    for password in ["first-password", "second-password"] {
+        let mut connection = app.state.db.acquire().await.unwrap();
+        let id = ada.account_id.unwrap();
+        let link = store::sign_in_links::create(&mut connection, id, None, 1)
+            .await
+            .unwrap();
+        let path = format!("/sign-in/{}", link.reveal());
+        let page = app.anonymous().get(&path).await;
+        assert!(page.body.contains("name=\"password\""), "{}", page.body);
+        let form = format!("password={password}");
+        let answer = app.anonymous().post(&path, &form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+        assert_eq!(sign_in(password).await, StatusCode::SEE_OTHER);
+    }
+    assert_eq!(
+        sign_in("first-password").await,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn an_unknown_address_and_a_wrong_password_get_the_same_answer(db: PgPool) {
     let app = TestApp::new(db);
     let mut connection = app.state.db.acquire().await.unwrap();

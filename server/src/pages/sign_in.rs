@@ -38,7 +38,7 @@ struct LinkPage {
     secret: String,
     name: String,
     email: String,
-    needs_password: bool,
+    has_password: bool,
     complaint: Option<String>,
 }
 
@@ -132,7 +132,7 @@ async fn link_page(
         secret,
         name: account.name,
         email: account.email,
-        needs_password: account.password_hash.is_none(),
+        has_password: account.password_hash.is_some(),
         complaint,
     })
 }
