@@ -274,4 +274,25 @@ async fn the_api_is_described_and_refuses_in_problem_json(db: PgPool) {
         .await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
+
+    let id = server::domain::ids::AssignmentId::new();
+    let path = format!("/api/v1/assignments/{id}/submission");
+    for (body, field) in [
+        (
+            json!({"candidates": [{"position": 1, "rank": "first"}]}),
+            "candidates[0].rank",
+        ),
+        (json!({"candidates": [], "surprise": 1}), "surprise"),
+        (
+            json!({"candidates": [{"rank": 1}]}),
+            "candidates[0].position",
+        ),
+    ] {
+        let answer = robot.send_json("POST", &path, &[], &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let problem = answer.json();
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+        assert!(problem["errors"][0]["message"].is_string(), "{problem}");
+    }
 }
