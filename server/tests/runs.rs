@@ -243,6 +243,23 @@ async fn a_silent_worker_loses_its_run_and_cannot_come_back(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_worker_that_is_busy_gives_up_the_run_of_a_silent_one_too(db: PgPool) {
+    let ids = queue(&db, 2).await;
+    let (lost, busy) = (worker(&db, "lost"), worker(&db, "busy"));
+    lost.claim_next().await.unwrap().unwrap();
+    busy.claim_next().await.unwrap().unwrap();
+    sqlx::query(
+        "UPDATE runs SET heartbeat_at = now() - interval '31 seconds' WHERE worker = 'lost'",
+    )
+    .execute(&db)
+    .await
+    .unwrap();
+    busy.watch_others().await.unwrap();
+    assert_eq!(find(&db, ids[0]).await.status, "failed");
+    assert_eq!(find(&db, ids[1]).await.status, "running");
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_queued_run_is_cancelled_at_once_and_a_running_one_hears_of_it(db: PgPool) {
     let ids = queue(&db, 2).await;
     let app = TestApp::new(db.clone());
