@@ -217,3 +217,36 @@ async fn a_bearer_token_works_until_it_is_revoked_and_a_wrong_one_is_an_error(db
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
 }
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_foreign_authorization_is_ignored_on_pages_and_an_error_in_the_api(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let get = async |path: &str, authorization: &str| {
+        let request = ada
+            .request("GET", path)
+            .header("authorization", authorization);
+        let answer = ada.send(request.body(axum::body::Body::empty()).unwrap());
+        answer.await.status
+    };
+    assert_eq!(get("/account", "Basic YTpi").await, StatusCode::OK);
+    let refused = get("/api/v1/projects", "Basic YTpi").await;
+    assert_eq!(refused, StatusCode::UNAUTHORIZED);
+    let id = ada.account_id.unwrap();
+    let mut connection = app.state.db.acquire().await.unwrap();
+    let token = store::api_tokens::create(&mut connection, id, "test")
+        .await
+        .unwrap();
+    let bearer = format!("bearer {}", token.reveal());
+    assert_eq!(get("/api/v1/projects", &bearer).await, StatusCode::OK);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_server_without_its_database_says_so_in_plain_text(db: PgPool) {
+    let app = TestApp::new(db);
+    assert_eq!(app.anonymous().get("/readyz").await.body, "ready\n");
+    app.state.db.close().await;
+    let answer = app.anonymous().get("/readyz").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.body, "the database does not answer\n");
+}

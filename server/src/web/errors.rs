@@ -37,7 +37,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         .to_owned();
     let mut page = Page::from_parts(&parts);
     let response = next.run(Request::from_parts(parts, body)).await;
-    let Some(error) = find_error(&response) else {
+    let Some(error) = find_error(&path, &response) else {
         return response;
     };
     if let Some(visitor) = response.extensions().get::<crate::auth::visitor::Visitor>() {
@@ -64,10 +64,14 @@ pub fn loggable(path: &str) -> &str {
 }
 
 /// Our own error, or a refusal by the framework as plain text.
-fn find_error(response: &Response) -> Option<AppError> {
+fn find_error(path: &str, response: &Response) -> Option<AppError> {
     let status = response.status();
     if let Some(error) = response.extensions().get::<AppError>() {
         return Some(error.clone());
+    }
+    // Programs ask this address, and its refusal is its own plain text.
+    if path == "/readyz" {
+        return None;
     }
     let is_text = response
         .headers()
