@@ -402,3 +402,37 @@ async fn runs_and_checkpoints_are_for_operators(db: PgPool) {
         );
     }
 }
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn what_simulated_labelers_said_is_marked_wherever_a_run_reads_it(db: PgPool) {
+    let id = queue(&db, 1).await[0];
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    sqlx::query("UPDATE checkpoints SET run_id = $1")
+        .bind(id.0)
+        .execute(&db)
+        .await
+        .unwrap();
+    let checkpoint: uuid::Uuid = sqlx::query_scalar("SELECT id FROM checkpoints")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    let pages = [
+        "/runs/new?kind=sft".to_owned(),
+        format!("/runs/{id}"),
+        format!("/checkpoints/{checkpoint}"),
+    ];
+    for includes in [false, true] {
+        sqlx::query("UPDATE snapshots SET includes_simulated = $1")
+            .bind(includes)
+            .execute(&db)
+            .await
+            .unwrap();
+        for path in &pages {
+            let page = operator.get(path).await;
+            assert_eq!(page.status, StatusCode::OK, "{path}");
+            let is_marked = page.body.contains("with simulated");
+            assert_eq!(is_marked, includes, "{path}");
+        }
+    }
+}

@@ -399,6 +399,8 @@ pub struct SnapshotChoice {
     pub kind: String,
     /// SHA-256 of its export.
     pub sha256: String,
+    /// Whether what simulated labelers said is in it.
+    pub includes_simulated: bool,
 }
 
 /// Every snapshot that a run may read, newest first.
@@ -407,7 +409,7 @@ pub async fn list_snapshots(db: &mut PgConnection) -> sqlx::Result<Vec<SnapshotC
         SnapshotChoice,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId",
-               p.name AS project, s.name, s.n_items, s.kind, s.sha256
+               p.name AS project, s.name, s.n_items, s.kind, s.sha256, s.includes_simulated
         FROM snapshots s JOIN projects p ON p.id = s.project_id
         ORDER BY s.created_at DESC, s.id DESC
         "#
