@@ -38,6 +38,7 @@ async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
             config: &json!({}),
             snapshot_id: snapshot,
             texts_snapshot_id: None,
+            demonstrations_snapshot_id: None,
             base_checkpoint_id: checkpoint,
             reward_checkpoint_id: None,
             created_by: None,

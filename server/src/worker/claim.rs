@@ -186,14 +186,10 @@ impl Worker {
         let snapshot = run.snapshot_id.context("the run names no snapshot")?;
         let data = out.join("data.jsonl");
         write_data(&mut db, snapshot, &data).await?;
-        let texts = match run.texts_snapshot_id {
-            Some(id) => {
-                let path = out.join("texts.jsonl");
-                write_data(&mut db, id, &path).await?;
-                Some(path)
-            }
-            None => None,
-        };
+        let texts = write_optional(&mut db, run.texts_snapshot_id, &out, "texts.jsonl").await?;
+        let demonstrations = run.demonstrations_snapshot_id;
+        let demonstrations =
+            write_optional(&mut db, demonstrations, &out, "demonstrations.jsonl").await?;
         let base = run
             .base_checkpoint_id
             .context("the run names no base checkpoint")?;
@@ -209,7 +205,7 @@ impl Worker {
             config,
             data,
             texts,
-            demonstrations: None,
+            demonstrations,
             base,
             reward,
             out,
@@ -339,6 +335,21 @@ async fn write_data(db: &mut PgConnection, id: SnapshotId, path: &Path) -> anyho
         bail!("the snapshot's export has SHA-256 {found}, but {promised} was frozen");
     }
     Ok(())
+}
+
+/// Writes a snapshot that a run may name to a file of its folder, if it names one.
+async fn write_optional(
+    db: &mut PgConnection,
+    id: Option<SnapshotId>,
+    out: &Path,
+    name: &str,
+) -> anyhow::Result<Option<PathBuf>> {
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let path = out.join(name);
+    write_data(db, id, &path).await?;
+    Ok(Some(path))
 }
 
 async fn find_folder(db: &mut PgConnection, id: CheckpointId) -> anyhow::Result<PathBuf> {
