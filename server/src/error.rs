@@ -96,8 +96,15 @@ impl fmt::Display for AppError {
     }
 }
 
+/// SQLSTATEs of a text that Postgres cannot hold: U+0000 in a text, and in JSON.
+const UNFIT_TEXTS: [&str; 2] = ["22021", "22P05"];
+
 impl From<sqlx::Error> for AppError {
     fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code());
+        if code.is_some_and(|code| UNFIT_TEXTS.contains(&&*code)) {
+            return Self::invalid("text", "leave out the character U+0000");
+        }
         Self::Internal(Arc::new(error.into()))
     }
 }

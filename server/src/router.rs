@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderName, StatusCode};
+use axum::extract::{DefaultBodyLimit, MatchedPath};
+use axum::http::{HeaderName, Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
@@ -49,7 +49,7 @@ pub fn router(state: AppState) -> Router {
         .route("/account/tokens", post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         // Labelers.
-        .route("/rank", get(rank::index))
+        .route("/rank", get(rank::index).post(rank::create))
         .route("/rank/{id}", get(rank::show).post(rank::update))
         .route(
             "/guidelines",
@@ -129,14 +129,9 @@ fn add_layers(site: Router<AppState>, state: AppState) -> Router {
         .with_state(state)
 }
 
-/// One span for each request. The path of a sign-in link is a secret and stays out of the logs.
+/// One span for each request.
 fn request_span(request: &axum::extract::Request) -> tracing::Span {
-    let path = request.uri().path();
-    let path = if path.starts_with("/sign-in/") {
-        "/sign-in/…"
-    } else {
-        path
-    };
+    let path = errors::loggable(request.uri().path());
     let id = request
         .headers()
         .get(errors::REQUEST_ID)
@@ -145,18 +140,35 @@ fn request_span(request: &axum::extract::Request) -> tracing::Span {
     tracing::info_span!("request", method = %request.method(), path, id)
 }
 
-/// Counts requests and their time by route, for `/metrics`.
+/// Counts requests and their time by route, for `/metrics`. Labels come from fixed sets, since a
+/// label that askers choose would let them fill the memory.
 async fn count_requests(
     request: axum::extract::Request,
     next: axum::middleware::Next,
 ) -> axum::response::Response {
     let started = std::time::Instant::now();
-    let method = request.method().to_string();
+    let method = method_label(request.method());
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map_or("none", MatchedPath::as_str).to_owned();
     let response = next.run(request).await;
-    let status = response.status();
-    metrics::counter!("plackett_requests_total", "method" => method, "status" => status_class(status)).increment(1);
-    metrics::histogram!("plackett_request_seconds").record(started.elapsed().as_secs_f64());
+    let status = status_class(response.status());
+    metrics::counter!("plackett_requests_total", "method" => method, "route" => route.clone(), "status" => status).increment(1);
+    metrics::histogram!("plackett_request_seconds", "route" => route)
+        .record(started.elapsed().as_secs_f64());
     response
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
 }
 
 fn status_class(status: StatusCode) -> &'static str {
@@ -171,3 +183,15 @@ fn status_class(status: StatusCode) -> &'static str {
 
 /// How long requests in flight may take to end after a stop signal.
 pub const GRACE: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_an_asker_made_up_gets_no_label_of_its_own() {
+        let made_up = Method::from_bytes(b"BREW").unwrap_or_default();
+        assert_eq!(method_label(&made_up), "other");
+        assert_eq!(method_label(&Method::PUT), "PUT");
+    }
+}

@@ -82,7 +82,7 @@ async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool
     let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
     sign_in(&browser, &db, &program, "ada@example.org").await;
     look(&browser, "home-labeler").await;
-    browser.goto(format!("{}/rank", program.url)).await.unwrap();
+    click(&browser, "main form[action='/rank'] button").await;
     wait_for(&browser, ".has-script #rank-form").await;
     look(&browser, "rank").await;
     assert!(!browser.source().await.unwrap().contains("secret-model"));
@@ -130,6 +130,7 @@ async fn a_labeler_ranks_without_javascript(db: PgPool) {
         .await;
     sign_in(&browser, &db, &program, "bob@example.org").await;
     browser.goto(format!("{}/rank", program.url)).await.unwrap();
+    click(&browser, "main form[action='/rank'] button").await;
     wait_for(&browser, "#rank-form").await;
     // Only where no script ran is the button that saves by hand in sight.
     assert!(
@@ -302,6 +303,7 @@ async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
                 "ada",
                 vec!["/", "/rank", "/guidelines", "/account", "/nowhere"],
             ),
+            ("bob", vec!["/rank"]),
             (
                 "alice",
                 vec![
@@ -326,6 +328,11 @@ async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
             ),
         ] {
             sign_in(&browser, &db, &program, &format!("{who}@example.org")).await;
+            // Ada has an assignment open; bob sees how many tasks are waiting.
+            if who == "ada" {
+                click(&browser, "main form[action='/rank'] button").await;
+                wait_for(&browser, "#rank-form").await;
+            }
             for page in &pages {
                 for lang in ["en", "zh"] {
                     browser

@@ -8,9 +8,9 @@ use sqlx::PgPool;
 
 use crate::support::{TestApp, fake};
 
-/// Follows `/rank` to the assignment's path.
+/// Presses the button on `/rank`, and returns the assignment's path.
 async fn open(client: &crate::support::Client<'_>) -> String {
-    let answer = client.get("/rank").await;
+    let answer = client.post("/rank", "").await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
     answer.location.unwrap()
 }
@@ -79,6 +79,35 @@ async fn a_ranking_its_ratings_and_comparisons_are_written_from_a_plain_form(db:
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn looking_at_the_queue_leases_nothing_and_each_submission_leads_to_the_next_task(
+    db: PgPool,
+) {
+    fake::project(&db, 3, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let page = ada.get("/rank").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.body.contains("3 tasks are waiting"), "{}", page.body);
+    let leased: i64 = sqlx::query_scalar("SELECT count(*) FROM assignments")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    assert_eq!(leased, 0);
+
+    let first = open(&ada).await;
+    assert_eq!(open(&ada).await, first, "an open assignment comes first");
+    assert_eq!(ada.get("/rank").await.location, Some(first.clone()));
+    let second = ada.post(&first, FORM).await.location.unwrap();
+    assert!(second.starts_with("/rank/") && second != first, "{second}");
+    let skip = "action=skip&reason=unclear_prompt";
+    let third = ada.post(&second, skip).await.location.unwrap();
+    assert!(third.starts_with("/rank/") && third != second, "{third}");
+    let after = ada.post(&third, FORM).await.location.unwrap();
+    assert_eq!(after, "/rank");
+    assert!(ada.get("/rank").await.body.contains("Nothing is waiting"));
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_form_with_a_missing_rank_comes_back_with_the_work_kept(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
@@ -125,8 +154,8 @@ async fn a_skip_gives_the_place_to_somebody_else_and_needs_a_reason(db: PgPool) 
     let (ada, bob) = (app.labeler("ada").await, app.labeler("bob").await);
     let path = open(&ada).await;
     assert_eq!(
-        bob.get("/rank").await.status,
-        StatusCode::OK,
+        bob.post("/rank", "").await.location.as_deref(),
+        Some("/rank"),
         "nothing is waiting for bob"
     );
     assert_eq!(
@@ -143,8 +172,8 @@ async fn a_skip_gives_the_place_to_somebody_else_and_needs_a_reason(db: PgPool) 
         StatusCode::SEE_OTHER
     );
     assert_eq!(
-        ada.get("/rank").await.status,
-        StatusCode::OK,
+        ada.post("/rank", "").await.location.as_deref(),
+        Some("/rank"),
         "ada never gets it again"
     );
     assert!(open(&bob).await.starts_with("/rank/"));
@@ -213,6 +242,22 @@ async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_text_that_the_database_cannot_hold_is_refused_in_words(db: PgPool) {
+    fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let path = open(&ada).await;
+    for form in [
+        FORM.replace("note=fine", "note=%00"),
+        "action=skip&reason=unclear_prompt&skip_note=%00".to_owned(),
+    ] {
+        let answer = ada.post(&path, &form).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.body.contains("U+0000"), "{}", answer.body);
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn the_api_is_described_and_refuses_in_problem_json(db: PgPool) {
     let app = TestApp::new(db);
     let description = app.anonymous().get("/api/v1/openapi.json").await.json();
@@ -229,4 +274,25 @@ async fn the_api_is_described_and_refuses_in_problem_json(db: PgPool) {
         .await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
+
+    let id = server::domain::ids::AssignmentId::new();
+    let path = format!("/api/v1/assignments/{id}/submission");
+    for (body, field) in [
+        (
+            json!({"candidates": [{"position": 1, "rank": "first"}]}),
+            "candidates[0].rank",
+        ),
+        (json!({"candidates": [], "surprise": 1}), "surprise"),
+        (
+            json!({"candidates": [{"rank": 1}]}),
+            "candidates[0].position",
+        ),
+    ] {
+        let answer = robot.send_json("POST", &path, &[], &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        let problem = answer.json();
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+        assert!(problem["errors"][0]["message"].is_string(), "{problem}");
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rand::SeedableRng;
 use serde_json::{Value, json};
 use server::domain::ids::ProjectId;
 use server::domain::role::Role;
@@ -91,7 +92,9 @@ async fn label(
 async fn sixty_four_clients_and_a_killed_server_lose_and_double_nothing(db: PgPool) {
     // Short leases, so that those whose answer the kill swallowed come back.
     let project = fake::project(&db, TASKS, 4, OVERLAP, 3).await;
-    let tokens = make_tokens(&db).await;
+    let mut tokens = make_tokens(&db).await;
+    // One labeler works with two programs at once.
+    tokens.push(tokens[0].clone());
     let mut program = Program::start(&db, &["--no-worker"]).await;
     let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));
     let n_accepted = Arc::new(AtomicUsize::new(0));
@@ -168,4 +171,37 @@ async fn sixty_four_clients_and_a_killed_server_lose_and_double_nothing(db: PgPo
         submitted >= (TASKS * OVERLAP as usize) as i64 - CLIENTS as i64,
         "{submitted}"
     );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn one_labeler_who_leases_many_times_at_once_gets_a_task_each_time(db: PgPool) {
+    let project = fake::project(&db, 40, 4, 2, 3600).await;
+    let mut connection = db.acquire().await.unwrap();
+    let roles = [Role::Labeler];
+    let ada = store::accounts::insert(&mut connection, "ada@example.org", "Ada", &roles, false)
+        .await
+        .unwrap();
+    drop(connection);
+    let leasing = (0..4).map(|seed| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(seed);
+            let mut tasks = Vec::new();
+            for _ in 0..10 {
+                let mut connection = db.acquire().await.unwrap();
+                let lease = store::assignments::lease(&mut connection, project, ada, &mut rng)
+                    .await
+                    .unwrap();
+                tasks.push(lease.unwrap().task_id);
+            }
+            tasks
+        })
+    });
+    let mut tasks = Vec::new();
+    for one in leasing.collect::<Vec<_>>() {
+        tasks.extend(one.await.unwrap());
+    }
+    tasks.sort_by_key(|id| id.0);
+    tasks.dedup();
+    assert_eq!(tasks.len(), 40, "every lease is of another task");
 }

@@ -38,6 +38,7 @@ async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
             config: &json!({}),
             snapshot_id: snapshot,
             texts_snapshot_id: None,
+            demonstrations_snapshot_id: None,
             base_checkpoint_id: checkpoint,
             reward_checkpoint_id: None,
             created_by: None,
@@ -243,6 +244,23 @@ async fn a_silent_worker_loses_its_run_and_cannot_come_back(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_worker_that_is_busy_gives_up_the_run_of_a_silent_one_too(db: PgPool) {
+    let ids = queue(&db, 2).await;
+    let (lost, busy) = (worker(&db, "lost"), worker(&db, "busy"));
+    lost.claim_next().await.unwrap().unwrap();
+    busy.claim_next().await.unwrap().unwrap();
+    sqlx::query(
+        "UPDATE runs SET heartbeat_at = now() - interval '31 seconds' WHERE worker = 'lost'",
+    )
+    .execute(&db)
+    .await
+    .unwrap();
+    busy.watch_others().await.unwrap();
+    assert_eq!(find(&db, ids[0]).await.status, "failed");
+    assert_eq!(find(&db, ids[1]).await.status, "running");
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_queued_run_is_cancelled_at_once_and_a_running_one_hears_of_it(db: PgPool) {
     let ids = queue(&db, 2).await;
     let app = TestApp::new(db.clone());
@@ -383,5 +401,39 @@ async fn runs_and_checkpoints_are_for_operators(db: PgPool) {
             StatusCode::NOT_FOUND,
             "{path}"
         );
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn what_simulated_labelers_said_is_marked_wherever_a_run_reads_it(db: PgPool) {
+    let id = queue(&db, 1).await[0];
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    sqlx::query("UPDATE checkpoints SET run_id = $1")
+        .bind(id.0)
+        .execute(&db)
+        .await
+        .unwrap();
+    let checkpoint: uuid::Uuid = sqlx::query_scalar("SELECT id FROM checkpoints")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    let pages = [
+        "/runs/new?kind=sft".to_owned(),
+        format!("/runs/{id}"),
+        format!("/checkpoints/{checkpoint}"),
+    ];
+    for includes in [false, true] {
+        sqlx::query("UPDATE snapshots SET includes_simulated = $1")
+            .bind(includes)
+            .execute(&db)
+            .await
+            .unwrap();
+        for path in &pages {
+            let page = operator.get(path).await;
+            assert_eq!(page.status, StatusCode::OK, "{path}");
+            let is_marked = page.body.contains("with simulated");
+            assert_eq!(is_marked, includes, "{path}");
+        }
     }
 }

@@ -40,6 +40,34 @@ async fn a_sign_in_link_works_once(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn somebody_who_forgot_the_password_sets_a_new_one_by_a_link(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let sign_in = async |password: &str| {
+        let form = format!("email=ada%40example.org&password={password}");
+        app.anonymous().post("/sign-in", &form).await.status
+    };
+    for password in ["first-password", "second-password"] {
+        let mut connection = app.state.db.acquire().await.unwrap();
+        let id = ada.account_id.unwrap();
+        let link = store::sign_in_links::create(&mut connection, id, None, 1)
+            .await
+            .unwrap();
+        let path = format!("/sign-in/{}", link.reveal());
+        let page = app.anonymous().get(&path).await;
+        assert!(page.body.contains("name=\"password\""), "{}", page.body);
+        let form = format!("password={password}");
+        let answer = app.anonymous().post(&path, &form).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+        assert_eq!(sign_in(password).await, StatusCode::SEE_OTHER);
+    }
+    assert_eq!(
+        sign_in("first-password").await,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn an_unknown_address_and_a_wrong_password_get_the_same_answer(db: PgPool) {
     let app = TestApp::new(db);
     let mut connection = app.state.db.acquire().await.unwrap();
@@ -97,6 +125,18 @@ async fn guessing_is_slowed_down_for_unknown_accounts_too(db: PgPool) {
         .await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(answer.headers.contains_key("retry-after"));
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_address_too_long_for_an_account_is_refused_like_a_wrong_password(db: PgPool) {
+    let app = TestApp::new(db);
+    let email = format!("{}%40example.org", "a".repeat(300));
+    let form = format!("email={email}&password=nonsense00");
+    for _ in 0..8 {
+        let answer = app.anonymous().post("/sign-in", &form).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert!(answer.body.contains("Address or password is wrong"));
+    }
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
@@ -176,4 +216,37 @@ async fn a_bearer_token_works_until_it_is_revoked_and_a_wrong_one_is_an_error(db
     let answer = robot.get("/api/v1/nothing").await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_foreign_authorization_is_ignored_on_pages_and_an_error_in_the_api(db: PgPool) {
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let get = async |path: &str, authorization: &str| {
+        let request = ada
+            .request("GET", path)
+            .header("authorization", authorization);
+        let answer = ada.send(request.body(axum::body::Body::empty()).unwrap());
+        answer.await.status
+    };
+    assert_eq!(get("/account", "Basic YTpi").await, StatusCode::OK);
+    let refused = get("/api/v1/projects", "Basic YTpi").await;
+    assert_eq!(refused, StatusCode::UNAUTHORIZED);
+    let id = ada.account_id.unwrap();
+    let mut connection = app.state.db.acquire().await.unwrap();
+    let token = store::api_tokens::create(&mut connection, id, "test")
+        .await
+        .unwrap();
+    let bearer = format!("bearer {}", token.reveal());
+    assert_eq!(get("/api/v1/projects", &bearer).await, StatusCode::OK);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_server_without_its_database_says_so_in_plain_text(db: PgPool) {
+    let app = TestApp::new(db);
+    assert_eq!(app.anonymous().get("/readyz").await.body, "ready\n");
+    app.state.db.close().await;
+    let answer = app.anonymous().get("/readyz").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.body, "the database does not answer\n");
 }

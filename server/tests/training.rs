@@ -158,10 +158,16 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     drop(connection);
     assert_eq!(simulate(&db, &project, 2, 0.0, 1, 1000).await.unwrap(), 80);
     let rankings = place.snapshot(SnapshotKind::Rankings).await;
+    let demonstrations = place.snapshot(SnapshotKind::Demonstrations).await;
     let reward = place
-        .carry_out(&format!("kind=reward&snapshot={rankings}"))
+        .carry_out(&format!(
+            "kind=reward&snapshot={rankings}&demonstrations={demonstrations}"
+        ))
         .await;
     assert_eq!((reward.status.as_str(), &reward.error), ("finished", &None));
+    let page = place.page(&reward).await;
+    assert!(page.contains(&format!("/snapshots/{demonstrations}")));
+    assert!(page.contains("scores are shifted so that demonstrations score mean 0"));
 
     let judge = place.checkpoint("reward").await;
     let ppo = place
@@ -311,6 +317,15 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
         (
             format!("kind=sft&name=x&preset=tiny&snapshot={prompts}&base={base}"),
             vec!["a snapshot of demonstrations"],
+        ),
+        (
+            format!(
+                "kind=reward&name=x&preset=tiny&base={base}&snapshot={prompts}&demonstrations={prompts}"
+            ),
+            vec![
+                "snapshot:",
+                "demonstrations: choose a snapshot of demonstrations",
+            ],
         ),
         (
             format!("kind=generation&name=x&snapshot={prompts}&base={base}&candidates=3"),

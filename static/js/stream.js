@@ -5,6 +5,8 @@ const head = () => document.querySelector('#run-head');
 const { addPoint } = await import(head().dataset.chart);
 const parts = ['#run-head', '#run-checks', '#run-samples', '#run-charts'];
 let timer = 0;
+// What arrives while the page is fetched again: the fetched parts may be older than it.
+let missed = null;
 
 function refreshSoon() {
   clearTimeout(timer);
@@ -12,12 +14,37 @@ function refreshSoon() {
 }
 
 async function refresh() {
+  if (missed) {
+    refreshSoon();
+    return;
+  }
+  missed = [];
+  try {
+    await replaceParts();
+  } finally {
+    missed = null;
+  }
+}
+
+async function replaceParts() {
   const answer = await fetch(location.pathname, { headers: { accept: 'text/html' } }).catch(() => null);
   if (!answer?.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
+  const text = await answer.text().catch(() => null);
+  if (text === null) return;
+  const fresh = new DOMParser().parseFromString(text, 'text/html');
+  const after = Number(fresh.querySelector('#run-head')?.dataset.after);
   for (const part of parts) {
     const [old, next] = [document.querySelector(part), fresh.querySelector(part)];
-    if (old && next && !old.contains(document.activeElement)) old.replaceWith(next);
+    if (!old || !next) continue;
+    if (old.contains(document.activeElement)) {
+      // Replacing it would throw the focus away, so it waits until the focus leaves.
+      old.addEventListener('focusout', refreshSoon, { once: true });
+      continue;
+    }
+    old.replaceWith(next);
+    for (const event of missed) {
+      if (event.part === part && event.number > after) event.act(event.data);
+    }
   }
 }
 
@@ -49,15 +76,36 @@ function onLog(data) {
   if (isAtEnd) log.scrollTop = log.scrollHeight;
 }
 
-if (head().dataset.over !== 'true') {
-  const source = new EventSource(`${head().dataset.events}?after=${head().dataset.after}`);
-  const on = (kind, act) => source.addEventListener(kind, (event) => act(JSON.parse(event.data)));
-  on('phase', onPhase);
-  on('metrics', onMetrics);
-  on('log', onLog);
-  for (const kind of ['status', 'check', 'sample', 'checkpoint']) on(kind, refreshSoon);
+// Each kind of event, what it does, and the part that a refresh would take it from.
+const kinds = [
+  ['phase', onPhase, '#run-head'],
+  ['metrics', onMetrics, '#run-charts'],
+  ['log', onLog, null],
+  ...['status', 'check', 'sample', 'checkpoint'].map((kind) => [kind, refreshSoon, null]),
+];
+
+function follow(after, wait) {
+  const source = new EventSource(`${head().dataset.events}?after=${after}`);
+  for (const [kind, act, part] of kinds) {
+    source.addEventListener(kind, (event) => {
+      after = Number(event.lastEventId);
+      const data = JSON.parse(event.data);
+      act(data);
+      if (part) missed?.push({ number: after, part, act, data });
+    });
+  }
+  source.addEventListener('open', () => {
+    wait = 1000;
+  });
   source.addEventListener('end', () => {
     source.close();
     refreshSoon();
   });
+  // A browser opens a broken stream again by itself, but not one that was answered with an error,
+  // as a proxy does while the server starts anew.
+  source.addEventListener('error', () => {
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, wait, after, Math.min(2 * wait, 60_000));
+  });
 }
+
+if (head().dataset.over !== 'true') follow(Number(head().dataset.after), 1000);

@@ -34,3 +34,9 @@ rank-close = Close
 rank-none-title = Nothing is waiting
 rank-none-done = You have submitted { $n } tasks. Thank you.
 rank-none-help = New tasks appear here when an operator generates completions.
+rank-next-title = Tasks are waiting
+rank-next-waiting = { $n ->
+    [one] { $n } task is waiting for you.
+   *[other] { $n } tasks are waiting for you.
+  }
+rank-next-start = Rank the next task

@@ -10,3 +10,5 @@ sign-in-link-for = This link signs in { $email }.
 sign-in-link-password = Choose a password (optional)
 sign-in-link-password-help = At least 10 characters. Without one you need a new link next time.
 sign-in-link-once = The link works once.
+sign-in-link-new-password = Choose a new password (optional)
+sign-in-link-new-password-help = At least 10 characters. Without one your old password stays. A new one ends your other sessions.

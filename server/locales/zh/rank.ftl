@@ -34,3 +34,6 @@ rank-close = 关闭
 rank-none-title = 没有等待的任务
 rank-none-done = 您已提交 { $n } 个任务，谢谢。
 rank-none-help = 训练操作员生成新的回答后，任务会出现在这里。
+rank-next-title = 有任务在等待
+rank-next-waiting = 有 { $n } 个任务等待您处理。
+rank-next-start = 为下一个任务排序

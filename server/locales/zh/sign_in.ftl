@@ -10,3 +10,5 @@ sign-in-link-for = 此链接用于登录 { $email }。
 sign-in-link-password = 设置密码（可选）
 sign-in-link-password-help = 至少 10 个字符。不设置密码，下次需要新的链接。
 sign-in-link-once = 此链接只能使用一次。
+sign-in-link-new-password = 设置新密码（可选）
+sign-in-link-new-password-help = 至少 10 个字符。不填写则保留原密码。设置新密码会结束您的其他会话。

@@ -9,6 +9,7 @@ use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::json::JsonBody;
 use crate::auth::visitor::Labeler;
 use crate::domain::ids::{AssignmentId, ProjectId};
 use crate::domain::ranking::RankingInput;
@@ -60,6 +61,7 @@ pub struct AssignmentView {
         (status = 401, description = "no or wrong bearer token"),
         (status = 403, description = "not a labeler"),
         (status = 404, description = "no such project"),
+        (status = 409, description = "other requests of this account take tasks at the same time"),
     ),
     security(("bearer" = []))
 )]
@@ -142,7 +144,7 @@ pub async fn save_draft(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
     Path(id): Path<AssignmentId>,
-    Json(input): Json<DraftInput>,
+    JsonBody(input): JsonBody<DraftInput>,
 ) -> AppResult<Json<DraftSaved>> {
     let mut db = state.db.acquire().await?;
     let ranking = RankingInput {
@@ -186,7 +188,7 @@ pub async fn submit(
     Labeler(labeler): Labeler,
     Path(id): Path<AssignmentId>,
     headers: HeaderMap,
-    Json(input): Json<RankingInput>,
+    JsonBody(input): JsonBody<RankingInput>,
 ) -> AppResult<(StatusCode, Json<Submitted>)> {
     let key = headers
         .get("idempotency-key")
@@ -227,7 +229,7 @@ pub async fn skip(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
     Path(id): Path<AssignmentId>,
-    Json(input): Json<SkipInput>,
+    JsonBody(input): JsonBody<SkipInput>,
 ) -> AppResult<StatusCode> {
     let mut db = state.db.acquire().await?;
     store::assignments::skip(&mut db, id, labeler.account_id, &input.reason, &input.note).await?;

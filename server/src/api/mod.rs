@@ -1,6 +1,7 @@
 //! JSON under `/api/v1`: one file for each noun in a URL.
 
 pub mod assignments;
+pub mod json;
 pub mod openapi;
 pub mod projects;
 pub mod snapshots;

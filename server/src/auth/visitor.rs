@@ -2,9 +2,9 @@
 //! handler's signature say who may call it, and cannot be forgotten in its body.
 
 use axum::extract::{FromRequestParts, OptionalFromRequestParts, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -85,16 +85,23 @@ fn read_proof(headers: &HeaderMap, path: &str, is_https: bool) -> AppResult<Proo
         return Ok(Proof::None);
     }
     if let Some(value) = headers.get(AUTHORIZATION) {
-        let bearer = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.strip_prefix("Bearer "));
-        return bearer
-            .map(|secret| Proof::Bearer(secret.to_owned()))
-            .ok_or(AppError::SignInRequired);
+        match read_bearer(value) {
+            Some(secret) => return Ok(Proof::Bearer(secret.to_owned())),
+            None if path.starts_with("/api/") => return Err(AppError::SignInRequired),
+            // Of a proxy that asks for a password of its own, for example.
+            None => (),
+        }
     }
     let cookie = session::read_cookie(headers, session::cookie_name(is_https));
     Ok(cookie.map_or(Proof::None, |secret| Proof::Cookie(secret.to_owned())))
+}
+
+/// The token after `Bearer`, a word that has no case (RFC 9110, 11.1).
+fn read_bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, secret) = value.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("Bearer")
+        .then_some(secret.trim_start())
 }
 
 async fn find_visitor(state: &AppState, proof: Proof) -> AppResult<Option<Visitor>> {

@@ -1,9 +1,10 @@
 //! `plackett serve`: the web server, with one worker as a child process by default.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use crate::commands::database::Database;
@@ -12,6 +13,9 @@ use crate::config::{DataConfig, ServeConfig};
 use crate::router::{GRACE, router};
 use crate::state::AppState;
 use crate::worker::supervise::{Supervisor, WorkerProgram};
+
+/// How often recorded times are moved into their summaries.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Serves until a stop signal, then lets requests in flight end.
 ///
@@ -26,11 +30,11 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
     })?;
     let database = Database::open(&data, 32).await?;
     let mut state = AppState::new(database.pool.clone(), config, data);
-    state.metrics = Some(
-        PrometheusBuilder::new()
-            .install_recorder()
-            .context("cannot install the metrics recorder")?,
-    );
+    let metrics = PrometheusBuilder::new()
+        .install_recorder()
+        .context("cannot install the metrics recorder")?;
+    tokio::spawn(keep_up(metrics.clone()));
+    state.metrics = Some(metrics);
     crate::commands::model::register_models(&state.db, &state.data).await?;
     if state.config.demo {
         demo::seed(&state.db, &state.data.models_dir()).await?;
@@ -63,6 +67,16 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
     }
     database.close().await;
     Ok(())
+}
+
+/// Moves recorded times into their summaries again and again: between two readings of `/metrics`,
+/// which may never come, they would pile up.
+async fn keep_up(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
 }
 
 /// Starts a worker as a child process, unless told not to.

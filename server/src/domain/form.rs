@@ -78,12 +78,12 @@ impl Default for Form {
     }
 }
 
-/// The text of a language, else English, else any.
+/// The text of a language, else English, else any. A blank text says nothing and hides none.
 pub fn text_in(texts: &Texts, lang: &str) -> String {
-    let chosen = texts
-        .get(lang)
-        .or_else(|| texts.get("en"))
-        .or_else(|| texts.values().next());
+    let written = |key: &str| texts.get(key).filter(|text| !text.trim().is_empty());
+    let chosen = written(lang)
+        .or_else(|| written("en"))
+        .or_else(|| texts.values().find(|text| !text.trim().is_empty()));
     chosen.cloned().unwrap_or_default()
 }
 
@@ -108,5 +108,18 @@ mod tests {
                 .iter()
                 .all(|reason| reason.label.contains_key("zh"))
         );
+    }
+
+    #[test]
+    fn a_blank_text_does_not_hide_the_other_language() {
+        let texts = |en: &str, zh: &str| {
+            Texts::from([
+                ("en".to_owned(), en.to_owned()),
+                ("zh".to_owned(), zh.to_owned()),
+            ])
+        };
+        assert_eq!(text_in(&texts(" \n", "好"), "en"), "好");
+        assert_eq!(text_in(&texts("good", ""), "zh"), "good");
+        assert_eq!(text_in(&texts("", ""), "zh"), "");
     }
 }

@@ -75,7 +75,7 @@ pub async fn set_password(
     visitor: Visitor,
     Form(form): Form<PasswordForm>,
 ) -> AppResult<Response> {
-    state.throttle.check(&visitor.email, None)?;
+    state.throttle.check_account(&visitor.email)?;
     let mut db = state.db.acquire().await?;
     let account = store::accounts::find(&mut db, visitor.account_id)
         .await?

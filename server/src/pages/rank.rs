@@ -9,11 +9,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form as HtmlForm;
 use rand::SeedableRng;
+use sqlx::PgConnection;
 
 use crate::auth::visitor::{Labeler, Visitor};
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::{Form, text_in};
-use crate::domain::ids::AssignmentId;
+use crate::domain::ids::{AccountId, AssignmentId};
 use crate::domain::ranking::{CandidateInput, RankingInput};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::state::AppState;
@@ -86,13 +87,15 @@ impl Card {
 }
 
 #[derive(Template)]
-#[template(path = "rank/none.html")]
-struct NonePage {
+#[template(path = "rank/index.html")]
+struct NextPage {
     page: Page,
     done: i64,
+    waiting: i64,
 }
 
-/// `GET /rank`: to the open assignment, or to a new one, or says that none is waiting.
+/// `GET /rank`: to the open assignment; without one, how many tasks are waiting. It changes
+/// nothing: browsers fetch links ahead of a click.
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
@@ -104,19 +107,55 @@ pub async fn index(
         if let Some(id) = open {
             return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
         }
-        let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
-        let lease =
-            store::assignments::lease(&mut db, project.id, labeler.account_id, &mut rng).await?;
-        if let Some(lease) = lease {
-            return Ok(Redirect::to(&format!("/rank/{}", lease.assignment_id)).into_response());
-        }
     }
-    let (done, _) = store::tasks::progress(&mut db, labeler.account_id).await?;
-    Ok(render(&NonePage {
-        page: page.titled("rank-none-title"),
+    let (done, waiting) = store::tasks::progress(&mut db, labeler.account_id).await?;
+    let title = match waiting {
+        0 => "rank-none-title",
+        _ => "rank-next-title",
+    };
+    Ok(render(&NextPage {
+        page: page.titled(title),
         done,
+        waiting,
     })?
     .into_response())
+}
+
+/// `POST /rank`: leases the next task, unless one is open, and goes to it.
+pub async fn create(
+    State(state): State<AppState>,
+    Labeler(labeler): Labeler,
+) -> AppResult<Redirect> {
+    let mut db = state.db.acquire().await?;
+    let next = lease_next(&mut db, labeler.account_id).await?;
+    Ok(Redirect::to(&next))
+}
+
+/// The path of the open assignment or of a new one; of `/rank`, which says so, when no task is
+/// waiting.
+async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<String> {
+    let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
+    for project in store::projects::list(&mut *db).await? {
+        let open = store::assignments::find_open(&mut *db, project.id, labeler_id).await?;
+        if let Some(id) = open {
+            return Ok(format!("/rank/{id}"));
+        }
+        let lease = store::assignments::lease(&mut *db, project.id, labeler_id, &mut rng).await?;
+        if let Some(lease) = lease {
+            return Ok(format!("/rank/{}", lease.assignment_id));
+        }
+    }
+    Ok("/rank".to_owned())
+}
+
+/// After work that is written: on to the next task. When leasing fails the work is still safe, so
+/// the labeler sees the page that offers the next task instead of an error.
+async fn go_on(db: &mut PgConnection, labeler_id: AccountId) -> Response {
+    let next = lease_next(db, labeler_id).await.unwrap_or_else(|error| {
+        tracing::warn!(?error, "the next task could not be leased");
+        "/rank".to_owned()
+    });
+    Redirect::to(&next).into_response()
 }
 
 /// `GET /rank/{id}`.
@@ -291,7 +330,8 @@ impl RankForm {
     }
 }
 
-/// `POST /rank/{id}`: saves, submits or skips, by the button pressed.
+/// `POST /rank/{id}`: saves, submits or skips, by the button pressed. After the last two the next
+/// task follows at once.
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
@@ -304,7 +344,7 @@ pub async fn update(
     if form.get("action") == "skip" {
         store::assignments::skip(&mut db, id, who, form.get("reason"), form.get("skip_note"))
             .await?;
-        return Ok(Redirect::to("/rank").into_response());
+        return Ok(go_on(&mut db, who).await);
     }
     let input = form.input().map_err(AppError::Invalid)?;
     let assignment = store::assignments::find(&mut db, id, who).await?;
@@ -314,7 +354,7 @@ pub async fn update(
     }
     let key = form.get("idempotency_key");
     match store::assignments::submit(&mut db, id, who, key, &input).await {
-        Ok(_) => Ok(Redirect::to("/rank").into_response()),
+        Ok(_) => Ok(go_on(&mut db, who).await),
         Err(AppError::Invalid(errors)) => {
             drop(db);
             show_input(&state, page, &labeler, &assignment, &input, errors).await

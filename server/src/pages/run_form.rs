@@ -29,6 +29,8 @@ pub struct RunForm {
     pub reward: String,
     /// Texts for the pretraining term of PPO.
     pub texts: String,
+    /// Demonstrations for the zero point of a reward model.
+    pub demonstrations: String,
     /// Candidates for each prompt.
     pub candidates: String,
     /// Sampling temperature.
@@ -88,15 +90,20 @@ impl RunForm {
         let snapshot = note(chosen, &mut errors);
         let base = self.checkpoint(db, "base", &self.base, false).await?;
         let base = note(base, &mut errors);
-        let (mut reward, mut texts) = (None, None);
+        let mut reward = None;
         if kind == RunKind::Ppo {
             let found = self.checkpoint(db, "reward", &self.reward, true).await?;
             reward = note(found, &mut errors);
-            if !self.texts.is_empty() {
-                let found = choose("texts", &self.texts, &snapshots, "texts");
-                texts = note(found, &mut errors).map(|texts| texts.id);
-            }
         }
+        let mut optional = |of: RunKind, field: &str, typed: &str| {
+            if kind != of || typed.is_empty() {
+                return None;
+            }
+            let found = choose(field, typed, &snapshots, field);
+            note(found, &mut errors).map(|one| one.id)
+        };
+        let texts = optional(RunKind::Ppo, "texts", &self.texts);
+        let demonstrations = optional(RunKind::Reward, "demonstrations", &self.demonstrations);
         let (Some(config), Some(snapshot), Some(base), true) =
             (config, snapshot, base, errors.is_empty())
         else {
@@ -114,6 +121,7 @@ impl RunForm {
             config: &config,
             snapshot_id: snapshot.id,
             texts_snapshot_id: texts,
+            demonstrations_snapshot_id: demonstrations,
             base_checkpoint_id: base,
             reward_checkpoint_id: reward,
             created_by: Some(created_by),

@@ -12,7 +12,7 @@ use serde_json::Value;
 use trainer::config::Preset;
 
 use crate::auth::visitor::Operator;
-use crate::domain::ids::{CheckpointId, RunId};
+use crate::domain::ids::{CheckpointId, RunId, SnapshotId};
 use crate::domain::run::RunKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::run_form::RunForm;
@@ -66,6 +66,7 @@ struct NewRunPage {
     rewards: Vec<Checkpoint>,
     snapshots: Vec<SnapshotChoice>,
     texts: Vec<SnapshotChoice>,
+    demonstrations: Vec<SnapshotChoice>,
 }
 
 /// Which form is asked for.
@@ -102,12 +103,10 @@ async fn show_form(
     let (rewards, models) = checkpoints
         .into_iter()
         .partition(|one| one.kind == "reward");
-    let (texts, rest): (Vec<_>, Vec<_>) =
-        snapshots.into_iter().partition(|one| one.kind == "texts");
-    let snapshots = rest
-        .into_iter()
-        .filter(|one| one.kind == kind.snapshot_kind())
-        .collect();
+    let of_kind = |kind: &str| -> Vec<SnapshotChoice> {
+        let found = snapshots.iter().filter(|one| one.kind == kind);
+        found.cloned().collect()
+    };
     let status = match errors.is_empty() {
         true => StatusCode::OK,
         false => StatusCode::UNPROCESSABLE_ENTITY,
@@ -121,8 +120,9 @@ async fn show_form(
         errors,
         models,
         rewards,
-        snapshots,
-        texts,
+        snapshots: of_kind(kind.snapshot_kind()),
+        texts: of_kind("texts"),
+        demonstrations: of_kind("demonstrations"),
     })?;
     Ok((status, body).into_response())
 }
@@ -169,6 +169,8 @@ struct RunPage {
     reward: Option<Checkpoint>,
     made: Option<CheckpointId>,
     snapshot: Option<SnapshotChoice>,
+    texts: Option<SnapshotChoice>,
+    demonstrations: Option<SnapshotChoice>,
     config: String,
     figures: Vec<(String, String)>,
     files: Vec<&'static str>,
@@ -265,6 +267,10 @@ pub async fn show(
     let lines = of_kind(db, "log", LOG_LINES).await?;
     let samples = of_kind(db, "sample", 200).await?;
     let snapshots = store::runs::list_snapshots(&mut *db).await?;
+    let chosen = |id: Option<SnapshotId>| {
+        let found = snapshots.iter().find(|one| Some(one.id) == id);
+        found.cloned()
+    };
     let body = RunPage {
         last_seq,
         charts: Chart::from_metrics(metrics.iter().map(|event| &event.data)),
@@ -275,9 +281,9 @@ pub async fn show(
         reward: find_checkpoint(db, run.reward_checkpoint_id).await?,
         made: store::checkpoints::find_of_run(db, id).await?,
         n_tasks: store::completions::count_tasks_of_run(db, id).await?,
-        snapshot: snapshots
-            .into_iter()
-            .find(|one| Some(one.id) == run.snapshot_id),
+        snapshot: chosen(run.snapshot_id),
+        texts: chosen(run.texts_snapshot_id),
+        demonstrations: chosen(run.demonstrations_snapshot_id),
         config: format!("{:#}", run.config),
         figures: figures(&run.summary),
         files: present_files(run.folder.as_deref()),

@@ -19,6 +19,10 @@ use crate::state::AppState;
 use crate::store;
 use crate::web::page::{Page, render};
 
+/// What a link is that does not work.
+const NO_LINK: AppError =
+    AppError::NotFound("sign-in link (it may have been used or have expired)");
+
 #[derive(Template)]
 #[template(path = "sign_in/index.html")]
 struct SignInPage {
@@ -34,7 +38,7 @@ struct LinkPage {
     secret: String,
     name: String,
     email: String,
-    needs_password: bool,
+    has_password: bool,
     complaint: Option<String>,
 }
 
@@ -70,7 +74,12 @@ pub async fn create(
     let email = store::accounts::normalise_email(&form.email);
     state
         .throttle
-        .check(&email, client_address(&state, &headers, address))?;
+        .check_address(client_address(&state, &headers, address))?;
+    // No account has such an address, and what is counted is kept in memory.
+    if email.len() > store::accounts::LONGEST_EMAIL {
+        return failed(page, String::new());
+    }
+    state.throttle.check_account(&email)?;
     let mut db = state.db.acquire().await?;
     let account = store::accounts::find_by_email(&mut db, &email).await?;
     let account = account.filter(|account| account.disabled_at.is_none());
@@ -81,16 +90,19 @@ pub async fn create(
         form.password.len() <= password::LONGEST && password::verify(form.password, stored).await?;
     match account {
         Some(account) if fits => open_session(&state, &mut db, account.id, &headers).await,
-        _ => {
-            let page = page.titled("sign-in-title");
-            let body = render(&SignInPage {
-                page,
-                email: form.email,
-                failed: true,
-            })?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, body).into_response())
-        }
+        _ => failed(page, form.email),
     }
+}
+
+/// The form again, whatever was wrong.
+fn failed(page: Page, email: String) -> AppResult<Response> {
+    let page = page.titled("sign-in-title");
+    let body = render(&SignInPage {
+        page,
+        email,
+        failed: true,
+    })?;
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, body).into_response())
 }
 
 /// `GET /sign-in/{token}`: shows whom the link is for. Looking does not spend it, since mail
@@ -114,15 +126,13 @@ async fn link_page(
         Some(id) => store::accounts::find(&mut db, id).await?,
         None => None,
     };
-    let account = account.ok_or(AppError::NotFound(
-        "sign-in link (it may have been used or have expired)",
-    ))?;
+    let account = account.ok_or(NO_LINK)?;
     render(&LinkPage {
         page: page.titled("sign-in-link-title"),
         secret,
         name: account.name,
         email: account.email,
-        needs_password: account.password_hash.is_none(),
+        has_password: account.password_hash.is_some(),
         complaint,
     })
 }
@@ -150,14 +160,20 @@ pub async fn use_link(
     }
     let hash = match form.password.is_empty() {
         true => None,
-        false => Some(password::hash(form.password).await?),
+        false => {
+            // Hashing is dear, so it is only for those who hold a link that works.
+            let mut db = state.db.acquire().await?;
+            store::sign_in_links::find(&mut db, &secret)
+                .await?
+                .ok_or(NO_LINK)?;
+            drop(db);
+            Some(password::hash(form.password).await?)
+        }
     };
     let mut transaction = state.db.begin().await?;
     let id = store::sign_in_links::consume(&mut transaction, &secret)
         .await?
-        .ok_or(AppError::NotFound(
-            "sign-in link (it may have been used or have expired)",
-        ))?;
+        .ok_or(NO_LINK)?;
     if let Some(hash) = hash {
         store::accounts::set_password(&mut transaction, id, &hash).await?;
         store::sessions::delete_all(&mut transaction, id).await?;
@@ -194,20 +210,43 @@ async fn open_session(
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
 }
 
-/// The asker's address: the connection's, or what a trusted proxy says (the last entry is the
-/// proxy's own word; earlier ones are the client's).
+/// The asker's address: the connection's, or what a trusted proxy says.
 fn client_address(
     state: &AppState,
     headers: &HeaderMap,
     connection: Option<Extension<ConnectInfo<SocketAddr>>>,
 ) -> Option<IpAddr> {
-    let forwarded = headers
-        .get("x-forwarded-for")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.rsplit(',').next())
-        .and_then(|value| value.trim().parse().ok());
-    match forwarded {
+    match forwarded_address(headers) {
         Some(address) if state.config.trust_proxy => Some(address),
         _ => connection.map(|Extension(ConnectInfo(address))| address.ip()),
+    }
+}
+
+/// The last entry of all `x-forwarded-for` lines is the proxy's own word; earlier ones are the
+/// client's.
+fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
+    let mut lines = headers.get_all("x-forwarded-for").iter();
+    let last = lines.next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_the_proxys_own_word_is_believed() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(forwarded_address(&headers), None);
+        let lines = ["192.0.2.1", "192.0.2.2, 192.0.2.3"];
+        for line in lines.map(HeaderValue::from_static) {
+            headers.append("x-forwarded-for", line);
+        }
+        assert_eq!(
+            forwarded_address(&headers),
+            Some(IpAddr::from([192, 0, 2, 3]))
+        );
     }
 }

@@ -40,6 +40,9 @@ impl Account {
     }
 }
 
+/// Longest e-mail address, in bytes (RFC 5321).
+pub const LONGEST_EMAIL: usize = 254;
+
 /// An e-mail address as we compare it: trimmed, lower case.
 pub fn normalise_email(email: &str) -> String {
     email.trim().to_lowercase()
@@ -101,7 +104,7 @@ pub async fn insert(
     is_simulated: bool,
 ) -> AppResult<AccountId> {
     let email = normalise_email(email);
-    if !email.contains('@') || email.len() > 254 || email.contains(char::is_whitespace) {
+    if !email.contains('@') || email.len() > LONGEST_EMAIL || email.contains(char::is_whitespace) {
         return Err(AppError::invalid("email", "this is not an e-mail address"));
     }
     let name = name.trim();

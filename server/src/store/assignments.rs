@@ -74,35 +74,49 @@ pub async fn find_open(
     Ok(id.map(AssignmentId))
 }
 
-/// Leases the oldest open task that this labeler has not had. None when there is none.
+/// How often a lease is tried again because another request of the same labeler took the task
+/// between choosing and holding it.
+const TRIES: usize = 10;
+
+/// Leases the oldest open task that this labeler has not had. None when there is none. Call it
+/// outside a transaction, so that the locks of one step are gone before the next.
 ///
 /// # Errors
-/// Only our own failures.
+/// `Conflict` when other requests of this labeler took every task that was chosen; otherwise only
+/// our own failures.
 pub async fn lease(
     db: &mut PgConnection,
     project_id: ProjectId,
     labeler_id: AccountId,
     rng: &mut impl Rng,
 ) -> AppResult<Option<Lease>> {
-    let mut transaction = db.begin().await?;
-    release_expired(&mut transaction, project_id).await?;
-    // Rows that others are leasing right now are passed over. Only when nothing else is left do
-    // we wait for them, since one of them may still have a free place.
-    let mut task_id = pick_unlocked(&mut transaction, project_id, labeler_id).await?;
-    if task_id.is_none() {
-        task_id = pick_waiting(&mut transaction, project_id, labeler_id).await?;
-    }
-    let Some(task_id) = task_id else {
+    release_expired(db, project_id).await?;
+    for _ in 0..TRIES {
+        let mut transaction = db.begin().await?;
+        // Rows that others are leasing right now are passed over. Only when nothing else is left
+        // do we wait for them, since one of them may still have a free place.
+        let mut task_id = pick_unlocked(&mut transaction, project_id, labeler_id).await?;
+        if task_id.is_none() {
+            task_id = pick_waiting(&mut transaction, project_id, labeler_id).await?;
+        }
+        let Some(task_id) = task_id else {
+            transaction.commit().await?;
+            return Ok(None);
+        };
+        let lease = hold_place(&mut transaction, task_id, labeler_id, rng).await?;
         transaction.commit().await?;
-        return Ok(None);
-    };
-    let lease = hold_place(&mut transaction, task_id, labeler_id, rng).await?;
-    transaction.commit().await?;
-    Ok(Some(lease))
+        if lease.is_some() {
+            return Ok(lease);
+        }
+    }
+    Err(AppError::Conflict(
+        "other requests of this account take tasks at the same time: try again".to_owned(),
+    ))
 }
 
-/// Ends leases whose time ran out; their places are free again, their drafts are kept. Tasks are
-/// locked along with assignments and nothing is waited for, so this cannot deadlock.
+/// Ends leases whose time ran out; their places are free again, their drafts are kept. Rows that
+/// others hold are passed over, and as a transaction of its own it keeps no lock while a lease
+/// waits for one, so neither waits for the other.
 async fn release_expired(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
@@ -122,64 +136,62 @@ async fn release_expired(db: &mut PgConnection, project_id: ProjectId) -> sqlx::
     Ok(())
 }
 
+/// The query of both pickers: the oldest task with a free place that this labeler has not had,
+/// locked as its last words say. A macro, since the queries are checked when they are compiled.
+macro_rules! pick_task {
+    ($db:expr, $project_id:expr, $labeler_id:expr, $lock:tt) => {
+        sqlx::query_scalar!(
+            r#"
+        SELECT t.id
+        FROM tasks t
+        WHERE t.project_id = $1 AND t.closed_at IS NULL AND t.n_held < t.overlap
+          AND NOT EXISTS (
+              SELECT 1 FROM assignments a
+              WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
+        ORDER BY t.created_at, t.id
+        LIMIT 1
+        "# + $lock,
+            $project_id.0,
+            $labeler_id.0
+        )
+        .fetch_optional($db)
+        .await
+        .map(|id| id.map(TaskId))
+    };
+}
+
+/// Passes over tasks that others hold.
 async fn pick_unlocked(
     db: &mut PgConnection,
     project_id: ProjectId,
     labeler_id: AccountId,
 ) -> sqlx::Result<Option<TaskId>> {
-    let id = sqlx::query_scalar!(
-        r#"
-        SELECT t.id
-        FROM tasks t
-        WHERE t.project_id = $1 AND t.closed_at IS NULL AND t.n_held < t.overlap
-          AND NOT EXISTS (
-              SELECT 1 FROM assignments a
-              WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
-        ORDER BY t.created_at, t.id
-        LIMIT 1
-        FOR UPDATE OF t SKIP LOCKED
-        "#,
-        project_id.0,
-        labeler_id.0
+    pick_task!(
+        db,
+        project_id,
+        labeler_id,
+        "FOR UPDATE OF t SKIP LOCKED\n        "
     )
-    .fetch_optional(db)
-    .await?;
-    Ok(id.map(TaskId))
 }
 
+/// Waits for tasks that others hold.
 async fn pick_waiting(
     db: &mut PgConnection,
     project_id: ProjectId,
     labeler_id: AccountId,
 ) -> sqlx::Result<Option<TaskId>> {
-    let id = sqlx::query_scalar!(
-        r#"
-        SELECT t.id
-        FROM tasks t
-        WHERE t.project_id = $1 AND t.closed_at IS NULL AND t.n_held < t.overlap
-          AND NOT EXISTS (
-              SELECT 1 FROM assignments a
-              WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
-        ORDER BY t.created_at, t.id
-        LIMIT 1
-        FOR UPDATE OF t
-        "#,
-        project_id.0,
-        labeler_id.0
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(id.map(TaskId))
+    pick_task!(db, project_id, labeler_id, "FOR UPDATE OF t\n        ")
 }
 
 /// Takes the lowest free place of a locked task. An expired assignment of the same labeler is
-/// renewed, with its order and draft.
+/// renewed, with its order and draft. None when this labeler got the task after it was chosen:
+/// the choice cannot see what another request of theirs wrote while it ran.
 async fn hold_place(
     db: &mut PgConnection,
     task_id: TaskId,
     labeler_id: AccountId,
     rng: &mut impl Rng,
-) -> AppResult<Lease> {
+) -> AppResult<Option<Lease>> {
     let slots = sqlx::query_scalar!(
         "SELECT slot FROM candidates WHERE task_id = $1 ORDER BY slot",
         task_id.0
@@ -215,13 +227,13 @@ async fn hold_place(
         task_id.0,
         &order
     )
-    .fetch_one(db)
+    .fetch_optional(db)
     .await?;
-    Ok(Lease {
+    Ok(row.map(|row| Lease {
         assignment_id: AssignmentId(row.id),
         task_id,
         display_order: row.display_order,
-    })
+    }))
 }
 
 /// Finds a labeler's own assignment; somebody else's does not exist for them.

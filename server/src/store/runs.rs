@@ -31,6 +31,8 @@ pub struct Run {
     pub snapshot_id: Option<SnapshotId>,
     /// Texts for the pretraining term of PPO.
     pub texts_snapshot_id: Option<SnapshotId>,
+    /// Demonstrations whose mean score a reward model takes as zero.
+    pub demonstrations_snapshot_id: Option<SnapshotId>,
     /// The model it starts from.
     pub base_checkpoint_id: Option<CheckpointId>,
     /// The reward model of PPO.
@@ -95,6 +97,8 @@ pub struct NewRun<'a> {
     pub snapshot_id: SnapshotId,
     /// Texts for the pretraining term.
     pub texts_snapshot_id: Option<SnapshotId>,
+    /// Demonstrations for a reward model's zero point.
+    pub demonstrations_snapshot_id: Option<SnapshotId>,
     /// The model it starts from.
     pub base_checkpoint_id: CheckpointId,
     /// The reward model.
@@ -120,8 +124,9 @@ pub async fn insert(db: &mut PgConnection, run: &NewRun<'_>) -> sqlx::Result<Run
     sqlx::query!(
         r#"
         INSERT INTO runs (id, project_id, kind, name, preset, config, snapshot_id,
-                          texts_snapshot_id, base_checkpoint_id, reward_checkpoint_id, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                          texts_snapshot_id, base_checkpoint_id, reward_checkpoint_id, created_by,
+                          demonstrations_snapshot_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
         "#,
         id.0,
         run.project_id.0,
@@ -133,7 +138,8 @@ pub async fn insert(db: &mut PgConnection, run: &NewRun<'_>) -> sqlx::Result<Run
         run.texts_snapshot_id.map(|id| id.0),
         run.base_checkpoint_id.0,
         run.reward_checkpoint_id.map(|id| id.0),
-        run.created_by.map(|id| id.0)
+        run.created_by.map(|id| id.0),
+        run.demonstrations_snapshot_id.map(|id| id.0)
     )
     .execute(&mut *db)
     .await?;
@@ -163,6 +169,7 @@ pub async fn find(db: &mut PgConnection, id: RunId) -> sqlx::Result<Option<Run>>
         SELECT id AS "id: RunId", project_id AS "project_id: ProjectId", kind, name, preset, config,
                snapshot_id AS "snapshot_id: SnapshotId",
                texts_snapshot_id AS "texts_snapshot_id: SnapshotId",
+               demonstrations_snapshot_id AS "demonstrations_snapshot_id: SnapshotId",
                base_checkpoint_id AS "base_checkpoint_id: CheckpointId",
                reward_checkpoint_id AS "reward_checkpoint_id: CheckpointId",
                status, phase, progress_step, progress_total, error, summary, folder, worker,
@@ -184,6 +191,7 @@ pub async fn list(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Run>> {
         SELECT id AS "id: RunId", project_id AS "project_id: ProjectId", kind, name, preset, config,
                snapshot_id AS "snapshot_id: SnapshotId",
                texts_snapshot_id AS "texts_snapshot_id: SnapshotId",
+               demonstrations_snapshot_id AS "demonstrations_snapshot_id: SnapshotId",
                base_checkpoint_id AS "base_checkpoint_id: CheckpointId",
                reward_checkpoint_id AS "reward_checkpoint_id: CheckpointId",
                status, phase, progress_step, progress_total, error, summary, folder, worker,
@@ -399,6 +407,8 @@ pub struct SnapshotChoice {
     pub kind: String,
     /// SHA-256 of its export.
     pub sha256: String,
+    /// Whether what simulated labelers said is in it.
+    pub includes_simulated: bool,
 }
 
 /// Every snapshot that a run may read, newest first.
@@ -407,7 +417,7 @@ pub async fn list_snapshots(db: &mut PgConnection) -> sqlx::Result<Vec<SnapshotC
         SnapshotChoice,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId",
-               p.name AS project, s.name, s.n_items, s.kind, s.sha256
+               p.name AS project, s.name, s.n_items, s.kind, s.sha256, s.includes_simulated
         FROM snapshots s JOIN projects p ON p.id = s.project_id
         ORDER BY s.created_at DESC, s.id DESC
         "#

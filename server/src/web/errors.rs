@@ -37,14 +37,14 @@ pub async fn render(request: Request, next: Next) -> Response {
         .to_owned();
     let mut page = Page::from_parts(&parts);
     let response = next.run(Request::from_parts(parts, body)).await;
-    let Some(error) = find_error(&response) else {
+    let Some(error) = find_error(&path, &response) else {
         return response;
     };
     if let Some(visitor) = response.extensions().get::<crate::auth::visitor::Visitor>() {
         page.visitor = Some(visitor.clone());
     }
     if let AppError::Internal(cause) = &error {
-        tracing::error!(%request_id, %path, error = format!("{cause:#}"), "a request failed");
+        tracing::error!(%request_id, path = loggable(&path), error = format!("{cause:#}"), "a request failed");
     }
     if path.starts_with("/api/") {
         return problem(&error, &request_id);
@@ -55,11 +55,23 @@ pub async fn render(request: Request, next: Next) -> Response {
     error_page(page, &error, request_id)
 }
 
+/// A path as logs may have it: that of a sign-in link is a secret.
+pub fn loggable(path: &str) -> &str {
+    match path.strip_prefix("/sign-in/") {
+        Some(_) => "/sign-in/…",
+        None => path,
+    }
+}
+
 /// Our own error, or a refusal by the framework as plain text.
-fn find_error(response: &Response) -> Option<AppError> {
+fn find_error(path: &str, response: &Response) -> Option<AppError> {
     let status = response.status();
     if let Some(error) = response.extensions().get::<AppError>() {
         return Some(error.clone());
+    }
+    // Programs ask this address, and its refusal is its own plain text.
+    if path == "/readyz" {
+        return None;
     }
     let is_text = response
         .headers()
@@ -124,5 +136,17 @@ fn add_retry_after(error: &AppError, response: &mut Response) {
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_a_sign_in_link_is_not_logged() {
+        assert_eq!(loggable("/sign-in/secret"), "/sign-in/…");
+        assert_eq!(loggable("/sign-in"), "/sign-in");
+        assert_eq!(loggable("/runs/1"), "/runs/1");
     }
 }

@@ -23,7 +23,7 @@ use crate::store;
 use crate::store::completions::NewCompletion;
 use crate::store::runs::{Ending, Run};
 use crate::worker::generation::{Answered, GenerationJob, draw_candidates};
-use crate::worker::report::{Reporter, StopFlag, write_events};
+use crate::worker::report::{Reporter, StopFlag, persist, write_events};
 use crate::worker::train::{TrainingJob, read_config, train};
 
 /// How often a worker says that it is alive.
@@ -92,9 +92,7 @@ impl Worker {
     /// When the database does not answer.
     pub async fn claim_next(&self) -> sqlx::Result<Option<Run>> {
         let mut transaction = self.db.begin().await?;
-        for id in store::runs::fail_silent(&mut transaction).await? {
-            tracing::warn!(%id, "a run's worker stopped reporting");
-        }
+        give_up_silent(&mut transaction).await?;
         let runs_dir = self.data.runs_dir();
         let runs_dir = runs_dir.to_string_lossy();
         let run = store::runs::claim(&mut transaction, &self.name, &runs_dir).await?;
@@ -126,24 +124,51 @@ impl Worker {
         }
     }
 
-    /// Says that the worker is alive and hears whether the run is to stop.
+    /// Says that the worker is alive, hears whether the run is to stop, and gives up runs of
+    /// other workers that are silent.
     async fn beat(self, run: Run, stop: CancellationToken, flag: StopFlag) {
         let mut ticks = tokio::time::interval(HEARTBEAT);
+        // A worker that was cut off does not judge others before they could speak again: what
+        // kept it from the database may have kept them.
+        let mut was_heard = false;
         loop {
             tokio::select! {
                 _ = ticks.tick() => (),
                 () = stop.cancelled(), if !flag.is_raised() => flag.raise(),
             }
-            let alive = match self.db.acquire().await {
-                Ok(mut db) => store::runs::heartbeat(&mut db, run.id, &self.name).await,
-                Err(error) => Err(error),
-            };
-            match alive {
-                Ok(Some(false)) => (),
-                Ok(Some(true) | None) => flag.raise(),
-                Err(error) => tracing::warn!(id = %run.id, %error, "no heartbeat"),
+            match self.heartbeat(&run).await {
+                Ok(asked) => {
+                    if asked != Some(false) {
+                        flag.raise();
+                    }
+                    if was_heard && let Err(error) = self.watch_others().await {
+                        tracing::warn!(%error, "silent workers cannot be looked for");
+                    }
+                    was_heard = true;
+                }
+                Err(error) => {
+                    was_heard = false;
+                    tracing::warn!(id = %run.id, %error, "no heartbeat");
+                }
             }
         }
+    }
+
+    /// Whether the run is to stop; none when it is no longer this worker's.
+    async fn heartbeat(&self, run: &Run) -> sqlx::Result<Option<bool>> {
+        let mut db = self.db.acquire().await?;
+        store::runs::heartbeat(&mut db, run.id, &self.name).await
+    }
+
+    /// Gives up runs whose worker is silent, as [`Worker::claim_next`] does, for while this worker
+    /// claims nothing.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn watch_others(&self) -> sqlx::Result<()> {
+        let mut transaction = self.db.begin().await?;
+        give_up_silent(&mut transaction).await?;
+        transaction.commit().await
     }
 
     /// Writes the data, then trains or generates on a blocking thread.
@@ -161,14 +186,10 @@ impl Worker {
         let snapshot = run.snapshot_id.context("the run names no snapshot")?;
         let data = out.join("data.jsonl");
         write_data(&mut db, snapshot, &data).await?;
-        let texts = match run.texts_snapshot_id {
-            Some(id) => {
-                let path = out.join("texts.jsonl");
-                write_data(&mut db, id, &path).await?;
-                Some(path)
-            }
-            None => None,
-        };
+        let texts = write_optional(&mut db, run.texts_snapshot_id, &out, "texts.jsonl").await?;
+        let demonstrations = run.demonstrations_snapshot_id;
+        let demonstrations =
+            write_optional(&mut db, demonstrations, &out, "demonstrations.jsonl").await?;
         let base = run
             .base_checkpoint_id
             .context("the run names no base checkpoint")?;
@@ -184,7 +205,7 @@ impl Worker {
             config,
             data,
             texts,
-            demonstrations: None,
+            demonstrations,
             base,
             reward,
             out,
@@ -205,7 +226,8 @@ impl Worker {
         }
     }
 
-    /// Records what the run made and that it ended, in one transaction.
+    /// Records what the run made and that it ended, in one transaction. A database that is away
+    /// for a moment is waited for, since hours of training may hang on it.
     async fn end(
         &self,
         run: &Run,
@@ -213,14 +235,13 @@ impl Worker {
         is_stopping: bool,
     ) -> anyhow::Result<&'static str> {
         let ending = match made {
-            Ok(product) => match self.store_product(run, &product).await {
+            Ok(product) => match persist(run.id, || self.store_product(run, &product)).await {
                 Ok(true) => return Ok("finished"),
                 Ok(false) => return Ok("no longer this worker's"),
                 Err(error) => Ending::Failed(format!("{error:#}")),
             },
             Err(error) if is_cancelled(&error) => {
-                let mut db = self.db.acquire().await?;
-                match store::runs::heartbeat(&mut db, run.id, &self.name).await? {
+                match persist(run.id, || self.heartbeat(run)).await? {
                     None => return Ok("no longer this worker's"),
                     Some(true) => Ending::Cancelled,
                     Some(false) if is_stopping => {
@@ -231,14 +252,18 @@ impl Worker {
             }
             Err(error) => Ending::Failed(format!("{error:#}")),
         };
-        let mut transaction = self.db.begin().await?;
-        store::runs::finish(&mut transaction, run.id, &self.name, &ending).await?;
-        transaction.commit().await?;
+        persist(run.id, || self.finish(run, &ending)).await?;
         Ok(match ending {
             Ending::Finished(_) => "finished",
             Ending::Failed(_) => "failed",
             Ending::Cancelled => "cancelled",
         })
+    }
+
+    async fn finish(&self, run: &Run, ending: &Ending) -> sqlx::Result<()> {
+        let mut transaction = self.db.begin().await?;
+        store::runs::finish(&mut transaction, run.id, &self.name, ending).await?;
+        transaction.commit().await
     }
 
     async fn store_product(&self, run: &Run, product: &Product) -> anyhow::Result<bool> {
@@ -272,6 +297,13 @@ impl Worker {
     }
 }
 
+async fn give_up_silent(db: &mut PgConnection) -> sqlx::Result<()> {
+    for id in store::runs::fail_silent(db).await? {
+        tracing::warn!(%id, "a run's worker stopped reporting");
+    }
+    Ok(())
+}
+
 fn is_cancelled(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(TrainerError::Cancelled))
 }
@@ -303,6 +335,21 @@ async fn write_data(db: &mut PgConnection, id: SnapshotId, path: &Path) -> anyho
         bail!("the snapshot's export has SHA-256 {found}, but {promised} was frozen");
     }
     Ok(())
+}
+
+/// Writes a snapshot that a run may name to a file of its folder, if it names one.
+async fn write_optional(
+    db: &mut PgConnection,
+    id: Option<SnapshotId>,
+    out: &Path,
+    name: &str,
+) -> anyhow::Result<Option<PathBuf>> {
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let path = out.join(name);
+    write_data(db, id, &path).await?;
+    Ok(Some(path))
 }
 
 async fn find_folder(db: &mut PgConnection, id: CheckpointId) -> anyhow::Result<PathBuf> {

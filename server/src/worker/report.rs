@@ -1,6 +1,8 @@
 //! From the trainer's events to rows. The trainer runs on a blocking thread and never waits for
 //! the database: it sends events to a task that writes them in order, several in a transaction.
 
+use std::fmt::Display;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ const PHASE_INTERVAL: Duration = Duration::from_millis(500);
 /// Events written in one transaction at most.
 const BATCH: usize = 200;
 
-/// Tries to write a batch, one second apart and then doubling, before the run is given up.
+/// Tries to write something, one second apart and then doubling, before the run is given up.
 const TRIES: u32 = 6;
 
 /// Whether a run is to stop; shared by the trainer's thread, the heartbeat and the writer.
@@ -133,16 +135,29 @@ async fn write_batch(
     worker: &str,
     batch: &[(String, Value)],
 ) -> sqlx::Result<Option<bool>> {
+    persist(id, || try_batch(db, id, worker, batch)).await
+}
+
+/// Tries to write something of a run until it succeeds, for half a minute at most: a database
+/// that is started anew must not cost a run its work.
+///
+/// # Errors
+/// That of the last try.
+pub async fn persist<T, E, F>(id: RunId, mut attempt: impl FnMut() -> F) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
     let mut wait = Duration::from_secs(1);
     for _ in 1..TRIES {
-        match try_batch(db, id, worker, batch).await {
-            Err(error) => tracing::warn!(%id, %error, "writing events failed, trying again"),
+        match attempt().await {
+            Err(error) => tracing::warn!(%id, %error, "writing failed, trying again"),
             written => return written,
         }
         tokio::time::sleep(wait).await;
         wait *= 2;
     }
-    try_batch(db, id, worker, batch).await
+    attempt().await
 }
 
 async fn try_batch(
@@ -193,5 +208,20 @@ mod tests {
         let row = to_row(&Event::Metrics { step: 3, values });
         let data = json!({"step": 3, "values": {"loss": null}});
         assert_eq!(row, Some(("metrics".to_owned(), data)));
+    }
+
+    #[tokio::test]
+    async fn what_fails_once_is_written_by_the_next_try() {
+        let mut tries = 0;
+        let written = persist(RunId::new(), || {
+            tries += 1;
+            let result = if tries == 1 {
+                Err("no connection")
+            } else {
+                Ok(tries)
+            };
+            async move { result }
+        });
+        assert_eq!(written.await, Ok(2));
     }
 }
