@@ -402,12 +402,14 @@ impl PpoConfig {
                 train_layers: Some(4),
                 iterations: 24,
                 batch_episodes: 32,
-                max_new_tokens: 32,
+                // Long enough for about half of the completions to end by themselves, as those do
+                // that the demo's reward model learns from.
+                max_new_tokens: 64,
                 max_prompt_tokens: 96,
                 ptx_tokens: 64,
-                policy_optimiser: adam(5e-5),
+                policy_optimiser: adam(1e-4),
                 value_optimiser: adam(1e-4),
-                evaluation_prompts: 16,
+                evaluation_prompts: 48,
                 ..small
             },
             Preset::Instructgpt => base,

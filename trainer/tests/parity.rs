@@ -289,6 +289,38 @@ fn padding_and_neighbours_do_not_change_a_row() {
     }
 }
 
+/// What the top block leaves out must change neither scores nor gradients.
+#[test]
+fn scores_read_at_the_last_token_alone_are_those_of_the_whole_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("judge");
+    judge_folder(&place);
+    let rows = ids(&expected("tiny_expected.json"));
+    let batch = TokenBatch::new(&rows, 0, &Device::Cpu).unwrap();
+    for trainable in [Trainable::Everything, Trainable::UpperLayers(1)] {
+        let judge = RewardModel::load(&place, &Device::Cpu, trainable).unwrap();
+        let lower = judge.trunk.lower(&batch).unwrap();
+        let hidden = judge.trunk.upper(&lower, Pass::Tracked).unwrap();
+        let whole = judge.scores(&hidden, &batch).unwrap();
+        let last = judge.scores_from(&lower, &batch, Pass::Tracked).unwrap();
+        assert!(distance(&whole, &last) < 1e-5);
+        let weights = Tensor::arange(1.0_f32, 1.0 + rows.len() as f32, &Device::Cpu).unwrap();
+        let gradients = |scores: &Tensor| {
+            (scores * &weights)
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .backward()
+                .unwrap()
+        };
+        let (whole, last) = (gradients(&whole), gradients(&last));
+        for (name, variable) in judge.trunk.weights().variables() {
+            let d = distance(whole.get(variable).unwrap(), last.get(variable).unwrap());
+            assert!(d < 1e-4, "{name}: {d:e}");
+        }
+    }
+}
+
 #[test]
 fn the_cache_gives_the_same_log_probabilities() {
     let model = tiny(Trainable::Nothing);

@@ -58,7 +58,8 @@ impl RunForm {
             temperature: generation.temperature.to_string(),
             top_p: generation.top_p.to_string(),
             max_new_tokens: generation.max_new_tokens.to_string(),
-            seed: generation.seed.to_string(),
+            // Another press of the button shall draw other completions.
+            seed: rand::random::<u32>().to_string(),
             overlap: generation.overlap.to_string(),
             ..Self::default()
         }

@@ -38,6 +38,49 @@ impl TokenBatch {
         (row * self.time + position) as u32
     }
 
+    /// The last real position of each row of `all` `[batch, time, width]`, `[batch, width]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn last(&self, all: &Tensor) -> Result<Tensor> {
+        let (rows, time, width) = all.dims3()?;
+        let ends = self.lengths.iter().enumerate();
+        let last: Vec<u32> = ends
+            .map(|(row, length)| self.flat_index(row, length - 1))
+            .collect();
+        let last = Tensor::from_vec(last, rows, all.device())?;
+        Ok(all.reshape((rows * time, width))?.index_select(&last, 0)?)
+    }
+
+    /// The last real position of each row, `[batch, 1]`, u32.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn last_positions(&self, device: &Device) -> Result<Tensor> {
+        let last: Vec<u32> = self
+            .lengths
+            .iter()
+            .map(|length| *length as u32 - 1)
+            .collect();
+        Ok(Tensor::from_vec(last, (self.lengths.len(), 1), device)?)
+    }
+
+    /// Additive mask `[batch, 1, 1, 1, time]`: 0 at real positions, minus infinity at padding.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn length_mask(&self, device: &Device) -> Result<Tensor> {
+        let mut mask = vec![f32::NEG_INFINITY; self.lengths.len() * self.time];
+        for (row, length) in mask.chunks_mut(self.time.max(1)).zip(&self.lengths) {
+            row[..*length].fill(0.0);
+        }
+        Ok(Tensor::from_vec(
+            mask,
+            (self.lengths.len(), 1, 1, 1, self.time),
+            device,
+        )?)
+    }
+
     /// Pads the rows' own `[tokens, hidden]` to one `[batch, time, hidden]`.
     ///
     /// # Errors

@@ -98,23 +98,27 @@ impl RewardModel {
         Ok((values - self.bias)?)
     }
 
-    /// The score of each row, `[batch]`, at its last real token.
+    /// The score of each row, `[batch]`, at its last real token, from the trunk's `hidden`
+    /// `[batch, time, hidden]`.
     ///
     /// # Errors
     /// On shapes that do not fit.
     pub fn scores(&self, hidden: &Tensor, batch: &TokenBatch) -> Result<Tensor> {
-        let (rows, time, width) = hidden.dims3()?;
-        let last: Vec<u32> = batch
-            .lengths
-            .iter()
-            .enumerate()
-            .map(|(row, length)| batch.flat_index(row, length - 1))
-            .collect();
-        let last = Tensor::from_vec(last, rows, hidden.device())?;
-        let picked = hidden
-            .reshape((rows * time, width))?
-            .index_select(&last, 0)?;
-        let scores = linear(&picked, &self.head)?.squeeze(1)?;
+        self.score_last(&batch.last(hidden)?)
+    }
+
+    /// The same from the output of the frozen blocks, `[batch, time, hidden]`, where nothing else
+    /// is wanted: much cheaper.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn scores_from(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
+        self.score_last(&self.trunk.upper_last(lower, batch, pass)?)
+    }
+
+    /// `last` is `[batch, hidden]`.
+    fn score_last(&self, last: &Tensor) -> Result<Tensor> {
+        let scores = linear(last, &self.head)?.squeeze(1)?;
         Ok((scores - self.bias)?)
     }
 

@@ -359,6 +359,43 @@ impl Llama {
         rms_norm(&top, &self.final_norm, self.config.rms_norm_eps, pass)
     }
 
+    /// Like [`Self::upper`] for the last real position of each row only, `[batch, hidden]`: all
+    /// that a score reads. The top block computes keys and values for every position and the rest
+    /// for one, which saves nearly all of its work.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper_last(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
+        let top = self.blocks.len() - 1;
+        if self.n_frozen > top {
+            return batch.last(&self.upper(lower, pass)?);
+        }
+        let x = self.run_blocks(lower.clone(), self.n_frozen..top, pass)?;
+        let (rows, time, width) = x.dims3()?;
+        let block = &self.blocks[top];
+        let (heads, key_heads) = (
+            self.config.num_attention_heads,
+            self.config.num_key_value_heads,
+        );
+        let normed = rms_norm(&x, &block.input_norm, self.config.rms_norm_eps, pass)?;
+        let rotation = self.rotary.range(0, time)?;
+        let k = split_heads(&linear(&normed, &block.key)?, key_heads, Some(&rotation))?;
+        let v = split_heads(&linear(&normed, &block.value)?, key_heads, None)?;
+        let one = (rows, 1, width);
+        let (x, normed) = (
+            batch.last(&x)?.reshape(one)?,
+            batch.last(&normed)?.reshape(one)?,
+        );
+        let rotation = self
+            .rotary
+            .positions(&batch.last_positions(&self.device)?)?;
+        let q = split_heads(&linear(&normed, &block.query)?, heads, Some(&rotation))?;
+        let mask = batch.length_mask(&self.device)?;
+        let attended = attend(&q, &k, &v, Sight::Mask(&mask), pass)?;
+        let top = self.finish_block(block, &x, &attended, pass)?.squeeze(1)?;
+        rms_norm(&top, &self.final_norm, self.config.rms_norm_eps, pass)
+    }
+
     /// Both halves, `[batch, time, hidden]`.
     ///
     /// # Errors

@@ -149,8 +149,7 @@ impl<'a> Learner<'a> {
                 .collect();
             let batch = TokenBatch::new(&rows, self.pad_id, &model.trunk.device)?;
             let lower = self.lower_of(model, groups, places, &batch)?;
-            let hidden = model.trunk.upper(&lower, pass)?;
-            parts.push(model.scores(&hidden, &batch)?);
+            parts.push(model.scores_from(&lower, &batch, pass)?);
         }
         let mut back = vec![0; n];
         for (place, index) in order.into_iter().enumerate() {
