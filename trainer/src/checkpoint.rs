@@ -239,11 +239,7 @@ pub fn write(
 /// transformers takes the last token that is not the padding id for a row's end: with EOS as
 /// padding it would read one token too early.
 fn set_padding_apart(folder: &Path, config: &mut Value) -> Result<()> {
-    let Some((id, text)) = TextCodec::load(folder)?.padding_apart_from_eos() else {
-        let message = "has no special token apart from EOS to pad with; transformers would read a \
-                       reward model's score at the wrong token";
-        return Err(TrainerError::checkpoint(folder, message));
-    };
+    let (id, text) = TextCodec::load(folder)?.padding_of_a_reward_model(folder)?;
     config["pad_token_id"] = json!(id);
     write_json(folder, "config.json", config)?;
     let path = folder.join("tokenizer_config.json");

@@ -1,6 +1,8 @@
 //! Every setting of a run, and the presets. A constant that InstructGPT (arXiv 2203.02155) prints
 //! says where; one that it does not print says "not printed" and whose it is.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, TrainerError};
@@ -64,7 +66,7 @@ fn trainable(layers: Option<usize>) -> Trainable {
     layers.map_or(Trainable::Everything, Trainable::UpperLayers)
 }
 
-fn in_range(field: &'static str, value: f64, low: f64, high: f64) -> Result<()> {
+fn in_range(field: impl Into<Cow<'static, str>>, value: f64, low: f64, high: f64) -> Result<()> {
     if (low..=high).contains(&value) {
         return Ok(());
     }
@@ -74,14 +76,20 @@ fn in_range(field: &'static str, value: f64, low: f64, high: f64) -> Result<()> 
     })
 }
 
-fn check_adam(adam: &AdamConfig) -> Result<()> {
-    in_range("learning_rate", adam.learning_rate, 0.0, 1.0)?;
-    in_range("beta1", adam.beta1, 0.0, 0.999_999)?;
-    in_range("beta2", adam.beta2, 0.0, 0.999_999)?;
-    // Without it, a parameter whose gradient is 0 so far would move by 0 / 0.
-    in_range("epsilon", adam.epsilon, 1e-12, 1.0)?;
-    in_range("weight_decay", adam.weight_decay, 0.0, 1.0)?;
-    in_range("max_grad_norm", adam.max_grad_norm, 0.0, 1e9)
+/// Checks an optimiser that is the setting `name`.
+fn check_adam(name: &str, adam: &AdamConfig) -> Result<()> {
+    for (field, value, low, high) in [
+        ("learning_rate", adam.learning_rate, 0.0, 1.0),
+        ("beta1", adam.beta1, 0.0, 0.999_999),
+        ("beta2", adam.beta2, 0.0, 0.999_999),
+        // Without it, a parameter whose gradient is 0 so far would move by 0 / 0.
+        ("epsilon", adam.epsilon, 1e-12, 1.0),
+        ("weight_decay", adam.weight_decay, 0.0, 1.0),
+        ("max_grad_norm", adam.max_grad_norm, 0.0, 1e9),
+    ] {
+        in_range(format!("{name}.{field}"), value, low, high)?;
+    }
+    Ok(())
 }
 
 fn check_schedule(schedule: &Schedule) -> Result<()> {
@@ -160,7 +168,7 @@ impl SftConfig {
         in_range("held_out_share", self.held_out_share, 0.0, 0.9)?;
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
         check_schedule(&self.schedule)?;
-        check_adam(&self.optimiser)
+        check_adam("optimiser", &self.optimiser)
     }
 }
 
@@ -183,6 +191,7 @@ pub struct RewardConfig {
     /// Parts that the prompts are divided into, each held out once from a model trained on the
     /// rest, so that accuracy is measured on all of them; 0 is off. (E.2 does so with 5 parts, by
     /// labelers.) The checkpoint is a model of its own.
+    #[serde(default)]
     pub cross_validation_folds: usize,
     /// The optimiser (C.2: 9e-6).
     pub optimiser: AdamConfig,
@@ -220,7 +229,7 @@ impl RewardConfig {
                 batch_prompts: 8,
                 max_tokens: 512,
                 // A few hundred rankings leave few for measuring.
-                cross_validation_folds: 5,
+                cross_validation_folds: 3,
                 optimiser: adam(3e-4),
                 ..base
             },
@@ -251,7 +260,7 @@ impl RewardConfig {
         }
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
         check_schedule(&self.schedule)?;
-        check_adam(&self.optimiser)
+        check_adam("optimiser", &self.optimiser)
     }
 }
 
@@ -465,8 +474,8 @@ impl PpoConfig {
             in_range("kl_control.horizon", horizon, 1.0, 1e12)?;
         }
         check_schedule(&self.schedule)?;
-        check_adam(&self.policy_optimiser)?;
-        check_adam(&self.value_optimiser)
+        check_adam("policy_optimiser", &self.policy_optimiser)?;
+        check_adam("value_optimiser", &self.value_optimiser)
     }
 }
 
@@ -549,11 +558,17 @@ mod tests {
         for (change, field) in [
             (json!({"value_clip": -0.1}), "value_clip"),
             (json!({"ptx_tokens": 0}), "ptx_tokens"),
-            (json!({"policy_optimiser": {"beta2": 1}}), "beta2"),
-            (json!({"value_optimiser": {"epsilon": 0}}), "epsilon"),
+            (
+                json!({"policy_optimiser": {"beta2": 1}}),
+                "policy_optimiser.beta2",
+            ),
+            (
+                json!({"value_optimiser": {"epsilon": 0}}),
+                "value_optimiser.epsilon",
+            ),
             (
                 json!({"value_optimiser": {"learning_rate": -1}}),
-                "learning_rate",
+                "value_optimiser.learning_rate",
             ),
             (
                 json!({"kl_control": {"kind": "adaptive", "target": 0, "horizon": 1}}),

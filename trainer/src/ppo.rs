@@ -140,6 +140,12 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         let kl = mean(episodes.iter().map(Episode::kl));
         if kl > config.kl_budget {
+            last.kl = kl;
+            let reward = mean(episodes.iter().map(|episode| episode.reward));
+            progress.metrics(
+                iteration as u64 + 1,
+                [("objective/kl", kl), ("objective/score", reward)],
+            );
             progress.log(format!(
                 "stopped early, before learning from iteration {}: KL {kl:.2} exceeds its budget of {} nats",
                 iteration + 1,
@@ -189,9 +195,10 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         .map(|(after, before)| (after - before, 1))
         .collect();
     let gain = bootstrap(&gains, config.seed);
-    let kept_out = match training.start > 0 {
+    let are_kept_out = !evaluation.is_empty() && training.start == evaluation.end;
+    let kept_out = match are_kept_out {
         true => "kept out of training",
-        false => "trained on as well, since there are too few",
+        false => "not kept out of training, since there are too few",
     };
     let n = evaluation.len();
     progress.log(format!(
@@ -212,6 +219,10 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("kl_last_batch".to_owned(), last.kl),
         ("n_iterations".to_owned(), n_done as f64),
         ("n_evaluation_prompts".to_owned(), evaluation.len() as f64),
+        (
+            "evaluation_prompts_kept_out".to_owned(),
+            f64::from(u8::from(are_kept_out)),
+        ),
     ]);
     (&mut folder as &mut dyn Progress).go_on()?;
     let place = write(job, &codec, &models, &summary)?;
@@ -447,5 +458,18 @@ impl Learner<'_> {
             rewards: episodes.iter().map(|episode| episode.reward).collect(),
             kl: mean(episodes.iter().map(Episode::kl)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn evaluation_prompts_are_kept_out_of_training_unless_there_are_too_few() {
+        assert_eq!(split_prompts(100, 16), (0..16, 16..100));
+        assert_eq!(split_prompts(20, 16), (0..16, 0..20));
+        assert_eq!(split_prompts(8, 16), (0..8, 0..8));
+        assert_eq!(split_prompts(8, 0), (0..0, 0..8));
     }
 }

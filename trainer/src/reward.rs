@@ -2,10 +2,11 @@
 //!
 //! 1. Read the rankings and split them by prompt.
 //! 2. Check the model.
-//! 3. For each batch of prompts: one forward pass for each completion, the loss over all pairs of
-//!    a prompt as one element, backward, step.
-//! 4. Measure held-out accuracy beside what length alone predicts.
-//! 5. Shift the scores so that demonstrations (or, without any, training completions) score mean
+//! 3. Cross-validate, where asked: how well do such models order prompts they never saw?
+//! 4. Train: for each batch of prompts one forward pass for each completion, the loss over all
+//!    pairs of a prompt as one element, backward, step; measure held-out accuracy.
+//! 5. Compare it with what length alone predicts.
+//! 6. Shift the scores so that demonstrations (or, without any, training completions) score mean
 //!    0, and write.
 
 mod accuracy;
@@ -20,11 +21,15 @@ use rand::seq::SliceRandom;
 
 pub use self::accuracy::{Accuracy, bootstrap, by_prompt, count_right, mean_and_deviation};
 use self::accuracy::{count_by_length, difference};
-use self::groups::{Group, fold_of_prompt, read_demonstrations, read_groups, split_by_prompt};
+use self::groups::{
+    Group, count_prompts, fold_of_prompt, read_demonstrations, read_groups, split_by_prompt,
+};
 use self::learner::{Fit, Learner, Step};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
+use crate::model::attention::Pass;
+use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
 use crate::model::llama::LlamaConfig;
 use crate::optim::Gradients;
@@ -84,6 +89,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let model =
         RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
     codec.check_fits(&job.base, model.trunk.config.vocab_size)?;
+    codec.padding_of_a_reward_model(&job.base)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
     for remark in remarks {
@@ -103,6 +109,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         codec.pad_id,
         progress,
     )?;
+    check_scores_beside_padding(&model, &train[0].rows[0], codec.pad_id, progress)?;
     let mut learner = Learner::new(config, codec.pad_id);
     let mut gradients = Gradients::default();
     learner.learn_groups(&model, &mut train[..1], 1.0, &mut gradients)?;
@@ -113,7 +120,15 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress,
     )?;
 
-    // 3. Train.
+    // 3. Cross-validate.
+    let mut figures = BTreeMap::new();
+    if config.cross_validation_folds > 0 {
+        let mut all: Vec<Group> = train.into_iter().chain(held_out).collect();
+        (all, figures) = cross_validate(job, &mut learner, all, progress)?;
+        (train, held_out) = split_by_prompt(all, config);
+    }
+
+    // 4. Train.
     progress.phase("measuring held-out accuracy", 0, 1);
     let before = learner.measure(&model, &mut held_out, progress)?;
     let before = bootstrap(&before, config.seed);
@@ -139,8 +154,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
     let mut model = fit.model;
 
-    // 4. Compare held-out accuracy with what length alone predicts, on the prompts held out and, by
-    //    cross-validation, on all.
+    // 5. Compare held-out accuracy with what length alone predicts.
     let after = bootstrap(&counts, config.seed);
     let over_length = difference(&counts, &by_length, config.seed);
     progress.log(format!(
@@ -148,19 +162,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         after.n_pairs
     ));
 
-    let (n_train, n_held_out) = (train.len(), held_out.len());
-    let all_over_length = match config.cross_validation_folds {
-        0 => None,
-        n => {
-            let all = train.into_iter().chain(held_out).collect();
-            let (all, figures) = cross_validate(job, &mut learner, all, n, progress)?;
-            (train, held_out) = split_by_prompt(all, config);
-            Some(figures)
-        }
-    };
-    drop(held_out);
+    let n_train = train.len();
 
-    // 5. Shift the scores to mean 0 and write.
+    // 6. Shift the scores to mean 0 and write.
     progress.phase("writing", n_steps, n_steps);
     let (reference, at_zero) = match demonstrations.is_empty() {
         true => {
@@ -189,9 +193,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("accuracy_over_length_high".to_owned(), over_length.high),
         ("n_held_out_pairs".to_owned(), after.n_pairs as f64),
         ("n_train".to_owned(), n_train as f64),
-        ("n_held_out".to_owned(), n_held_out as f64),
+        ("n_held_out".to_owned(), held_out.len() as f64),
     ]);
-    summary.extend(all_over_length.into_iter().flatten());
+    summary.extend(figures);
     let mut lineage = Lineage::new(CheckpointKind::Reward);
     lineage.parents.insert(
         "base".to_owned(),
@@ -230,17 +234,42 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     })
 }
 
-/// How well models of the same settings, each trained without one of `n` parts of the prompts,
-/// order the prompts of that part: an accuracy over all prompts, none of which the model that was
+/// The pass that trains looks at the last token only; it must not see padding either.
+fn check_scores_beside_padding(
+    model: &RewardModel,
+    row: &[u32],
+    pad_id: u32,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let score = |rows: &[Vec<u32>]| -> Result<f32> {
+        let batch = TokenBatch::new(rows, pad_id, &model.trunk.device)?;
+        let lower = model.trunk.lower(&batch)?;
+        let scores = model.scores_from(&lower, &batch, Pass::Tracked)?;
+        Ok(scores.to_vec1::<f32>()?[0])
+    };
+    let room = model.trunk.config.max_position_embeddings - row.len();
+    let longer = [row, &vec![pad_id; room.min(7)]].concat();
+    let difference = (score(&[row.to_vec()])? - score(&[row.to_vec(), longer])?).abs();
+    progress.check(
+        "padding invariance: score",
+        difference < 1e-3,
+        format!("difference {difference:.2e}, at most 1e-3 allowed"),
+    )
+}
+
+/// How well models of the same settings, each trained without one of several parts of the
+/// prompts, order the prompts of that part: an accuracy over all prompts, none of which the model that was
 /// asked had seen. Returns the groups and the figures.
 fn cross_validate(
     job: &RewardJob,
     learner: &mut Learner,
     mut groups: Vec<Group>,
-    n: usize,
     progress: &mut dyn Progress,
 ) -> Result<(Vec<Group>, BTreeMap<String, f64>)> {
     let config = &job.config;
+    let n_prompts = count_prompts(&groups);
+    // A part without a prompt would measure nothing.
+    let n = config.cross_validation_folds.min(n_prompts);
     let folds = fold_of_prompt(&groups, n, config.seed);
     let (mut counts, mut by_length) = (Vec::new(), Vec::new());
     for fold in 0..n {

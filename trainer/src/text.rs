@@ -136,9 +136,20 @@ impl TextCodec {
             .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
     }
 
-    /// A token to pad with that is neither EOS nor BOS, with its text: for readers that take every
-    /// padding id for padding.
-    pub fn padding_apart_from_eos(&self) -> Option<(u32, String)> {
+    /// A token to pad with that is neither EOS nor BOS, with its text: transformers takes every
+    /// padding id for padding, and would read a reward model's score one token too early.
+    ///
+    /// # Errors
+    /// When the tokenizer of `folder` has none.
+    pub fn padding_of_a_reward_model(&self, folder: &Path) -> Result<(u32, String)> {
+        self.padding_apart_from_eos().ok_or_else(|| {
+            let message = "has no special token apart from EOS and BOS to pad with; transformers \
+                           would read a reward model's score at the wrong token";
+            TrainerError::checkpoint(folder, message)
+        })
+    }
+
+    fn padding_apart_from_eos(&self) -> Option<(u32, String)> {
         if self.pad_id != self.eos_id {
             return Some((self.pad_id, self.tokenizer.id_to_token(self.pad_id)?));
         }

@@ -166,8 +166,10 @@ fn rating(utility: f64, scale: &[f64]) -> i16 {
     if scale.is_empty() {
         return 4;
     }
+    // The middle of those with the same utility, of which there are many without any defect.
     let below = scale.partition_point(|other| *other < utility);
-    1 + (7 * below / scale.len()).min(6) as i16
+    let up_to = scale.partition_point(|other| *other <= utility);
+    1 + (7 * (below + up_to) / (2 * scale.len())).min(6) as i16
 }
 
 #[cfg(test)]

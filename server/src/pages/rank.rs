@@ -102,11 +102,8 @@ pub async fn index(
     Labeler(labeler): Labeler,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
-    for project in store::projects::list(&mut db).await? {
-        let open = store::assignments::find_open(&mut db, project.id, labeler.account_id).await?;
-        if let Some(id) = open {
-            return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
-        }
+    if let Some(id) = find_open(&mut db, labeler.account_id).await? {
+        return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
     }
     let (done, waiting) = store::tasks::progress(&mut db, labeler.account_id).await?;
     let title = match waiting {
@@ -131,15 +128,28 @@ pub async fn create(
     Ok(Redirect::to(&next))
 }
 
+/// What this labeler holds and has not ended, in any project.
+async fn find_open(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+) -> AppResult<Option<AssignmentId>> {
+    for project in store::projects::list(&mut *db).await? {
+        let open = store::assignments::find_open(&mut *db, project.id, labeler_id).await?;
+        if open.is_some() {
+            return Ok(open);
+        }
+    }
+    Ok(None)
+}
+
 /// The path of the open assignment or of a new one; of `/rank`, which says so, when no task is
 /// waiting.
 async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<String> {
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
+    if let Some(id) = find_open(&mut *db, labeler_id).await? {
+        return Ok(format!("/rank/{id}"));
+    }
     for project in store::projects::list(&mut *db).await? {
-        let open = store::assignments::find_open(&mut *db, project.id, labeler_id).await?;
-        if let Some(id) = open {
-            return Ok(format!("/rank/{id}"));
-        }
         let lease = store::assignments::lease(&mut *db, project.id, labeler_id, &mut rng).await?;
         if let Some(lease) = lease {
             return Ok(format!("/rank/{}", lease.assignment_id));

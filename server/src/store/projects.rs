@@ -185,9 +185,15 @@ pub async fn figures(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Resu
         r#"
         SELECT
             (SELECT count(*) FROM tasks t
-             WHERE t.closed_at IS NULL AND t.n_held < t.overlap
-               AND NOT EXISTS (SELECT 1 FROM assignments a WHERE a.task_id = t.id AND a.labeler_id = $1)) AS "waiting!",
-            (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'leased') AS "leased!",
+             WHERE t.closed_at IS NULL
+               AND t.n_held - (SELECT count(*) FROM assignments a
+                               WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now())
+                   < t.overlap
+               AND NOT EXISTS (SELECT 1 FROM assignments a
+                               WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired'
+                                 AND NOT (a.status = 'leased' AND a.lease_until <= now()))) AS "waiting!",
+            (SELECT count(*) FROM assignments
+             WHERE labeler_id = $1 AND status = 'leased' AND lease_until > now()) AS "leased!",
             (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'submitted') AS "submitted!",
             (SELECT count(*) FROM prompts) AS "prompts!",
             (SELECT count(*) FROM assignments a JOIN accounts b ON b.id = a.labeler_id

@@ -81,7 +81,8 @@ pub async fn find_view(db: &mut PgConnection, id: TaskId) -> sqlx::Result<TaskVi
     })
 }
 
-/// How many tasks this labeler has done and could still take, over all projects.
+/// How many tasks this labeler has done and could still take, over all projects. A lease whose time
+/// ran out holds nothing, even before the next lease says so in the table.
 pub async fn progress(
     db: &mut PgConnection,
     labeler_id: crate::domain::ids::AccountId,
@@ -91,9 +92,13 @@ pub async fn progress(
         SELECT
             (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'submitted') AS "done!",
             (SELECT count(*) FROM tasks t
-             WHERE t.closed_at IS NULL AND t.n_held < t.overlap
+             WHERE t.closed_at IS NULL
+               AND t.n_held - (SELECT count(*) FROM assignments a
+                               WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now())
+                   < t.overlap
                AND NOT EXISTS (SELECT 1 FROM assignments a
-                               WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired')) AS "waiting!"
+                               WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired'
+                                 AND NOT (a.status = 'leased' AND a.lease_until <= now()))) AS "waiting!"
         "#,
         labeler_id.0
     )
@@ -203,8 +208,6 @@ pub struct CandidateText {
     pub slot: i16,
     /// Its text.
     pub text: String,
-    /// False when the token limit cut it off.
-    pub is_finished: bool,
 }
 
 /// The candidates of a task in slot order.
@@ -215,7 +218,7 @@ pub async fn find_candidates(
     sqlx::query_as!(
         CandidateText,
         r#"
-        SELECT k.slot, c.text, c.is_finished
+        SELECT k.slot, c.text
         FROM candidates k
         JOIN completions c ON c.id = k.completion_id
         WHERE k.task_id = $1
@@ -236,7 +239,7 @@ pub async fn sample_candidates(
 ) -> sqlx::Result<Vec<(Value, CandidateText)>> {
     let rows = sqlx::query!(
         r#"
-        SELECT p.body, k.slot, c.text, c.is_finished
+        SELECT p.body, k.slot, c.text
         FROM tasks t
         JOIN prompts p ON p.id = t.prompt_id
         JOIN candidates k ON k.task_id = t.id
@@ -254,7 +257,6 @@ pub async fn sample_candidates(
         let candidate = CandidateText {
             slot: row.slot,
             text: row.text,
-            is_finished: row.is_finished,
         };
         (row.body, candidate)
     });

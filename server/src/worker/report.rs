@@ -138,7 +138,7 @@ async fn write_batch(
     persist(id, || try_batch(db, id, worker, batch)).await
 }
 
-/// Tries to write something of a run until it succeeds, for half a minute at most: a database
+/// Tries to write something of a run until it succeeds, with half a minute of waits between: a database
 /// that is started anew must not cost a run its work.
 ///
 /// # Errors

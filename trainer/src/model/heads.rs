@@ -108,7 +108,7 @@ impl RewardModel {
     }
 
     /// The same from the output of the frozen blocks, `[batch, time, hidden]`, where nothing else
-    /// is wanted: much cheaper.
+    /// is wanted: much cheaper where the top block is trained.
     ///
     /// # Errors
     /// On shapes that do not fit.

@@ -278,6 +278,8 @@ impl Llama {
                 });
             }
         };
+        // Some writers store the rotary frequencies, which follow from the configuration.
+        weights.remove_all(|name| name.ends_with("rotary_emb.inv_freq"));
         if config.tie_word_embeddings {
             // Some writers store the tied head as well; one of the two is enough.
             weights.remove("lm_head.weight");
@@ -643,8 +645,7 @@ fn padding_mask(places: &Places, time: usize, device: &Device) -> Result<Tensor>
     Ok(Tensor::from_vec(mask, (rows, 1, 1, time, keys), device)?)
 }
 
-/// Whether the network reads a tensor of this name; some writers store the rotary frequencies,
-/// which follow from the configuration.
+/// Whether the network reads a tensor of this name.
 fn is_ours(name: &str, n_layers: usize) -> bool {
     const WHOLE: [&str; 4] = [
         EMBEDDING,
@@ -665,7 +666,7 @@ fn is_ours(name: &str, n_layers: usize) -> bool {
     ];
     let of_a_block = layer_of(name)
         .is_some_and(|layer| layer < n_layers && OF_A_BLOCK.iter().any(|own| name.ends_with(own)));
-    WHOLE.contains(&name) || of_a_block || name.ends_with("rotary_emb.inv_freq")
+    WHOLE.contains(&name) || of_a_block
 }
 
 /// The block that a tensor's name belongs to.

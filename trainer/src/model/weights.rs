@@ -119,6 +119,11 @@ impl Weights {
         self.variables.remove(name);
     }
 
+    /// Takes out every tensor whose name is `unwanted`.
+    pub fn remove_all(&mut self, unwanted: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| !unwanted(name));
+    }
+
     /// The trainable ones in the order of their names.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
         &self.variables

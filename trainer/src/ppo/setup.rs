@@ -1,7 +1,7 @@
 //! Before and after the loop: reading data and models, the checks between the models, and writing
 //! the checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use candle_core::Device;
@@ -98,12 +98,13 @@ pub(super) fn read_prompts(
     let room = context.saturating_sub(job.config.max_new_tokens + 1);
     let longest = job.config.max_prompt_tokens.min(room);
     let mut prompts = Vec::new();
+    let mut known = HashSet::new();
     let mut n_too_long = 0;
     for record in &records {
         let tokens = codec.encode_prompt(&record.prompt)?;
         if tokens.len() > longest {
             n_too_long += 1;
-        } else if !prompts.contains(&tokens) {
+        } else if known.insert(tokens.clone()) {
             prompts.push(tokens);
         }
     }

@@ -153,6 +153,15 @@ pub(super) fn fold_of_prompt(groups: &[Group], n: usize, seed: u64) -> BTreeMap<
     ids.map(|(place, id)| (id, place % n)).collect()
 }
 
+/// How many prompts the groups are of.
+pub(super) fn count_prompts(groups: &[Group]) -> usize {
+    let ids: BTreeSet<&str> = groups
+        .iter()
+        .map(|group| group.prompt_id.as_str())
+        .collect();
+    ids.len()
+}
+
 /// The prompts' ids in an order drawn by the seed, whatever order the file has.
 fn shuffled_ids(groups: &[Group], seed: u64) -> Vec<String> {
     let ids: BTreeSet<&str> = groups
