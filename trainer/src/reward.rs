@@ -284,12 +284,16 @@ fn cross_validate(
         )?;
         let mut fit = Fit::new(model, config);
         for epoch in 0..config.epochs {
-            progress.phase(
-                "cross-validating",
-                fold * config.epochs + epoch,
-                n * config.epochs,
-            );
-            learner.epoch(&mut fit, &mut train, epoch, progress, &mut |_, _| ())?;
+            learner.epoch(
+                &mut fit,
+                &mut train,
+                epoch,
+                progress,
+                &mut |progress, step| {
+                    let done = fold * step.n_steps + step.number;
+                    progress.phase("cross-validating", done, n * step.n_steps);
+                },
+            )?;
         }
         let own = learner.measure(&fit.model, &mut held_out, progress)?;
         let accuracy = bootstrap(&own, config.seed).value;

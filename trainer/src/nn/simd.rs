@@ -59,7 +59,7 @@ pub fn highest(row: &[f32]) -> f32 {
 /// Sums of so many numbers are taken in f32, their total in f64.
 const PIECE: usize = 256;
 
-/// `row[i]` becomes exp((row[i] - highest) * scale); returns their sum.
+/// Each x of the row becomes exp((x - highest) * scale); returns their sum.
 pub fn exp_in_place(row: &mut [f32], highest: f32, scale: f32) -> f64 {
     widest(
         #[inline(always)]
@@ -76,7 +76,7 @@ pub fn exp_in_place(row: &mut [f32], highest: f32, scale: f32) -> f64 {
     )
 }
 
-/// With x = (row[i] - highest) * scale, the sums of exp(x) and of x exp(x).
+/// With x = (logit - highest) * scale for each logit of the row, the sums of exp(x) and of x exp(x).
 pub fn exp_sums(row: &[f32], highest: f32, scale: f32) -> (f64, f64) {
     widest(
         #[inline(always)]
@@ -192,7 +192,6 @@ fn store<const R: usize, const C: usize>(
 /// Sums of products of `R` rows with `C` rows. Loops instead of closures: what is not inlined is
 /// not compiled for the wide instructions.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "several arrays share one index")]
 fn block<S: Simd, const R: usize, const C: usize>(
     simd: S,
     x: [&[f32]; R],
