@@ -4,5 +4,6 @@ pub mod attention;
 pub mod batch;
 pub mod heads;
 pub mod llama;
+pub mod llama_config;
 pub mod token_log_probs;
 pub mod weights;
