@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod records;
 pub mod rng;
+pub mod split;
 pub mod text;
 
 pub mod model;

@@ -434,29 +434,70 @@ mod tests {
         assert_eq!(values(&variables), [1.0]);
     }
 
+    /// A step along the gradient of `slope` times the sum of squares of every parameter.
+    fn advance(optimiser: &mut AdamW, variables: &BTreeMap<String, Var>, slope: f64) {
+        let mut gradients = Gradients::default();
+        for variable in variables.values() {
+            let squares = variable.as_tensor().sqr().unwrap().sum_all().unwrap();
+            let store = squares.backward().unwrap();
+            gradients.add(&store, variables, slope).unwrap();
+        }
+        optimiser.step(variables, &gradients, 0.1).unwrap();
+    }
+
+    /// With decay and clipping, and a matrix whose name has dots as those of real ones have.
     #[test]
     fn an_optimiser_that_was_kept_goes_on_to_the_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimiser.safetensors");
-        let (straight, resumed) = (variables(&[1.0, -2.0]), variables(&[1.0, -2.0]));
-        let mut first = AdamW::new(settings());
-        let mut second = AdamW::new(settings());
-        first
-            .step(&straight, &gradients(&straight, &[0.5, 1.0], 1.0), 0.1)
-            .unwrap();
-        second
-            .step(&resumed, &gradients(&resumed, &[0.5, 1.0], 1.0), 0.1)
-            .unwrap();
-        second.save_state(&path).unwrap();
-        let mut third = AdamW::new(settings());
-        third.load_state(&path).unwrap();
-        first
-            .step(&straight, &gradients(&straight, &[-0.3, 2.0], 1.0), 0.1)
-            .unwrap();
-        third
-            .step(&resumed, &gradients(&resumed, &[-0.3, 2.0], 1.0), 0.1)
-            .unwrap();
-        assert_eq!(values(&straight), values(&resumed));
+        let fresh = || {
+            AdamW::new(AdamConfig {
+                weight_decay: 0.1,
+                max_grad_norm: 3.0,
+                ..settings()
+            })
+        };
+        let begin = || {
+            let mut variables = variables(&[1.0, -2.0]);
+            let matrix = Var::new(&[[0.5_f32, -0.25], [3.0, 0.125]], &Device::Cpu).unwrap();
+            variables.insert("model.layers.0.q.weight".to_owned(), matrix);
+            let mut optimiser = fresh();
+            advance(&mut optimiser, &variables, 0.3);
+            advance(&mut optimiser, &variables, -0.7);
+            (optimiser, variables)
+        };
+        let go_on = |mut optimiser: AdamW, variables: &BTreeMap<String, Var>| -> Vec<u32> {
+            advance(&mut optimiser, variables, 0.2);
+            advance(&mut optimiser, variables, 0.5);
+            let values = variables.values().map(|one| flat(one.as_tensor()).unwrap());
+            values.flatten().map(f32::to_bits).collect()
+        };
+        let (optimiser, variables) = begin();
+        let straight = go_on(optimiser, &variables);
+
+        let (optimiser, variables) = begin();
+        optimiser.save_state(&path).unwrap();
+        let mut resumed = fresh();
+        resumed.load_state(&path).unwrap();
+        assert_eq!(go_on(resumed, &variables), straight);
+
+        // The state matters: without it the same steps lead elsewhere.
+        let (_, variables) = begin();
+        assert_ne!(go_on(fresh(), &variables), straight);
+    }
+
+    #[test]
+    fn a_file_that_is_no_state_of_an_optimiser_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let weights = HashMap::from([("w", Tensor::new(&[1.0_f32], &Device::Cpu).unwrap())]);
+        candle_core::safetensors::save(&weights, &path).unwrap();
+        let error = AdamW::new(settings()).load_state(&path).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("model.safetensors: is not the state"),
+            "{error}"
+        );
     }
 
     /// Item 42: the first average is .992 of the weights before and .008 of those after.

@@ -25,7 +25,9 @@ use serde_json::json;
 
 use self::episode::{Episode, mean};
 use self::report::Figures;
-use self::setup::{check_models, frozen_hashes, load_models, read_prompts, read_texts, write};
+use self::setup::{
+    Prompts, check_models, frozen_hashes, load_models, read_prompts, read_texts, write,
+};
 use self::update::TokenSums;
 use crate::advantage::{gae, whiten};
 use crate::config::PpoConfig;
@@ -35,6 +37,7 @@ use crate::model::heads::RewardModel;
 use crate::model::llama::Llama;
 use crate::optim::{AdamW, Gradients, WeightAverage};
 use crate::progress::{Event, Progress};
+use crate::records::{Prompt, name_lines};
 use crate::reward::bootstrap;
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
@@ -81,16 +84,22 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let codec = TextCodec::load(&job.base)?;
     let texts = read_texts(job, &codec)?;
     let models = load_models(job, &codec)?;
-    let (prompts, n_too_long) = read_prompts(job, &codec, &models)?;
+    let Prompts {
+        tokens: prompts,
+        written,
+        too_long,
+    } = read_prompts(job, &codec, &models)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
 
     // 1. Load and check.
-    if n_too_long > 0 {
+    if !too_long.is_empty() {
         progress.log(format!(
-            "{n_too_long} prompts are longer than {} tokens, or leave no room for a completion, and \
-             are left out",
-            config.max_prompt_tokens
+            "{} prompts are longer than {} tokens, or leave no room for a completion: {} are left \
+             out",
+            too_long.len(),
+            config.max_prompt_tokens,
+            name_lines(&too_long)
         ));
     }
     check_models(job, &codec, &models, progress)?;
@@ -110,6 +119,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         config,
         codec: &codec,
         models: &models,
+        written: &written,
         texts: &texts,
     };
     let (evaluation, training) = split_prompts(prompts.len(), config.evaluation_prompts);
@@ -264,6 +274,8 @@ struct Learner<'a> {
     config: &'a PpoConfig,
     codec: &'a TextCodec,
     models: &'a Models,
+    /// The prompts as people wrote them, to show beside what was answered.
+    written: &'a [Prompt],
     texts: &'a [LearningRow],
     policy_optimiser: AdamW,
     value_optimiser: AdamW,
@@ -381,6 +393,7 @@ impl Learner<'_> {
         };
         let mut steps = 0.0;
         let mut sums = TokenSums::default();
+        let mut text_losses = Vec::new();
         for inner in 0..self.config.inner_epochs {
             let mut order: Vec<usize> = (0..episodes.len()).collect();
             let index = (iteration * self.config.inner_epochs + inner) as u64;
@@ -399,7 +412,7 @@ impl Learner<'_> {
                     sums.clipped_values += clipped;
                 }
                 // The pretraining gradient is accumulated into the same step (C.4).
-                figures.text_loss += self.text_gradient(chosen.len(), &mut policy, progress)?;
+                text_losses.extend(self.text_gradient(chosen.len(), &mut policy, progress)?);
                 let variables = self.models.policy.weights().variables();
                 figures.policy_norm += self.policy_optimiser.step(variables, &policy, factor)?;
                 let variables = self.models.value.trunk.weights().variables();
@@ -420,7 +433,8 @@ impl Learner<'_> {
         figures.clipped_values_share = sums.clipped_values / sums.tokens;
         figures.policy_norm /= steps;
         figures.value_norm /= steps;
-        figures.text_loss /= steps;
+        // Without texts there is no such loss, and a 0 would look like one.
+        figures.text_loss = (!text_losses.is_empty()).then(|| mean(text_losses.into_iter()));
         Ok(figures)
     }
 
@@ -441,12 +455,12 @@ impl Learner<'_> {
         );
         let mut episodes = self.sample(prompts, &chosen, "evaluation", 0, progress)?;
         self.appraise(&mut episodes, progress)?;
-        for (index, episode) in episodes.iter().enumerate() {
+        for (index, (episode, prompt)) in episodes.iter().zip(&chosen).enumerate() {
             let data = json!({
                 "kind": moment,
                 "moment": moment,
                 "prompt_index": index,
-                "prompt": self.codec.decode(&episode.tokens[..episode.start])?,
+                "prompt": self.written[*prompt],
                 "completion": self.codec.decode(&episode.tokens[episode.start..episode.start + episode.n])?,
                 "reward": episode.reward,
                 "kl": episode.kl(),

@@ -1,10 +1,12 @@
 //! The files that training reads, one JSON object a line. A wrong line is an error that names
-//! file, line and field; nothing is skipped silently.
+//! file, line and field, also where it shows later, as a text that the tokenizer refuses; nothing
+//! is skipped silently.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -215,11 +217,58 @@ impl Record for TextRecord {
     }
 }
 
+/// A record and where it stands.
+#[derive(Debug)]
+pub struct Placed<R> {
+    /// The record.
+    pub record: R,
+    /// Its line, 1-based.
+    pub line: usize,
+    file: Arc<Path>,
+}
+
+impl<R> Placed<R> {
+    /// An error about one of the record's fields.
+    pub fn error(&self, field: &str, message: impl Into<String>) -> TrainerError {
+        TrainerError::input(&self.file, self.line, field, message)
+    }
+
+    /// Names one of the record's fields in the error that working on it gave.
+    ///
+    /// # Errors
+    /// That one.
+    pub fn at_field<T>(&self, field: &str, result: Result<T>) -> Result<T> {
+        result.map_err(|error| self.error(field, error.to_string()))
+    }
+}
+
+/// Names lines in a remark on several records: the first few, and how many more.
+pub fn name_lines(lines: &[usize]) -> String {
+    const NAMED: usize = 5;
+    let word = if lines.len() == 1 { "line" } else { "lines" };
+    let named: Vec<String> = lines.iter().take(NAMED).map(usize::to_string).collect();
+    let named = named.join(", ");
+    match lines.len().saturating_sub(NAMED) {
+        0 => format!("{word} {named}"),
+        more => format!("{word} {named} and {more} more"),
+    }
+}
+
+/// Reads every line of `path`, for callers to whom it does not matter where a record stands.
+///
+/// # Errors
+/// As [`read_placed`].
+pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
+    let placed = read_placed(path)?.into_iter();
+    Ok(placed.map(|placed| placed.record).collect())
+}
+
 /// Reads every line of `path`.
 ///
 /// # Errors
 /// The first wrong line, by number and field; or that the file has no lines.
-pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
+pub fn read_placed<R: Record>(path: &Path) -> Result<Vec<Placed<R>>> {
+    let file: Arc<Path> = Arc::from(path);
     let mut records = Vec::new();
     for (index, line) in BufReader::new(File::open(path).at(path)?)
         .lines()
@@ -249,7 +298,11 @@ pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
         if let Some((field, message)) = record.complaint() {
             return Err(TrainerError::input(path, number, field, message));
         }
-        records.push(record);
+        records.push(Placed {
+            record,
+            line: number,
+            file: Arc::clone(&file),
+        });
     }
     if records.is_empty() {
         return Err(TrainerError::input(path, 1, "file", "has no records"));
@@ -315,5 +368,37 @@ mod tests {
         let role = r#"{"id":"a","prompt":[{"role":"robot","content":"x"}],"completions":[]}"#;
         assert!(complaint(role).contains("field prompt: unknown role \"robot\""));
         assert_eq!(complaint("\n"), "FILE, line 1, field file: has no records");
+    }
+
+    #[test]
+    fn what_is_found_wrong_after_reading_is_named_too() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"{\"text\":\"a\"}\n\n{\"text\":\"b\"}\n")
+            .unwrap();
+        let records = read_placed::<TextRecord>(file.path()).unwrap();
+        let lines: Vec<usize> = records.iter().map(|placed| placed.line).collect();
+        assert_eq!(lines, [1, 3]);
+        let refused: Result<()> = Err(TrainerError::Refused("no".to_owned()));
+        assert_eq!(
+            records[1]
+                .at_field("text", refused)
+                .unwrap_err()
+                .to_string(),
+            format!(
+                "{}, line 3, field text: a check of the run failed: no",
+                file.path().display()
+            )
+        );
+        assert_eq!(records[1].at_field("text", Ok(5)).unwrap(), 5);
+    }
+
+    #[test]
+    fn a_remark_names_the_first_lines() {
+        assert_eq!(name_lines(&[4]), "line 4");
+        assert_eq!(name_lines(&[4, 9]), "lines 4, 9");
+        assert_eq!(
+            name_lines(&[1, 2, 3, 4, 5, 6, 7]),
+            "lines 1, 2, 3, 4, 5 and 2 more"
+        );
     }
 }

@@ -34,7 +34,7 @@ use crate::model::heads::RewardModel;
 use crate::model::llama::LlamaConfig;
 use crate::optim::Gradients;
 use crate::progress::{Event, Progress};
-use crate::records::{self, RankedPrompt};
+use crate::records::{self, Placed, RankedPrompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::self_check;
@@ -69,12 +69,13 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let config = &job.config;
 
     // 1. Read the rankings and split them by prompt.
-    let records: Vec<RankedPrompt> = records::read(&job.data)?;
+    let records: Vec<Placed<RankedPrompt>> = records::read_placed(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
     let context = LlamaConfig::read(&job.base)?.max_position_embeddings;
     let longest = config.max_tokens.min(context);
-    let (groups, remarks) = read_groups(job, &records, &codec, longest)?;
-    let mut demonstrations = read_demonstrations(job, &codec, longest)?;
+    let (groups, mut remarks) = read_groups(job, &records, &codec, longest)?;
+    let (mut demonstrations, remark) = read_demonstrations(job, &codec, longest)?;
+    remarks.extend(remark);
     let (mut train, mut held_out) = split_by_prompt(groups, config);
     if train.is_empty() || held_out.is_empty() {
         return Err(TrainerError::input(

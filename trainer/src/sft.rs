@@ -1,30 +1,31 @@
 //! Step one: supervised fine-tuning on demonstrations (InstructGPT, section 3.5 and C.1).
 //!
-//! 1. Read and split the demonstrations.
+//! 1. Read the demonstrations and split them by prompt.
 //! 2. Check the model.
 //! 3. For each batch: loss on the answer's tokens and its EOS only, backward, step.
 //! 4. Measure the held-out loss.
 //! 5. Write.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
 use crate::config::SftConfig;
-use crate::error::{Result, TrainerError};
+use crate::error::Result;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::llama::{EMBEDDING, Llama, LlamaConfig};
 use crate::model::token_log_probs;
 use crate::optim::{AdamW, Gradients};
 use crate::progress::{Event, Progress};
-use crate::records::{self, DemonstrationRecord, Message, Prompt};
+use crate::records::{self, DemonstrationRecord, Placed, Prompt, name_lines};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::self_check;
+use crate::split;
 use crate::text::TextCodec;
 
 /// What a run made.
@@ -56,6 +57,13 @@ pub struct LearningRow {
     pub start: usize,
 }
 
+impl LearningRow {
+    /// What is given: for a demonstration the prompt, as the model reads it.
+    pub fn given(&self) -> &[u32] {
+        &self.tokens[..self.start]
+    }
+}
+
 /// Trains.
 ///
 /// # Errors
@@ -64,42 +72,28 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
     let config = &job.config;
 
-    // 1. Read and split the demonstrations.
-    let records: Vec<DemonstrationRecord> = records::read(&job.data)?;
+    // 1. Read the demonstrations and split them by prompt.
     let codec = TextCodec::load(&job.base)?;
-    let mut rows = Vec::new();
-    for record in &records {
-        rows.push(learning_row(&codec, &record.messages)?);
-    }
-    let n_read = rows.len();
     let context = LlamaConfig::read(&job.base)?.max_position_embeddings;
     let longest = config.max_tokens.min(context);
-    rows.retain(|row| row.tokens.len() <= longest);
-    let n_too_long = n_read - rows.len();
-    rows.shuffle(&mut stream(config.seed, "split", 0));
-    let n_held_out = ((rows.len() as f64 * config.held_out_share).round() as usize)
-        .min(rows.len().saturating_sub(1));
-    let held_out = rows.split_off(rows.len() - n_held_out);
-    if rows.is_empty() {
-        let message = format!("has no demonstration of at most {longest} tokens");
-        return Err(TrainerError::input(&job.data, 1, "messages", message));
-    }
+    let (rows, remark) = read_demonstrations(&job.data, &codec, longest)?;
+    let (share, seed) = (config.held_out_share, config.seed);
+    let (mut rows, held_out) = split::hold_out(rows, LearningRow::given, share, seed);
 
     // 2. Check the model.
     let model = Llama::load(&job.base, &Device::Cpu, config.trainable())?;
     codec.check_fits(&job.base, model.config.vocab_size)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
-    if n_too_long > 0 {
-        progress.log(format!(
-            "{n_too_long} demonstrations are longer than {longest} tokens and are left out"
-        ));
+    if let Some(remark) = remark {
+        progress.log(remark);
     }
     progress.log(format!(
-        "training {} of {} layers on {} demonstrations",
+        "training {} of {} layers on {} demonstrations, {} held out",
         model.config.num_hidden_layers - model.n_frozen(),
         model.config.num_hidden_layers,
-        rows.len()
+        rows.len(),
+        held_out.len()
     ));
     self_check::padding_invariance("model", &model, &rows[0].tokens, codec.pad_id, progress)?;
     let mut gradients = Gradients::default();
@@ -111,7 +105,7 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let total = steps_per_epoch * config.epochs;
     let mut optimiser = AdamW::new(config.optimiser.clone());
     let before = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
-    progress.metrics(0, [("held_out/loss", before)]);
+    report_held_out(0, before, progress);
     let mut step = 0;
     for epoch in 0..config.epochs {
         rows.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
@@ -148,17 +142,17 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
 
     // 4. Measure the held-out loss.
     let after = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
-    progress.metrics(step as u64, [("held_out/loss", after)]);
+    report_held_out(step as u64, after, progress);
     progress.phase("writing", total, total);
     (&mut folder as &mut dyn Progress).go_on()?;
 
     // 5. Write.
-    let summary = BTreeMap::from([
-        ("held_out_loss_before".to_owned(), before),
-        ("held_out_loss".to_owned(), after),
+    let mut summary = BTreeMap::from([
         ("n_train".to_owned(), rows.len() as f64),
         ("n_held_out".to_owned(), held_out.len() as f64),
     ]);
+    summary.extend(before.map(|loss| ("held_out_loss_before".to_owned(), loss)));
+    summary.extend(after.map(|loss| ("held_out_loss".to_owned(), loss)));
     let mut lineage = Lineage::new(CheckpointKind::Sft);
     lineage.parents.insert(
         "base".to_owned(),
@@ -196,17 +190,48 @@ pub fn training_notes(model: &Llama) -> Vec<String> {
     }
 }
 
+/// The demonstrations of a file that are at most `longest` tokens long, and a remark on the others.
+///
+/// # Errors
+/// The first one that cannot be read, by line and field; or that all are too long.
+pub(crate) fn read_demonstrations(
+    path: &Path,
+    codec: &TextCodec,
+    longest: usize,
+) -> Result<(Vec<LearningRow>, Option<String>)> {
+    let records: Vec<Placed<DemonstrationRecord>> = records::read_placed(path)?;
+    let (mut rows, mut long) = (Vec::new(), Vec::new());
+    for placed in &records {
+        let row = learning_row(codec, placed)?;
+        match row.tokens.len() <= longest {
+            true => rows.push(row),
+            false => long.push(placed.line),
+        }
+    }
+    if rows.is_empty() {
+        let message = format!("is longer than {longest} tokens, as is every other demonstration");
+        return Err(records[0].error("messages", message));
+    }
+    let remark = (!long.is_empty()).then(|| {
+        format!(
+            "{} demonstrations are longer than {longest} tokens: {} are left out",
+            long.len(),
+            name_lines(&long)
+        )
+    });
+    Ok((rows, remark))
+}
+
 /// A demonstration as tokens: everything before the last answer is given, the answer and its EOS
 /// are learnt.
-fn learning_row(codec: &TextCodec, messages: &[Message]) -> Result<LearningRow> {
-    let (answer, given) = messages.split_last().ok_or(TrainerError::Config {
-        field: "messages".into(),
-        message: "is empty".to_owned(),
-    })?;
-    let mut tokens = codec.encode_prompt(&Prompt::Conversation(given.to_vec()))?;
+fn learning_row(codec: &TextCodec, placed: &Placed<DemonstrationRecord>) -> Result<LearningRow> {
+    const FIELD: &str = "messages";
+    let messages = placed.record.messages.split_last();
+    let (answer, given) = messages.ok_or_else(|| placed.error(FIELD, "is empty"))?;
+    let prompt = Prompt::Conversation(given.to_vec());
+    let mut tokens = placed.at_field(FIELD, codec.encode_prompt(&prompt))?;
     let start = tokens.len();
-    tokens.extend(codec.encode(&answer.content)?);
-    tokens.push(codec.eos_id);
+    tokens.extend(placed.at_field(FIELD, codec.encode_completion(&answer.content))?);
     Ok(LearningRow { tokens, start })
 }
 
@@ -257,13 +282,13 @@ fn learnt_hidden(
     Ok((hidden, Tensor::from_vec(targets, n, &model.device)?))
 }
 
-/// Mean negative log-likelihood of a learnt token, in nats.
+/// Mean negative log-likelihood of a learnt token, in nats; none where nothing is held out.
 fn held_out_loss(
     model: &Llama,
     rows: &[LearningRow],
     pad_id: u32,
     progress: &mut dyn Progress,
-) -> Result<f64> {
+) -> Result<Option<f64>> {
     let (mut sum, mut n) = (0.0, 0);
     for micro in rows.chunks(4) {
         progress.go_on()?;
@@ -272,7 +297,17 @@ fn held_out_loss(
         n += log_probs.dim(0)?;
         sum -= f64::from(log_probs.sum_all()?.to_scalar::<f32>()?);
     }
-    Ok(sum / f64::from(n.max(1) as u32))
+    match n {
+        0 => Ok(None),
+        n => Ok(Some(sum / n as f64)),
+    }
+}
+
+/// Without held-out demonstrations there is no such loss, and a 0 would look like one.
+fn report_held_out(step: u64, loss: Option<f64>, progress: &mut dyn Progress) {
+    if let Some(loss) = loss {
+        progress.metrics(step, [("held_out/loss", loss)]);
+    }
 }
 
 #[cfg(test)]
@@ -293,5 +328,21 @@ mod tests {
         let (positions, targets) = learning_positions(&batch, &rows);
         assert_eq!(targets, [7, 1, 1]);
         assert_eq!(positions, [1, 2, 4]);
+    }
+
+    /// Two labelers may answer the same prompt.
+    #[test]
+    fn no_prompt_is_learnt_and_held_out() {
+        let row = |index: u32| LearningRow {
+            tokens: vec![5, index % 10, 6, index, 1],
+            start: 3,
+        };
+        let rows: Vec<LearningRow> = (0..30).map(row).collect();
+        let (train, held_out) = split::hold_out(rows, LearningRow::given, 0.2, 1);
+        assert_eq!((train.len(), held_out.len()), (24, 6));
+        let mut pairs = held_out
+            .iter()
+            .flat_map(|a| train.iter().map(move |b| (a, b)));
+        assert!(pairs.all(|(a, b)| a.given() != b.given()));
     }
 }

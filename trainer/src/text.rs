@@ -126,6 +126,21 @@ impl TextCodec {
             .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
     }
 
+    /// The tokens of a completion with EOS at its end.
+    ///
+    /// # Errors
+    /// When the tokenizer refuses the text or makes nothing of it: there would be no answer to
+    /// learn or to judge.
+    pub fn encode_completion(&self, text: &str) -> Result<Vec<u32>> {
+        let mut tokens = self.encode(text)?;
+        if tokens.is_empty() {
+            let message = "makes nothing of the text";
+            return Err(TrainerError::checkpoint(Path::new("tokenizer"), message));
+        }
+        tokens.push(self.eos_id);
+        Ok(tokens)
+    }
+
     /// The text of tokens, special tokens left out.
     ///
     /// # Errors

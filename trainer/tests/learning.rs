@@ -14,6 +14,7 @@ use tiny::{Kept, WORDS, write_lines, write_model};
 use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig};
 use trainer::error::TrainerError;
 use trainer::ppo::{self, PpoJob};
+use trainer::progress::Event;
 use trainer::reward::{self, RewardJob};
 use trainer::rng::stream;
 use trainer::sft::{self, SftJob};
@@ -114,13 +115,15 @@ fn rankings(n: usize) -> Vec<Value> {
     (0..n).map(ranking).collect()
 }
 
-/// Answers that repeat the last word of the question.
+/// Answers that repeat the last word of the question. The first 48 questions differ, and each word
+/// is asked for in several ways, so what is held out by prompt can be learnt from the others.
 fn demonstrations(n: usize) -> Vec<Value> {
-    let mut rng = stream(4, "demonstrations", 0);
+    const OPENINGS: [&str; 3] = ["please say", "now say", "please name"];
     let demonstration = |index: usize| {
-        let word = words(&mut rng, 1)[0];
+        let word = WORDS[index % WORDS.len()];
+        let opening = OPENINGS[index / WORDS.len() % OPENINGS.len()];
         json!({"id": format!("d{index}"), "messages": [
-            {"role": "user", "content": format!("please say {word}")},
+            {"role": "user", "content": format!("{opening} {word}")},
             {"role": "assistant", "content": format!("{word} {word}")},
         ]})
     };
@@ -161,6 +164,36 @@ fn supervised_fine_tuning_lowers_the_held_out_loss() {
         "held-out loss {before} before, {after} after"
     );
     assert!(progress.checks().iter().all(|(_, passed)| *passed));
+}
+
+/// Demonstrations of `n_prompts` prompts, four by different labelers for each.
+fn repeated_demonstrations(n_prompts: usize) -> Vec<Value> {
+    let demonstration = |index: usize| {
+        let prompt = format!("say {}", WORDS[index % n_prompts]);
+        json!({"id": format!("d{index}"), "messages": [
+            {"role": "user", "content": prompt},
+            {"role": "assistant", "content": WORDS[index / n_prompts]},
+        ]})
+    };
+    (0..4 * n_prompts).map(demonstration).collect()
+}
+
+#[test]
+fn demonstrations_are_held_out_by_prompt_and_no_loss_is_told_where_none_can_be() {
+    let place = Place::new();
+    let run = |n_prompts: usize| {
+        let mut job = place.sft(&format!("sft-{n_prompts}"));
+        job.config.epochs = 1;
+        let lines = repeated_demonstrations(n_prompts);
+        job.data = write_lines(&place.path("repeated.jsonl"), lines);
+        let mut progress = Kept::default();
+        let summary = sft::run(&job, &mut progress).unwrap().summary;
+        let losses = progress.metric("held_out/loss").len();
+        (summary["n_train"], summary["n_held_out"], losses)
+    };
+    // A tenth of the demonstrations would be 2, all 4 of one prompt are held out.
+    assert_eq!(run(5), (16.0, 4.0, 2));
+    assert_eq!(run(1), (4.0, 0.0, 0));
 }
 
 #[test]
@@ -265,6 +298,46 @@ fn ppo_raises_the_reward_and_checks_itself_first() {
 }
 
 #[test]
+fn samples_show_prompts_as_written_and_no_loss_is_told_of_texts_that_were_not_given() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let written: Vec<Value> = WORDS
+        .iter()
+        .map(|word| {
+            json!([
+                {"role": "user", "content": "say red"},
+                {"role": "assistant", "content": "red"},
+                {"role": "user", "content": format!("say {word}")},
+            ])
+        })
+        .collect();
+    let lines = written
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| json!({"id": format!("c{index}"), "prompt": prompt}));
+    let mut job = place.ppo(&reward, "ppo");
+    job.prompts = write_lines(&place.path("conversations.jsonl"), lines);
+    job.texts = None;
+    let mut progress = Kept::default();
+    ppo::run(&job, &mut progress).unwrap();
+    let shown: Vec<&Value> = progress
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Sample { data, .. } => Some(&data["prompt"]),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(shown.len(), 2 * job.config.evaluation_prompts);
+    assert!(
+        shown.iter().all(|prompt| written.contains(prompt)),
+        "{shown:?}"
+    );
+    assert!(!progress.metric("policy/loss").is_empty());
+    assert!(progress.metric("ptx/loss").is_empty());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     let place = Place::new();
     let (first, second) = (
@@ -347,12 +420,92 @@ fn bad_data_is_named_and_leaves_nothing_behind() {
 
     let mut long = place.sft("nowhere");
     long.config.max_tokens = 3;
-    assert!(sft::run(&long, &mut Kept::default()).is_err());
+    let error = sft::run(&long, &mut Kept::default()).unwrap_err();
+    let expected = "line 1, field messages: is longer than 3 tokens";
+    assert!(error.to_string().contains(expected), "{error}");
 
     let mut missing = place.ppo(&place.path("no such model"), "nowhere");
     missing.texts = None;
     let error = ppo::run(&missing, &mut Kept::default()).unwrap_err();
     assert!(error.to_string().contains("no such model"), "{error}");
+    assert!(!place.path("nowhere").exists());
+}
+
+/// Makes the model's template refuse turns of the system, as those of some models do, and its
+/// tokenizer drop every `~`.
+fn refuse_some_text(base: &Path) {
+    let change = |name: &str, from: &str, to: &str| {
+        let path = base.join(name);
+        let old = std::fs::read_to_string(&path).unwrap();
+        assert!(old.contains(from), "{old}");
+        std::fs::write(&path, old.replacen(from, to, 1)).unwrap();
+    };
+    let start = "{% for m in messages %}";
+    let refusal = "{% if m.role == 'system' %}{{ m.no.such }}{% endif %}";
+    let template = format!("{start}{refusal}");
+    change("tokenizer_config.json", start, &template);
+    change(
+        "tokenizer.json",
+        "\"normalizer\":null",
+        r#""normalizer":{"type":"Replace","pattern":{"String":"~"},"content":""}"#,
+    );
+}
+
+#[test]
+fn text_that_cannot_be_encoded_is_named_by_file_line_and_field() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    refuse_some_text(&place.path("base"));
+    let system = json!([{"role": "system", "content": "now"}, {"role": "user", "content": "say"}]);
+    // Lines are counted as in the file, blank ones too.
+    let write = |good: &Value, bad: &Value| {
+        let path = place.path("broken.jsonl");
+        std::fs::write(&path, format!("{good}\n\n{bad}\n")).unwrap();
+        path
+    };
+    let assert_names = |error: TrainerError, expected: &str| {
+        let error = error.to_string();
+        let named = error.split_once("broken.jsonl").unwrap().1;
+        assert!(named.starts_with(expected), "{error}");
+    };
+
+    let good = &demonstrations(1)[0];
+    let mut bad = good.clone();
+    bad["messages"] = json!([system[0], system[1], {"role": "assistant", "content": "red"}]);
+    let mut job = place.sft("nowhere");
+    job.data = write(good, &bad);
+    let error = sft::run(&job, &mut Kept::default()).unwrap_err();
+    assert_names(error, ", line 3, field messages: chat template: ");
+    bad["messages"] = good["messages"].clone();
+    bad["messages"][1]["content"] = json!("~");
+    job.data = write(good, &bad);
+    let error = sft::run(&job, &mut Kept::default()).unwrap_err();
+    let nothing = "tokenizer: makes nothing of the text";
+    assert_names(error, &format!(", line 3, field messages: {nothing}"));
+
+    let good = &rankings(1)[0];
+    let mut bad = good.clone();
+    bad["prompt"] = system.clone();
+    let mut job = place.reward("nowhere");
+    job.data = write(good, &bad);
+    let error = reward::run(&job, &mut Kept::default()).unwrap_err();
+    assert_names(error, ", line 3, field prompt: chat template: ");
+    bad["prompt"] = good["prompt"].clone();
+    bad["completions"][2]["text"] = json!("~");
+    job.data = write(good, &bad);
+    let error = reward::run(&job, &mut Kept::default()).unwrap_err();
+    assert_names(
+        error,
+        &format!(", line 3, field completions[2].text: {nothing}"),
+    );
+
+    let good = &prompts(1)[0];
+    let mut bad = good.clone();
+    bad["prompt"] = system;
+    let mut job = place.ppo(&reward, "nowhere");
+    job.prompts = write(good, &bad);
+    let error = ppo::run(&job, &mut Kept::default()).unwrap_err();
+    assert_names(error, ", line 3, field prompt: chat template: ");
     assert!(!place.path("nowhere").exists());
 }
 

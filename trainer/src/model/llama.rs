@@ -1,11 +1,14 @@
 //! The Llama architecture (SmolLM2) written for training: blocks below the trainable ones run
 //! without history and their output, `lower`, can be computed once and shared by every model
-//! that has the same frozen blocks.
+//! that has the same frozen blocks. Decoding with a cache is in `llama/decode.rs`.
+
+mod decode;
 
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
+pub use self::decode::KvCache;
 use crate::error::{Result, TrainerError};
 use crate::model::attention::{
     Pass, Rotary, Rotation, Sight, attend, linear, merge_heads, rms_norm, split_heads, swiglu,
@@ -13,8 +16,6 @@ use crate::model::attention::{
 use crate::model::batch::TokenBatch;
 pub use crate::model::llama_config::LlamaConfig;
 use crate::model::weights::{Trainable, Weights};
-use crate::nn;
-use crate::nn::cached_attention::Places;
 
 /// Name of the embedding's tensor.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -51,48 +52,6 @@ impl Block {
             up: get("mlp.up_proj", &[inner, hidden])?,
             down: get("mlp.down_proj", &[hidden, inner])?,
         })
-    }
-}
-
-/// Keys and values of the positions seen so far, one pair for each block.
-pub struct KvCache {
-    layers: Vec<(Tensor, Tensor)>,
-    places: Places,
-}
-
-impl KvCache {
-    /// Makes a cache of one row for each prompt serve the samples that `rows` names by their
-    /// prompt; a prompt may come more than once.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn copy_rows(&mut self, rows: &[usize]) -> Result<()> {
-        let slots = rows.iter().map(|row| self.places.slots[*row] as u32);
-        let slots: Vec<u32> = slots.collect();
-        for (keys, values) in &mut self.layers {
-            let slots = Tensor::new(slots.as_slice(), keys.device())?;
-            *keys = keys.index_select(&slots, 0)?;
-            *values = values.index_select(&slots, 0)?;
-        }
-        self.places.slots = (0..rows.len()).collect();
-        self.places.paddings = rows.iter().map(|row| self.places.paddings[*row]).collect();
-        Ok(())
-    }
-
-    /// Lets every row go that `rows`, ascending, does not name.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn keep_rows(&mut self, rows: &[usize]) -> Result<()> {
-        let (keys, _) = &self.layers[0];
-        if !nn::is_fused(keys) {
-            return self.copy_rows(rows);
-        }
-        // Nothing is copied: the rows that go on stay where they lie.
-        let kept = |values: &[usize]| rows.iter().map(|row| values[*row]).collect();
-        self.places.slots = kept(&self.places.slots);
-        self.places.paddings = kept(&self.places.paddings);
-        Ok(())
     }
 }
 
@@ -338,88 +297,6 @@ impl Llama {
         Ok((x + linear(&inner, &block.down)?)?)
     }
 
-    /// An empty cache of up to `capacity` positions for rows that are padded on the left by
-    /// `paddings` positions.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn new_cache(&self, paddings: Vec<usize>, capacity: usize) -> Result<KvCache> {
-        let shape = (
-            paddings.len(),
-            self.config.num_key_value_heads,
-            capacity,
-            self.config.head_dim(),
-        );
-        let zeros = || Tensor::zeros(shape, candle_core::DType::F32, &self.device);
-        let layers = (0..self.blocks.len())
-            .map(|_| Ok((zeros()?, zeros()?)))
-            .collect::<Result<_>>()?;
-        let places = Places {
-            slots: (0..paddings.len()).collect(),
-            paddings,
-            start: 0,
-        };
-        Ok(KvCache { layers, places })
-    }
-
-    /// Bytes that a cache takes for each row of up to `capacity` positions.
-    pub fn cache_bytes(&self, capacity: usize) -> usize {
-        let numbers = self.config.num_key_value_heads * self.config.head_dim() * capacity;
-        2 * self.blocks.len() * numbers * size_of::<f32>()
-    }
-
-    /// Runs new positions, `ids` `[batch, time]`, through all blocks with the cache. Returns the
-    /// last position's output after the final norm, `[batch, hidden]`. Without history.
-    ///
-    /// # Errors
-    /// When the cache is full.
-    pub fn step(&self, ids: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
-        let (rows, time) = ids.dims2()?;
-        let embedded = self
-            .embedding
-            .detach()
-            .index_select(&ids.flatten_all()?, 0)?;
-        let mut x = embedded.reshape((rows, time, self.config.hidden_size))?;
-        let places = &cache.places;
-        let rotation = self
-            .rotary
-            .positions(&positions(places, time, ids.device())?)?;
-        let mask = match nn::is_fused(&x) {
-            true => None,
-            false => Some(padding_mask(places, time, ids.device())?),
-        };
-        for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
-            let (q, k, v) = self.project(block, &x, &rotation, Pass::Frozen)?;
-            let (q, k, v) = (q.detach(), k.detach(), v.detach());
-            let attended = match &mask {
-                None => {
-                    nn::cached_attention::append(keys, &k, places)?;
-                    nn::cached_attention::append(values, &v, places)?;
-                    nn::cached_attention::attend(&q, keys, values, places)?
-                }
-                Some(mask) => {
-                    keys.slice_set(&k.contiguous()?, 2, places.start)?;
-                    values.slice_set(&v.contiguous()?, 2, places.start)?;
-                    let seen = |cache: &Tensor| cache.narrow(2, 0, places.start + time);
-                    let sight = Sight::Mask(mask);
-                    attend(&q, &seen(keys)?, &seen(values)?, sight, Pass::Frozen)?
-                }
-            };
-            x = self
-                .finish_block(block, &x, &attended, Pass::Frozen)?
-                .detach();
-        }
-        cache.places.start += time;
-        let last = x.narrow(1, time - 1, 1)?.squeeze(1)?.contiguous()?;
-        Ok(rms_norm(
-            &last,
-            &self.final_norm,
-            self.config.rms_norm_eps,
-            Pass::Frozen,
-        )?
-        .detach())
-    }
-
     /// Scores of every token, `[n, vocabulary]`, for `hidden` `[n, hidden]`.
     ///
     /// # Errors
@@ -484,37 +361,6 @@ impl Llama {
         }
         Ok(true)
     }
-}
-
-/// Position of each new token in its own row, `[rows, time]`, counted from the padding's end.
-fn positions(places: &Places, time: usize, device: &Device) -> Result<Tensor> {
-    let own = |padding: &usize| {
-        let padding = *padding;
-        (places.start..places.start + time).map(move |at| at.saturating_sub(padding) as u32)
-    };
-    let positions: Vec<u32> = places.paddings.iter().flat_map(own).collect();
-    Ok(Tensor::from_vec(
-        positions,
-        (places.paddings.len(), time),
-        device,
-    )?)
-}
-
-/// Additive mask `[rows, 1, 1, time, start + time]`: a position sees itself and what came before,
-/// but not its row's padding. A padding position sees itself, since a row of minus infinities
-/// would become NaN.
-fn padding_mask(places: &Places, time: usize, device: &Device) -> Result<Tensor> {
-    let keys = places.start + time;
-    let rows = places.paddings.len();
-    let mut mask = vec![f32::NEG_INFINITY; rows * time * keys];
-    for (row, padding) in places.paddings.iter().enumerate() {
-        for query in 0..time {
-            let own = places.start + query;
-            let line = &mut mask[(row * time + query) * keys..][..keys];
-            line[(*padding).min(own)..=own].fill(0.0);
-        }
-    }
-    Ok(Tensor::from_vec(mask, (rows, 1, 1, time, keys), device)?)
 }
 
 /// Whether the network reads a tensor of this name.

@@ -18,7 +18,8 @@ pub(super) struct Figures {
     pub(super) clipped_values_share: f64,
     pub(super) policy_norm: f64,
     pub(super) value_norm: f64,
-    pub(super) text_loss: f64,
+    /// Of the pretraining term, where it is on.
+    pub(super) text_loss: Option<f64>,
 }
 
 impl Figures {
@@ -89,8 +90,10 @@ impl Figures {
                     1.0 - variance(&errors) / variance(&returns).max(1e-12),
                 ),
                 ("value/grad_norm", self.value_norm),
-                ("ptx/loss", self.text_loss),
             ],
         );
+        if let Some(loss) = self.text_loss {
+            progress.metrics(step, [("ptx/loss", loss)]);
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::model::heads::RewardModel;
 use crate::model::llama::Llama;
 use crate::model::weights::Trainable;
 use crate::progress::Progress;
-use crate::records::{self, PromptRecord, TextRecord};
+use crate::records::{self, Placed, Prompt, PromptRecord, TextRecord};
 use crate::rng::stream;
 use crate::sft::{LearningRow, training_notes};
 use crate::text::TextCodec;
@@ -85,13 +85,19 @@ pub(super) fn frozen_hashes(models: &Models) -> Result<[String; 2]> {
     ])
 }
 
-/// The different prompts as tokens, in an order drawn by the seed, and how many were too long.
-pub(super) fn read_prompts(
-    job: &PpoJob,
-    codec: &TextCodec,
-    models: &Models,
-) -> Result<(Vec<Vec<u32>>, usize)> {
-    let records: Vec<PromptRecord> = records::read(&job.prompts)?;
+/// The different prompts in an order drawn by the seed.
+pub(super) struct Prompts {
+    /// As the model reads them.
+    pub(super) tokens: Vec<Vec<u32>>,
+    /// As people wrote them, in the same order.
+    pub(super) written: Vec<Prompt>,
+    /// Lines of those that were too long and are left out.
+    pub(super) too_long: Vec<usize>,
+}
+
+/// Reads each different prompt once.
+pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec, models: &Models) -> Result<Prompts> {
+    let records: Vec<Placed<PromptRecord>> = records::read_placed(&job.prompts)?;
     let context = |model: &Llama| model.config.max_position_embeddings;
     let context = context(&models.policy).min(context(&models.reward.trunk));
     // The completion follows, and EOS where it has none of its own.
@@ -99,21 +105,28 @@ pub(super) fn read_prompts(
     let longest = job.config.max_prompt_tokens.min(room);
     let mut prompts = Vec::new();
     let mut known = HashSet::new();
-    let mut n_too_long = 0;
-    for record in &records {
-        let tokens = codec.encode_prompt(&record.prompt)?;
+    let mut too_long = Vec::new();
+    for placed in records {
+        let prompt = &placed.record.prompt;
+        let tokens = placed.at_field("prompt", codec.encode_prompt(prompt))?;
         if tokens.len() > longest {
-            n_too_long += 1;
+            too_long.push(placed.line);
         } else if known.insert(tokens.clone()) {
-            prompts.push(tokens);
+            prompts.push((tokens, placed.record.prompt));
         }
     }
     if prompts.is_empty() {
-        let message = format!("every prompt is longer than {longest} tokens");
-        return Err(TrainerError::input(&job.prompts, 1, "prompt", message));
+        let message = format!("is longer than {longest} tokens, as is every other prompt");
+        let line = too_long[0];
+        return Err(TrainerError::input(&job.prompts, line, "prompt", message));
     }
     prompts.shuffle(&mut stream(job.config.seed, "prompts of the run", 0));
-    Ok((prompts, n_too_long))
+    let (tokens, written) = prompts.into_iter().unzip();
+    Ok(Prompts {
+        tokens,
+        written,
+        too_long,
+    })
 }
 
 /// Texts cut to rows of the configured length.
@@ -125,10 +138,10 @@ pub(super) fn read_texts(job: &PpoJob, codec: &TextCodec) -> Result<Vec<Learning
     else {
         return Ok(Vec::new());
     };
-    let records: Vec<TextRecord> = records::read(path)?;
+    let records: Vec<Placed<TextRecord>> = records::read_placed(path)?;
     let mut rows = Vec::new();
-    for record in &records {
-        let tokens = codec.encode(&record.text)?;
+    for placed in &records {
+        let tokens = placed.at_field("text", codec.encode(&placed.record.text))?;
         for chunk in tokens
             .chunks(job.config.ptx_tokens)
             .filter(|chunk| chunk.len() > 1)
@@ -138,6 +151,11 @@ pub(super) fn read_texts(job: &PpoJob, codec: &TextCodec) -> Result<Vec<Learning
                 start: 1,
             });
         }
+    }
+    // Without a row the pretraining term would be off, though texts were given.
+    if rows.is_empty() {
+        let message = "has fewer than 2 tokens, as has every other text";
+        return Err(records[0].error("text", message));
     }
     rows.shuffle(&mut stream(job.config.seed, "texts", 0));
     Ok(rows)

@@ -191,16 +191,16 @@ impl Learner<'_> {
     }
 
     /// Adds the pretraining gradient that goes with `episodes` episodes; returns the mean negative
-    /// log-likelihood of its tokens.
+    /// log-likelihood of its tokens, or none where there are no texts.
     pub(super) fn text_gradient(
         &mut self,
         episodes: usize,
         gradients: &mut Gradients,
         progress: &dyn Progress,
-    ) -> Result<f64> {
+    ) -> Result<Option<f64>> {
         let wanted = (episodes as f64 * self.config.ptx_examples_per_episode).round() as usize;
         if self.texts.is_empty() || wanted == 0 {
-            return Ok(0.0);
+            return Ok(None);
         }
         let rows: Vec<LearningRow> = (0..wanted)
             .map(|index| &self.texts[(self.next_text + index) % self.texts.len()])
@@ -223,7 +223,7 @@ impl Learner<'_> {
                 gradients,
             )?;
         }
-        Ok(loss / self.config.ptx_coefficient)
+        Ok(Some(loss / self.config.ptx_coefficient))
     }
 
     /// Output of a model's trunk over episodes, with history, from the kept output of frozen

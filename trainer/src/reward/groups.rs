@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::Tensor;
-use rand::seq::SliceRandom;
 
 use super::RewardJob;
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
 use crate::loss::strict_pairs;
-use crate::records::{self, DemonstrationRecord, Prompt, RankedPrompt};
-use crate::rng::stream;
+use crate::records::{Placed, RankedPrompt, name_lines};
+use crate::sft::{self, LearningRow};
+use crate::split;
 use crate::text::TextCodec;
 
 /// One ranking as tokens.
@@ -31,27 +31,27 @@ pub(super) struct Group {
 /// The rankings that can be learnt from, and remarks on those that cannot.
 pub(super) fn read_groups(
     job: &RewardJob,
-    records: &[RankedPrompt],
+    records: &[Placed<RankedPrompt>],
     codec: &TextCodec,
     longest: usize,
 ) -> Result<(Vec<Group>, Vec<String>)> {
-    let (mut groups, mut tied, mut long) = (Vec::new(), 0, 0);
-    for record in records {
-        let prompt = codec.encode_prompt(&record.prompt)?;
+    let (mut groups, mut tied, mut long) = (Vec::new(), Vec::new(), Vec::new());
+    for placed in records {
+        let record = &placed.record;
+        let prompt = placed.at_field("prompt", codec.encode_prompt(&record.prompt))?;
         let ranks: Vec<u32> = record.completions.iter().map(|item| item.rank).collect();
         let (mut rows, mut lengths) = (Vec::new(), Vec::new());
-        for item in &record.completions {
-            let completion = codec.encode(&item.text)?;
-            let mut row = prompt.clone();
-            row.extend(&completion);
-            row.push(codec.eos_id);
-            lengths.push(completion.len());
-            rows.push(row);
+        for (index, item) in record.completions.iter().enumerate() {
+            let field = format!("completions[{index}].text");
+            let completion = placed.at_field(&field, codec.encode_completion(&item.text))?;
+            // EOS is no part of the length that a labeler sees.
+            lengths.push(completion.len() - 1);
+            rows.push([prompt.as_slice(), &completion].concat());
         }
         if strict_pairs(&ranks).is_empty() {
-            tied += 1;
+            tied.push(placed.line);
         } else if rows.iter().any(|row| row.len() > longest) {
-            long += 1;
+            long.push(placed.line);
         } else {
             groups.push(Group {
                 prompt_id: record.id.clone(),
@@ -64,14 +64,18 @@ pub(super) fn read_groups(
         }
     }
     let mut remarks = Vec::new();
-    if tied > 0 {
+    if !tied.is_empty() {
         remarks.push(format!(
-            "{tied} rankings tie all completions and say nothing about order: left out"
+            "{} rankings tie all completions and say nothing about order: {} are left out",
+            tied.len(),
+            name_lines(&tied)
         ));
     }
-    if long > 0 {
+    if !long.is_empty() {
         remarks.push(format!(
-            "{long} rankings hold more than {longest} tokens in a row: left out"
+            "{} rankings hold more than {longest} tokens in a row: {} are left out",
+            long.len(),
+            name_lines(&long)
         ));
     }
     if groups.is_empty() {
@@ -85,41 +89,27 @@ pub(super) fn read_groups(
     Ok((groups, remarks))
 }
 
-/// Demonstrations as groups of one completion, in the form that the reward model reads.
+/// Demonstrations as groups of one completion, in the form that the reward model reads, and a
+/// remark on those that are too long.
 pub(super) fn read_demonstrations(
     job: &RewardJob,
     codec: &TextCodec,
     longest: usize,
-) -> Result<Vec<Group>> {
+) -> Result<(Vec<Group>, Option<String>)> {
     let Some(path) = &job.demonstrations else {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     };
-    let records: Vec<DemonstrationRecord> = records::read(path)?;
-    let mut groups = Vec::new();
-    for record in &records {
-        let Some((answer, given)) = record.messages.split_last() else {
-            continue;
-        };
-        let mut row = codec.encode_prompt(&Prompt::Conversation(given.to_vec()))?;
-        let completion = codec.encode(&answer.content)?;
-        row.extend(&completion);
-        row.push(codec.eos_id);
-        if row.len() <= longest {
-            groups.push(Group {
-                prompt_id: record.id.clone(),
-                split: None,
-                ranks: vec![1],
-                lengths: vec![completion.len()],
-                rows: vec![row],
-                lowers: vec![None],
-            });
-        }
-    }
-    if groups.is_empty() {
-        let message = format!("has no demonstration of at most {longest} tokens");
-        return Err(TrainerError::input(path, 1, "messages", message));
-    }
-    Ok(groups)
+    let (rows, remark) = sft::read_demonstrations(path, codec, longest)?;
+    let group = |row: LearningRow| Group {
+        // They are scored and never split, so nothing asks for their prompts.
+        prompt_id: String::new(),
+        split: None,
+        ranks: vec![1],
+        lengths: vec![row.tokens.len() - row.start - 1],
+        rows: vec![row.tokens],
+        lowers: vec![None],
+    };
+    Ok((rows.into_iter().map(group).collect(), remark))
 }
 
 /// All rankings of a prompt stay on one side: the one the file names, or a drawn one where it
@@ -139,18 +129,19 @@ pub(super) fn split_by_prompt(
             .into_iter()
             .partition(|group| !named.contains(&group.prompt_id));
     }
-    let ids = shuffled_ids(&groups, config.seed);
-    let n = ((ids.len() as f64 * config.held_out_share).round() as usize).max(1);
-    let held_out: BTreeSet<String> = ids.into_iter().take(n).collect();
-    groups
-        .into_iter()
-        .partition(|group| !held_out.contains(&group.prompt_id))
+    split::hold_out(
+        groups,
+        |group| group.prompt_id.as_str(),
+        config.held_out_share,
+        config.seed,
+    )
 }
 
 /// The part, of `n`, in which each prompt is held out by cross-validation.
 pub(super) fn fold_of_prompt(groups: &[Group], n: usize, seed: u64) -> BTreeMap<String, usize> {
-    let ids = shuffled_ids(groups, seed).into_iter().enumerate();
-    ids.map(|(place, id)| (id, place % n)).collect()
+    let ids = groups.iter().map(|group| group.prompt_id.as_str());
+    let ids = split::in_drawn_order(ids, seed).into_iter().enumerate();
+    ids.map(|(place, id)| (id.to_owned(), place % n)).collect()
 }
 
 /// How many prompts the groups are of.
@@ -160,17 +151,6 @@ pub(super) fn count_prompts(groups: &[Group]) -> usize {
         .map(|group| group.prompt_id.as_str())
         .collect();
     ids.len()
-}
-
-/// The prompts' ids in an order drawn by the seed, whatever order the file has.
-fn shuffled_ids(groups: &[Group], seed: u64) -> Vec<String> {
-    let ids: BTreeSet<&str> = groups
-        .iter()
-        .map(|group| group.prompt_id.as_str())
-        .collect();
-    let mut ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-    ids.shuffle(&mut stream(seed, "split", 0));
-    ids
 }
 
 #[cfg(test)]
