@@ -10,16 +10,28 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use crate::message::Message;
+
 /// What a handler returns.
 pub type AppResult<T> = Result<T, AppError>;
 
 /// One thing that is wrong with the input, named so that a person can mend it.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone)]
 pub struct FieldError {
     /// The field's name as the form or the JSON has it.
     pub field: String,
     /// A sentence that says what to change.
-    pub message: String,
+    pub message: Message,
+}
+
+impl FieldError {
+    /// A wrong field and what to change in it.
+    pub fn new(field: impl Into<String>, message: impl Into<Message>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
 }
 
 /// Why a request was not carried out.
@@ -33,26 +45,30 @@ pub enum AppError {
     Forbidden(&'static str),
     /// The input is wrong; every wrong field is named.
     Invalid(Vec<FieldError>),
+    /// The address itself cannot be read; every wrong part of it is named.
+    Malformed(Vec<FieldError>),
     /// The request contradicts what is already so.
-    Conflict(String),
+    Conflict(Message),
     /// Too many tries; may be repeated after so many seconds.
     TooManyRequests {
         /// Seconds to wait.
         retry_after_seconds: u64,
     },
     /// A refusal of the framework (bad path, unsupported media type, body too large...).
-    Rejected(StatusCode, String),
+    Rejected(StatusCode, Message),
     /// Our own failure. Logged in full, shown as a request id.
     Internal(Arc<anyhow::Error>),
 }
 
 impl AppError {
     /// One wrong field.
-    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Invalid(vec![FieldError {
-            field: field.into(),
-            message: message.into(),
-        }])
+    pub fn invalid(field: impl Into<String>, message: impl Into<Message>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, message)])
+    }
+
+    /// A contradiction, by the key of its sentence in the catalogue.
+    pub fn conflict(key: &'static str) -> Self {
+        Self::Conflict(Message::new(key))
     }
 
     /// The HTTP status of this error.
@@ -62,6 +78,7 @@ impl AppError {
             Self::SignInRequired => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Rejected(status, _) => *status,
@@ -70,29 +87,29 @@ impl AppError {
     }
 
     /// What the asker is told. Never the inside of an internal error.
-    pub fn message(&self) -> String {
+    pub fn message(&self) -> Message {
         match self {
-            Self::NotFound(what) => format!("this {what} does not exist"),
-            Self::SignInRequired => "sign in first".to_owned(),
-            Self::Forbidden(role) => format!("this needs the role {role}"),
-            Self::Invalid(fields) => fields
-                .iter()
-                .map(|error| format!("{}: {}", error.field, error.message))
-                .collect::<Vec<_>>()
-                .join("; "),
-            Self::Conflict(message) => message.clone(),
+            Self::NotFound(what) => Message::new("error-not-found").with("what", what),
+            Self::SignInRequired => Message::new("error-sign-in-first"),
+            Self::Forbidden(role) => Message::new("error-needs-role").with("role", role),
+            Self::Invalid(fields) | Self::Malformed(fields) => {
+                let complaints = fields
+                    .iter()
+                    .map(|error| format!("{}: {}", error.field, error.message));
+                Message::Verbatim(complaints.collect::<Vec<_>>().join("; "))
+            }
+            Self::Conflict(message) | Self::Rejected(_, message) => message.clone(),
             Self::TooManyRequests {
                 retry_after_seconds,
-            } => format!("too many tries: wait {retry_after_seconds} seconds"),
-            Self::Rejected(_, message) => message.clone(),
-            Self::Internal(_) => "something went wrong on our side".to_owned(),
+            } => Message::new("error-too-many-tries").with("seconds", retry_after_seconds),
+            Self::Internal(_) => Message::new("error-internal"),
         }
     }
 }
 
 impl fmt::Display for AppError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message())
+        self.message().fmt(formatter)
     }
 }
 
@@ -103,7 +120,7 @@ impl From<sqlx::Error> for AppError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code());
         if code.is_some_and(|code| UNFIT_TEXTS.contains(&&*code)) {
-            return Self::invalid("text", "leave out the character U+0000");
+            return Self::invalid("text", Message::new("error-no-nul"));
         }
         Self::Internal(Arc::new(error.into()))
     }

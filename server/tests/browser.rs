@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use thirtyfour::prelude::*;
 
 use crate::support::browser::{
-    Chrome, Kind, choose, click, look, wait_for, wait_for_address, wait_for_text,
+    Chrome, Kind, check_reach, choose, click, look, wait_for, wait_for_address, wait_for_text,
 };
 use crate::support::fake;
 use crate::support::program::Program;
@@ -107,6 +107,28 @@ async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool
             .await
             .unwrap();
     }
+    // Candidate C is rated 6; its first two questions are answered no and yes, the third stays open.
+    browser
+        .action_chain()
+        .key_down(Key::Shift)
+        .send_keys("6")
+        .key_up(Key::Shift)
+        .send_keys("fny")
+        .perform()
+        .await
+        .unwrap();
+    wait_for(&browser, "#rating-3 input[value='6']:checked").await;
+    wait_for_text(&browser, "#flags-3 > summary", "2 of 11 answered").await;
+    wait_for(
+        &browser,
+        "#flags-3 .flag:nth-child(2) input[value='yes']:checked",
+    )
+    .await;
+    // A digit on a focused rating is a rating and leaves the ranks alone.
+    let rating = browser.find(By::Css("#rating-1 input[value='1']")).await;
+    rating.unwrap().send_keys("7").await.unwrap();
+    wait_for(&browser, "#rating-1 input[value='7']:checked").await;
+    wait_for_text(&browser, "#candidate-1 .place", "Rank 2").await;
     wait_for_text(&browser, "#draft-status", "Draft saved").await;
     wait_for_text(&browser, "#board [data-rank='1']", "B").await;
     let chain = browser
@@ -198,6 +220,9 @@ async fn carry_out(browser: &WebDriver, program: &Program, kind: &str) {
         panic!("the {kind} run failed: {}", error.text().await.unwrap());
     }
     wait_for(browser, ".chart-line").await;
+    // What is known only at the end arrives by itself too.
+    wait_for_text(browser, "#run-about", "Ended").await;
+    wait_for_text(browser, "#run-about", "metrics.jsonl").await;
     assert!(
         browser.find(By::Css(".badge-failed")).await.is_err(),
         "a check failed"
@@ -351,6 +376,7 @@ async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
                     wait_for(&browser, "h1").await;
                     let name = page.replace(['/', '?', '='], "-");
                     look(&browser, &format!("{who}{name}-{lang}-{size}")).await;
+                    check_reach(&browser, page).await;
                 }
             }
             click(&browser, "form[action='/sign-out'] button").await;

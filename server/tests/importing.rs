@@ -302,7 +302,7 @@ async fn prompts_are_found_by_text_and_category_page_by_page(db: PgPool) {
     let mut seen = Vec::new();
     loop {
         let page = admin.get(&path).await.body;
-        let ids = page.split("<td><code>").skip(1);
+        let ids = page.split("\"><code>").skip(1);
         seen.extend(ids.filter_map(|part| part.split('<').next().map(str::to_owned)));
         let Some(rest) = page.split("name=\"before\" value=\"").nth(1) else {
             break;

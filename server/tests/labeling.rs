@@ -115,7 +115,7 @@ async fn a_form_with_a_missing_rank_comes_back_with_the_work_kept(db: PgPool) {
     let path = open(&ada).await;
     let answer = ada.post(&path, &FORM.replace("rank-4=3&", "")).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(answer.body.contains("candidates[4].rank"));
+    assert!(answer.body.contains("Candidate D, rank"));
     assert!(answer.body.contains(r#"name="rating-1" value="5" checked"#));
     assert!(answer.body.contains(">fine</textarea>"));
 }

@@ -7,11 +7,13 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
+mod api;
 mod architecture;
 mod browser;
 mod importing;
 mod labeling;
 mod queue;
+mod rank_page;
 mod runs;
 mod signing_in;
 mod snapshots;

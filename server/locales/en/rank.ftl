@@ -40,3 +40,13 @@ rank-next-waiting = { $n ->
    *[other] { $n } tasks are waiting for you.
   }
 rank-next-start = Rank the next task
+rank-newer-draft = Another window saved a newer draft of this task. Below is what you wrote here: save or submit again to keep it, or
+rank-open-newer = open the newer draft.
+rank-wrong-rank = Candidate { $letter }, rank: { $message }
+rank-wrong-rating = Candidate { $letter }, rating: { $message }
+rank-wrong-flags = Candidate { $letter }, questions: { $message }
+rank-key-rating = rate the current candidate
+rank-key-flags = open the current candidate’s questions
+rank-key-answer = answer the current question yes, no, or not at all
+rank-signed-out = You are signed out. Sign in in another window: what you write here stays and will be saved.
+rank-draft-conflict = Another window saved a newer draft, or the task was ended there: load this page again to see it.

@@ -12,3 +12,4 @@ tasks-who = Who
 tasks-assignment-leased = working
 tasks-assignment-submitted = submitted
 tasks-close = Close
+tasks-assignment-skipped = skipped

@@ -12,3 +12,4 @@ tasks-who = 标注员
 tasks-assignment-leased = 进行中
 tasks-assignment-submitted = 已提交
 tasks-close = 关闭
+tasks-assignment-skipped = 已跳过

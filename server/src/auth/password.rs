@@ -8,6 +8,8 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use tokio::sync::Semaphore;
 
+use crate::message::Message;
+
 /// Shortest password accepted (NIST SP 800-63B asks for at least 8 and no composition rules).
 pub const SHORTEST: usize = 10;
 
@@ -58,9 +60,9 @@ pub async fn verify(password: String, stored: Option<String>) -> anyhow::Result<
 }
 
 /// Says in a sentence why `password` is refused, if it is.
-pub fn complaint(password: &str) -> Option<String> {
+pub fn complaint(password: &str) -> Option<Message> {
     if password.chars().count() < SHORTEST {
-        return Some(format!("use at least {SHORTEST} characters"));
+        return Some(Message::new("error-password-short").with("least", SHORTEST));
     }
-    (password.len() > LONGEST).then(|| format!("use at most {LONGEST} bytes"))
+    (password.len() > LONGEST).then(|| Message::new("error-password-long").with("most", LONGEST))
 }

@@ -1,7 +1,9 @@
 //! One labeler's lease of one task.
 
 /// Where an assignment stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum AssignmentStatus {
     /// Being worked on.
@@ -12,6 +14,13 @@ pub enum AssignmentStatus {
     Skipped,
     /// Its time ran out.
     Expired,
+}
+
+impl AssignmentStatus {
+    /// Whether it can still be drafted and submitted: a lease that ran out can.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Leased | Self::Expired)
+    }
 }
 
 impl std::str::FromStr for AssignmentStatus {

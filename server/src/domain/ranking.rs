@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::form::Form;
 use crate::error::FieldError;
+use crate::message::Message;
 
 /// Fewest and most candidates of a ranking task (InstructGPT: 4 to 9).
 pub const CANDIDATES: std::ops::RangeInclusive<usize> = 4..=9;
 
 /// Longest note, in characters.
-const LONGEST_NOTE: usize = 4000;
+pub const LONGEST_NOTE: usize = 4000;
 
 /// One candidate's part of a submission or draft; what is not answered is absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -77,42 +78,45 @@ pub struct Comparison {
 }
 
 impl RankingInput {
-    /// Checks everything but completeness, which only a submission needs.
+    /// Checks everything but completeness, which only a submission needs. Fields are named as in the
+    /// JSON: `candidates[0].rank` is of the first entry, whatever its position.
     pub fn complaints(&self, n: usize, form: &Form) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        let mut complain = |field: String, message: &str| {
-            errors.push(FieldError {
-                field,
-                message: message.to_owned(),
-            });
+        let mut complain = |field: String, message: Message| {
+            errors.push(FieldError::new(field, message));
         };
         let mut seen = vec![false; n];
-        for item in &self.candidates {
-            let at = |name: &str| format!("candidates[{}].{name}", item.position);
+        for (index, item) in self.candidates.iter().enumerate() {
+            let at = |name: &str| format!("candidates[{index}].{name}");
             match item
                 .position
                 .checked_sub(1)
-                .and_then(|index| seen.get_mut(index))
+                .and_then(|position| seen.get_mut(position))
             {
                 Some(seen) if !*seen => *seen = true,
-                Some(_) => complain(at("position"), "comes twice"),
-                None => complain(at("position"), "is not a candidate of this task"),
+                Some(_) => complain(at("position"), Message::new("error-comes-twice")),
+                None => complain(at("position"), Message::new("error-no-such-candidate")),
             }
             if item.rank.is_some_and(|rank| rank < 1 || rank as usize > n) {
-                complain(at("rank"), "must be 1 to the number of candidates");
+                let message = Message::new("error-outside").with("low", 1).with("high", n);
+                complain(at("rank"), message);
             }
+            let (low, high) = (form.overall.min, form.overall.max);
             if item
                 .rating
-                .is_some_and(|rating| !(form.overall.min..=form.overall.max).contains(&rating))
+                .is_some_and(|rating| !(low..=high).contains(&rating))
             {
-                complain(at("rating"), "is outside the scale");
+                let message = Message::new("error-outside");
+                complain(at("rating"), message.with("low", low).with("high", high));
             }
             for key in item.flags.keys().filter(|key| !form.has_flag(key)) {
-                complain(at(&format!("flags.{key}")), "is not a flag of this form");
+                let field = at(&format!("flags.{key}"));
+                complain(field, Message::new("error-no-such-flag"));
             }
         }
         if self.note.chars().count() > LONGEST_NOTE {
-            complain("note".to_owned(), "is longer than 4000 characters");
+            let message = Message::new("error-longer-than").with("most", LONGEST_NOTE);
+            complain("note".to_owned(), message);
         }
         errors
     }
@@ -125,16 +129,21 @@ impl RankingInput {
         let n = display_order.len();
         let mut errors = self.complaints(n, form);
         for position in 1..=n {
-            let item = self
+            let entry = self
                 .candidates
                 .iter()
-                .find(|item| item.position == position);
-            if item.is_none_or(|item| item.rank.is_none()) {
-                let field = format!("candidates[{position}].rank");
-                errors.push(FieldError {
-                    field,
-                    message: "needs a rank; equal ranks are ties".to_owned(),
-                });
+                .enumerate()
+                .find(|(_, item)| item.position == position);
+            match entry {
+                Some((_, item)) if item.rank.is_some() => (),
+                Some((index, _)) => {
+                    let field = format!("candidates[{index}].rank");
+                    errors.push(FieldError::new(field, Message::new("error-needs-rank")));
+                }
+                None => {
+                    let message = Message::new("error-no-entry").with("position", position);
+                    errors.push(FieldError::new("candidates", message));
+                }
             }
         }
         if !errors.is_empty() {
@@ -239,10 +248,30 @@ mod tests {
         assert_eq!(
             fields,
             [
-                "candidates[1].rating",
-                "candidates[2].rank",
-                "candidates[3].flags.nonsense",
-                "candidates[4].rank"
+                "candidates[0].rating",
+                "candidates[1].rank",
+                "candidates[2].flags.nonsense",
+                "candidates[3].rank"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_field_is_named_by_its_place_in_the_json_and_a_missing_entry_by_its_position() {
+        let mut turned = input(&[1, 2, 3, 4]);
+        turned.candidates.reverse();
+        turned.candidates[0].rank = None;
+        turned.candidates.pop();
+        let errors = turned.parse(&[0, 1, 2, 3], &Form::default()).unwrap_err();
+        let said: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.field, error.message))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "candidates: has no entry for position 1",
+                "candidates[0].rank: needs a rank; equal ranks are ties"
             ]
         );
     }

@@ -16,9 +16,10 @@ use trainer::records::{
 
 use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::category_complaint;
-use crate::domain::snapshot::{ExportFormat, Selection, SnapshotKind, split_of};
-use crate::error::{AppError, AppResult};
+use crate::domain::snapshot::{ExportFormat, Selection, SnapshotKind, free_name, split_of};
+use crate::error::{AppError, AppResult, OnConstraint};
 use crate::exchange::trl;
+use crate::message::Message;
 use crate::store::snapshots::{self, RankingItem};
 
 /// Bytes that are collected before they are written.
@@ -33,6 +34,8 @@ struct RankingLine {
     display_order: Vec<i16>,
     form_version: i32,
     guidelines_version: i32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
     #[serde(skip_serializing_if = "is_false")]
     simulated: bool,
 }
@@ -56,7 +59,10 @@ pub async fn create_snapshot(
 ) -> AppResult<SnapshotId> {
     let name = selection.name.trim();
     if name.is_empty() || name.chars().count() > 100 {
-        return Err(AppError::invalid("name", "use 1 to 100 characters"));
+        return Err(AppError::invalid(
+            "name",
+            Message::new("error-length").with("most", 100),
+        ));
     }
     if let Some(message) = selection
         .categories
@@ -68,10 +74,20 @@ pub async fn create_snapshot(
     let mut db = pool
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await?;
-    let id = snapshots::insert(&mut db, selection, created_by).await?;
+    let taken = snapshots::list_names(&mut db, selection.project_id, name).await?;
+    let name = free_name(name, &taken);
+    let id = snapshots::insert(&mut db, selection, &name, created_by)
+        .await
+        // Somebody takes one of this name at the same moment.
+        .on_constraint("snapshots_project_id_name_key", || {
+            AppError::invalid("name", Message::new("snapshots-name-taken"))
+        })?;
     let n_items = snapshots::freeze(&mut db, id, selection).await?;
     if n_items == 0 {
-        return Err(AppError::invalid("kind", "nothing matches this selection"));
+        return Err(AppError::invalid(
+            "kind",
+            Message::new("error-nothing-selected"),
+        ));
     }
     let n_prompts = match selection.kind {
         SnapshotKind::Rankings => snapshots::count_ranked_prompts(&mut db, id).await?,
@@ -190,6 +206,7 @@ fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
         display_order: row.display_order,
         form_version: row.form_version,
         guidelines_version: row.guidelines_version,
+        note: row.note,
         simulated: row.is_simulated,
     })
 }

@@ -7,7 +7,7 @@ use trainer::records::{
 };
 
 use crate::domain::form::Form;
-use crate::domain::ranking::{CANDIDATES, Judgement, Ranking};
+use crate::domain::ranking::{CANDIDATES, Judgement, LONGEST_NOTE, Ranking};
 use crate::store::completions::NewCompletion;
 use crate::store::demonstrations::NewDemonstration;
 use crate::store::imported_rankings::NewRanking;
@@ -74,6 +74,7 @@ impl ImportKind {
                 "display_order",
                 "form_version",
                 "guidelines_version",
+                "note",
                 "ranking_id",
             ],
         }
@@ -280,8 +281,10 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         split: None,
     };
     check(&record)?;
+    let mut ranking = judgements(&record.completions, form)?;
+    ranking.note = note(fields)?;
     Ok(NewRanking {
-        ranking: judgements(&record.completions, form)?,
+        ranking,
         display_order: display_order(fields, n)?,
         is_simulated: fields.optional("simulated")?.unwrap_or(false),
         ranking_id: fields.optional("ranking_id")?,
@@ -289,6 +292,17 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         prompt,
         completions: record.completions.into_iter().map(ranked).collect(),
     })
+}
+
+fn note(fields: &mut Fields) -> Result<String, Complaint> {
+    let note = fields.optional::<String>("note")?.unwrap_or_default();
+    match note.chars().count() <= LONGEST_NOTE {
+        true => Ok(note),
+        false => {
+            let message = format!("is longer than {LONGEST_NOTE} characters");
+            Err(complaint("note", message))
+        }
+    }
 }
 
 fn ranked(completion: RankedCompletion) -> NewCompletion {

@@ -9,6 +9,7 @@ use crate::auth::password;
 use crate::auth::visitor::Visitor;
 use crate::domain::ids::{ApiTokenId, SessionId};
 use crate::error::{AppError, AppResult};
+use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::web::page::{Page, render};
@@ -87,6 +88,7 @@ pub async fn set_password(
         return show(&state, page, &visitor, None, Some(complaint)).await;
     }
     if let Some(complaint) = password::complaint(&form.password) {
+        let complaint = page.say(&complaint);
         return show(&state, page, &visitor, None, Some(complaint)).await;
     }
     let hash = password::hash(form.password).await?;
@@ -127,7 +129,10 @@ pub async fn create_token(
 ) -> AppResult<Response> {
     let label = form.label.trim();
     if label.is_empty() || label.chars().count() > 100 {
-        return Err(AppError::invalid("label", "use 1 to 100 characters"));
+        return Err(AppError::invalid(
+            "label",
+            Message::new("error-length").with("most", 100),
+        ));
     }
     let mut db = state.db.acquire().await?;
     let token = store::api_tokens::create(&mut db, visitor.account_id, label).await?;

@@ -10,6 +10,7 @@ use crate::auth::visitor::Admin;
 use crate::domain::ids::AccountId;
 use crate::domain::role::Role;
 use crate::error::{AppError, AppResult, FieldError};
+use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::web::page::{Page, render};
@@ -139,9 +140,7 @@ pub async fn link(
         .await?
         .ok_or(AppError::NotFound("account"))?;
     if account.is_simulated {
-        return Err(AppError::Conflict(
-            "a simulated labeler cannot sign in".to_owned(),
-        ));
+        return Err(AppError::conflict("error-simulated-sign-in"));
     }
     let link = make_link(&state, &mut db, id, admin.account_id).await?;
     drop(db);
@@ -166,7 +165,7 @@ pub async fn set_roles(
     if id == admin.account_id && !roles.contains(&Role::Admin) {
         return Err(AppError::invalid(
             "roles",
-            "you cannot take the admin role from yourself",
+            Message::new("error-own-admin-role"),
         ));
     }
     let mut db = state.db.acquire().await?;
@@ -192,9 +191,7 @@ pub async fn set_disabled(
     Form(form): Form<DisabledForm>,
 ) -> AppResult<Redirect> {
     if id == admin.account_id {
-        return Err(AppError::Conflict(
-            "you cannot switch off your own account".to_owned(),
-        ));
+        return Err(AppError::conflict("error-own-account"));
     }
     let mut db = state.db.acquire().await?;
     let found = store::accounts::set_disabled(&mut db, id, form.disabled).await?;

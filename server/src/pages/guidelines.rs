@@ -8,6 +8,7 @@ use crate::auth::visitor::{Admin, Visitor};
 use crate::domain::form::{Texts, text_in};
 use crate::domain::ids::ProjectId;
 use crate::error::{AppError, AppResult};
+use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::web::markdown;
@@ -83,7 +84,7 @@ pub async fn create(
     if form.en.trim().is_empty() && form.zh.trim().is_empty() {
         return Err(AppError::invalid(
             "en",
-            "write the guidelines in at least one language",
+            Message::new("error-guidelines-empty"),
         ));
     }
     let mut db = state.db.acquire().await?;

@@ -14,6 +14,9 @@ use crate::web::page::{Page, render};
 struct HomePage {
     page: Page,
     figures: store::projects::Figures,
+    /// Tasks that this labeler has submitted, and may still take.
+    submitted: i64,
+    waiting: i64,
 }
 
 /// Shows the visitor's home, or the way to it.
@@ -23,6 +26,12 @@ pub async fn index(State(state): State<AppState>, page: Page) -> AppResult<Respo
     };
     let mut db = state.db.acquire().await?;
     let figures = store::projects::figures(&mut db, visitor.account_id).await?;
-    let page = page.titled("home-title");
-    Ok(render(&HomePage { page, figures })?.into_response())
+    let (submitted, waiting) = store::tasks::progress(&mut db, visitor.account_id).await?;
+    Ok(render(&HomePage {
+        page: page.titled("home-title"),
+        figures,
+        submitted,
+        waiting,
+    })?
+    .into_response())
 }

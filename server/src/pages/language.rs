@@ -5,6 +5,7 @@ use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::error::{AppError, AppResult};
+use crate::message::Message;
 use crate::web::i18n::Lang;
 use crate::web::page::LANG_COOKIE;
 
@@ -18,8 +19,8 @@ pub struct LanguageForm {
 
 /// Sets the cookie. `back` must be a path of ours, or the home page is shown.
 pub async fn set(Form(form): Form<LanguageForm>) -> AppResult<Response> {
-    let lang =
-        Lang::from_tag(&form.lang).ok_or_else(|| AppError::invalid("lang", "use en or zh"))?;
+    let lang = Lang::from_tag(&form.lang)
+        .ok_or_else(|| AppError::invalid("lang", Message::new("error-choose-language")))?;
     let cookie = format!("{LANG_COOKIE}={lang}; Path=/; SameSite=Lax; Max-Age=31536000");
     let is_ours =
         form.back.starts_with('/') && !form.back.starts_with("//") && !form.back.contains('\\');

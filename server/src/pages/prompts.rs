@@ -16,6 +16,7 @@ use crate::domain::ids::PromptId;
 use crate::error::{AppError, AppResult};
 use crate::exchange::import::{FileFormat, Report, import};
 use crate::exchange::records::ImportKind;
+use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::store::projects::Project;
@@ -198,14 +199,14 @@ pub async fn create(
 ) -> AppResult<Response> {
     let upload = read_upload(form).await?;
     let kind = ImportKind::from_str(&upload.kind, false)
-        .map_err(|_| AppError::invalid("kind", "choose what the file holds"))?;
+        .map_err(|_| AppError::invalid("kind", Message::new("error-choose-kind")))?;
     let (name, file) = upload
         .file
-        .ok_or_else(|| AppError::invalid("file", "choose a file or paste lines"))?;
+        .ok_or_else(|| AppError::invalid("file", Message::new("error-choose-file")))?;
     let format = match upload.format.as_str() {
         "" => FileFormat::of_name(&name),
         word => FileFormat::from_str(word, false)
-            .map_err(|_| AppError::invalid("format", "choose jsonl or csv"))?,
+            .map_err(|_| AppError::invalid("format", Message::new("error-choose-format")))?,
     };
     let mut db = state.db.begin().await?;
     let project = store::projects::find_by_slug(&mut db, &upload.project)
@@ -254,7 +255,7 @@ async fn read_upload(mut form: Multipart) -> AppResult<Upload> {
     reason = "the shape that map_err wants"
 )]
 fn refused(error: axum::extract::multipart::MultipartError) -> AppError {
-    AppError::Rejected(error.status(), error.body_text())
+    AppError::Rejected(error.status(), error.body_text().into())
 }
 
 /// Writes a field to a temporary file, rewound; none when the field is empty.

@@ -1,10 +1,8 @@
 //! `/rank`: a labeler's work. Everything works as plain forms; `static/js/rank.js` adds keys and
 //! drafts that save themselves.
 
-use std::collections::BTreeMap;
-
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form as HtmlForm;
@@ -17,6 +15,7 @@ use crate::domain::form::{Form, text_in};
 use crate::domain::ids::{AccountId, AssignmentId};
 use crate::domain::ranking::{CandidateInput, RankingInput};
 use crate::error::{AppError, AppResult, FieldError};
+use crate::pages::rank_form::RankForm;
 use crate::state::AppState;
 use crate::store;
 use crate::store::assignments::Assignment;
@@ -45,6 +44,13 @@ struct FlagView {
     help: String,
 }
 
+/// Something to mend, and where on the page.
+struct Complaint {
+    /// The id of the part it is about.
+    anchor: Option<String>,
+    text: String,
+}
+
 #[derive(Template)]
 #[template(path = "rank/show.html")]
 struct RankPage {
@@ -62,10 +68,22 @@ struct RankPage {
     note: String,
     revision: i64,
     idempotency_key: String,
-    errors: Vec<FieldError>,
+    complaints: Vec<Complaint>,
+    has_newer_draft: bool,
+    saved: bool,
     done: i64,
     waiting: i64,
     is_late: bool,
+}
+
+impl RankPage {
+    /// Whether a part of a card is complained of.
+    fn is_wrong(&self, part: &str, position: &usize) -> bool {
+        let anchor = format!("{part}-{position}");
+        self.complaints
+            .iter()
+            .any(|complaint| complaint.anchor.as_ref() == Some(&anchor))
+    }
 }
 
 impl Card {
@@ -168,19 +186,34 @@ async fn go_on(db: &mut PgConnection, labeler_id: AccountId) -> Response {
     Redirect::to(&next).into_response()
 }
 
+/// What the page says first.
+enum Notice {
+    Nothing,
+    /// The draft was saved, by the button that pages without scripts have.
+    Saved,
+    /// Nothing was written, and why.
+    Refused(AppError),
+}
+
+/// The query of a task's page.
+#[derive(serde::Deserialize)]
+pub struct ShowQuery {
+    /// Whether the draft was saved just now.
+    #[serde(default)]
+    saved: bool,
+}
+
 /// `GET /rank/{id}`.
 pub async fn show(
     State(state): State<AppState>,
     page: Page,
     Labeler(labeler): Labeler,
     Path(id): Path<AssignmentId>,
+    Query(query): Query<ShowQuery>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let assignment = store::assignments::find(&mut db, id, labeler.account_id).await?;
-    if matches!(
-        assignment.status,
-        AssignmentStatus::Submitted | AssignmentStatus::Skipped
-    ) {
+    if !assignment.status.is_open() {
         return Ok(Redirect::to("/rank").into_response());
     }
     let input: RankingInput = assignment
@@ -189,7 +222,11 @@ pub async fn show(
         .and_then(|draft| serde_json::from_value(draft).ok())
         .unwrap_or_default();
     drop(db);
-    show_input(&state, page, &labeler, &assignment, &input, Vec::new()).await
+    let notice = match query.saved {
+        true => Notice::Saved,
+        false => Notice::Nothing,
+    };
+    show_input(&state, page, &labeler, &assignment, &input, notice).await
 }
 
 async fn show_input(
@@ -198,7 +235,7 @@ async fn show_input(
     labeler: &Visitor,
     assignment: &Assignment,
     input: &RankingInput,
-    errors: Vec<FieldError>,
+    notice: Notice,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let form = store::assignments::find_form(&mut db, assignment).await?;
@@ -217,17 +254,17 @@ async fn show_input(
                 .find(|item| item.position == index + 1);
             Card {
                 position: index + 1,
-                letter: char::from(b'A' + index as u8),
+                letter: letter(index),
                 html: markdown::to_html(&raw),
                 raw,
                 input: given.cloned().unwrap_or_default(),
             }
         });
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
+    let (status, complaints) = match &notice {
+        Notice::Refused(error) => (error.status(), complaints(&page, error)),
+        _ => (StatusCode::OK, Vec::new()),
     };
+    let has_newer_draft = matches!(notice, Notice::Refused(AppError::Conflict(_)));
     let template = RankPage {
         id: assignment.id,
         turns: turns(&task.prompt),
@@ -246,13 +283,60 @@ async fn show_input(
         note: input.note.clone(),
         revision: assignment.draft_revision,
         idempotency_key: uuid::Uuid::new_v4().to_string(),
-        errors,
+        complaints,
+        has_newer_draft,
+        saved: matches!(notice, Notice::Saved),
         done,
         waiting,
         is_late: assignment.status == AssignmentStatus::Expired,
         page: page.titled("rank-title"),
     };
     Ok((status, render(&template)?).into_response())
+}
+
+/// The letter of the candidate shown at `index`.
+fn letter(index: usize) -> char {
+    char::from(b'A' + index as u8)
+}
+
+/// What was refused, by the letters that the labeler sees instead of the JSON's names.
+fn complaints(page: &Page, error: &AppError) -> Vec<Complaint> {
+    let AppError::Invalid(fields) = error else {
+        return vec![Complaint {
+            anchor: None,
+            text: page.say(&error.message()),
+        }];
+    };
+    let complaint = |error: &FieldError| {
+        let Some((index, name)) = candidate_field(&error.field) else {
+            return Complaint {
+                anchor: (error.field == "note").then(|| "note".to_owned()),
+                text: page.complaint(error),
+            };
+        };
+        let message = page.say(&error.message);
+        Complaint {
+            anchor: Some(format!("{name}-{}", index + 1)),
+            text: page.t_args(
+                &format!("rank-wrong-{name}"),
+                &[("letter", letter(index).to_string()), ("message", message)],
+            ),
+        }
+    };
+    fields.iter().map(complaint).collect()
+}
+
+/// The candidate and the part of its card that a field such as `candidates[2].rank` is about. The
+/// page's form names every candidate, in the order shown.
+fn candidate_field(field: &str) -> Option<(usize, &'static str)> {
+    let (index, name) = field.strip_prefix("candidates[")?.split_once("].")?;
+    let part = match name.split('.').next()? {
+        "rank" => "rank",
+        "rating" => "rating",
+        "flags" => "flags",
+        _ => return None,
+    };
+    Some((index.parse().ok()?, part))
 }
 
 fn flag_views(form: &Form, lang: &str) -> Vec<FlagView> {
@@ -283,65 +367,8 @@ fn turns(prompt: &serde_json::Value) -> Vec<Turn> {
     }
 }
 
-/// The fields of the page's form: `rank-2=1`, `rating-2=6`, `flag-2-hallucination=yes`, `note`,
-/// `action` (save, submit or skip), and for skipping `reason` and `skip_note`.
-#[derive(Debug, serde::Deserialize)]
-pub struct RankForm(Vec<(String, String)>);
-
-impl RankForm {
-    fn get(&self, name: &str) -> &str {
-        self.0
-            .iter()
-            .find(|(key, _)| key == name)
-            .map_or("", |(_, value)| value)
-    }
-
-    /// What the labeler said so far.
-    ///
-    /// # Errors
-    /// Every field that cannot be read.
-    fn input(&self) -> Result<RankingInput, Vec<FieldError>> {
-        let mut candidates: BTreeMap<usize, CandidateInput> = BTreeMap::new();
-        let mut errors = Vec::new();
-        for (key, value) in self.0.iter().filter(|(_, value)| !value.is_empty()) {
-            let mut parts = key.splitn(3, '-');
-            let (kind, position) = (parts.next().unwrap_or(""), parts.next());
-            if !matches!(kind, "rank" | "rating" | "flag") {
-                continue;
-            }
-            let wrong = |message: &str| FieldError {
-                field: key.clone(),
-                message: message.to_owned(),
-            };
-            let Some(position) = position.and_then(|text| text.parse().ok()) else {
-                errors.push(wrong("names no candidate"));
-                continue;
-            };
-            let item = candidates.entry(position).or_insert(CandidateInput {
-                position,
-                ..Default::default()
-            });
-            match (kind, value.parse::<i16>(), value.as_str(), parts.next()) {
-                ("rank", Ok(rank), _, None) => item.rank = Some(rank),
-                ("rating", Ok(rating), _, None) => item.rating = Some(rating),
-                ("flag", _, "yes" | "no", Some(flag)) => {
-                    item.flags.insert(flag.to_owned(), value == "yes");
-                }
-                _ => errors.push(wrong("cannot be read")),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        Ok(RankingInput {
-            candidates: candidates.into_values().collect(),
-            note: self.get("note").to_owned(),
-        })
-    }
-}
-
 /// `POST /rank/{id}`: saves, submits or skips, by the button pressed. After the last two the next
-/// task follows at once.
+/// task follows at once. What cannot be taken comes back as it was typed.
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
@@ -356,19 +383,45 @@ pub async fn update(
             .await?;
         return Ok(go_on(&mut db, who).await);
     }
-    let input = form.input().map_err(AppError::Invalid)?;
     let assignment = store::assignments::find(&mut db, id, who).await?;
-    if form.get("action") == "save" {
-        store::assignments::save_draft(&mut db, id, who, &input, None).await?;
-        return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
-    }
-    let key = form.get("idempotency_key");
-    match store::assignments::submit(&mut db, id, who, key, &input).await {
-        Ok(_) => Ok(go_on(&mut db, who).await),
-        Err(AppError::Invalid(errors)) => {
-            drop(db);
-            show_input(&state, page, &labeler, &assignment, &input, errors).await
+    let input = form
+        .input(assignment.display_order.len())
+        .map_err(AppError::Invalid)?;
+    let result = if form.get("action") == "save" {
+        let revision = form.revision();
+        let saved = store::assignments::save_draft(&mut db, id, who, &input, revision).await;
+        saved.map(|_| Redirect::to(&format!("/rank/{id}?saved=true")).into_response())
+    } else {
+        let key = form.get("idempotency_key");
+        match store::assignments::submit(&mut db, id, who, key, &input).await {
+            Ok(_) => Ok(go_on(&mut db, who).await),
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
+    };
+    drop(db);
+    match result {
+        Err(error @ AppError::Invalid(_)) => {
+            show_input(
+                &state,
+                page,
+                &labeler,
+                &assignment,
+                &input,
+                Notice::Refused(error),
+            )
+            .await
+        }
+        Err(error @ AppError::Conflict(_)) if assignment.status.is_open() => {
+            show_input(
+                &state,
+                page,
+                &labeler,
+                &assignment,
+                &input,
+                Notice::Refused(error),
+            )
+            .await
+        }
+        result => result,
     }
 }

@@ -15,13 +15,13 @@ use crate::auth::visitor::Visitor;
 use crate::auth::{password, session};
 use crate::domain::ids::AccountId;
 use crate::error::{AppError, AppResult};
+use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::web::page::{Page, render};
 
 /// What a link is that does not work.
-const NO_LINK: AppError =
-    AppError::NotFound("sign-in link (it may have been used or have expired)");
+const NO_LINK: AppError = AppError::NotFound("sign-in-link");
 
 #[derive(Template)]
 #[template(path = "sign_in/index.html")]
@@ -39,7 +39,7 @@ struct LinkPage {
     name: String,
     email: String,
     has_password: bool,
-    complaint: Option<String>,
+    complaint: Option<Message>,
 }
 
 /// `GET /sign-in`.
@@ -119,7 +119,7 @@ async fn link_page(
     state: &AppState,
     page: Page,
     secret: String,
-    complaint: Option<String>,
+    complaint: Option<Message>,
 ) -> AppResult<Html<String>> {
     let mut db = state.db.acquire().await?;
     let account = match store::sign_in_links::find(&mut db, &secret).await? {

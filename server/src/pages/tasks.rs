@@ -3,11 +3,13 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum_extra::extract::Form;
+use axum_extra::extract::Form as HtmlForm;
 
 use crate::auth::visitor::Admin;
+use crate::domain::form::{Form, text_in};
 use crate::domain::ids::TaskId;
 use crate::error::{AppError, AppResult};
+use crate::message::Message;
 use crate::pages::prompts::{choose_project, excerpt};
 use crate::state::AppState;
 use crate::store;
@@ -29,6 +31,7 @@ struct TasksPage {
     project: Option<Project>,
     query: TasksQuery,
     rows: Vec<TaskRow>,
+    form: Form,
     next: Option<TaskId>,
 }
 
@@ -61,6 +64,18 @@ impl TasksPage {
         self.project
             .as_ref()
             .is_some_and(|chosen| chosen.id == project.id)
+    }
+}
+
+impl TasksPage {
+    /// What the labeler chose as the reason for skipping.
+    fn reason(&self, key: &str) -> String {
+        let reasons = &self.form.skip_reasons;
+        let reason = reasons.iter().find(|reason| reason.key == key);
+        reason.map_or_else(
+            || key.to_owned(),
+            |reason| text_in(&reason.label, self.page.lang.tag()),
+        )
     }
 }
 
@@ -106,7 +121,10 @@ pub async fn index(
     Query(query): Query<TasksQuery>,
 ) -> AppResult<Response> {
     if !query.state.is_empty() && !STATES.contains(&query.state.as_str()) {
-        return Err(AppError::invalid("state", "use open, held, done or closed"));
+        return Err(AppError::invalid(
+            "state",
+            Message::new("error-choose-state"),
+        ));
     }
     let mut db = state.db.acquire().await?;
     let projects = store::projects::list(&mut db).await?;
@@ -116,6 +134,11 @@ pub async fn index(
         let limit = PAGE_LENGTH as i64 + 1;
         tasks = store::tasks::list(&mut db, project.id, &query.state, query.before, limit).await?;
     }
+    let form = match &project {
+        Some(project) => store::projects::find_form(&mut db, project.id).await?,
+        None => None,
+    };
+    let form = form.and_then(|(_, fields)| serde_json::from_value(fields).ok());
     drop(db);
     let has_more = tasks.len() > PAGE_LENGTH;
     tasks.truncate(PAGE_LENGTH);
@@ -125,6 +148,7 @@ pub async fn index(
         projects,
         project,
         query,
+        form: form.unwrap_or_default(),
         rows: tasks.into_iter().map(TaskRow::new).collect(),
         next,
     })?
@@ -143,7 +167,7 @@ pub async fn close(
     State(state): State<AppState>,
     _: Admin,
     Path(id): Path<TaskId>,
-    Form(form): Form<CloseForm>,
+    HtmlForm(form): HtmlForm<CloseForm>,
 ) -> AppResult<Redirect> {
     let mut db = state.db.acquire().await?;
     let projects = store::projects::list(&mut db).await?;

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use crate::domain::ids::AccountId;
 use crate::domain::role::Role;
 use crate::error::{AppError, AppResult, OnConstraint};
+use crate::message::Message;
 
 /// A row of `accounts`.
 #[derive(Debug, Clone)]
@@ -105,14 +106,23 @@ pub async fn insert(
 ) -> AppResult<AccountId> {
     let email = normalise_email(email);
     if !email.contains('@') || email.len() > LONGEST_EMAIL || email.contains(char::is_whitespace) {
-        return Err(AppError::invalid("email", "this is not an e-mail address"));
+        return Err(AppError::invalid(
+            "email",
+            Message::new("error-not-an-email"),
+        ));
     }
     let name = name.trim();
     if name.is_empty() || name.chars().count() > 100 {
-        return Err(AppError::invalid("name", "use 1 to 100 characters"));
+        return Err(AppError::invalid(
+            "name",
+            Message::new("error-length").with("most", 100),
+        ));
     }
     if roles.is_empty() {
-        return Err(AppError::invalid("roles", "choose at least one role"));
+        return Err(AppError::invalid(
+            "roles",
+            Message::new("error-choose-role"),
+        ));
     }
     let id = AccountId::new();
     let words: Vec<String> = roles.iter().map(ToString::to_string).collect();
@@ -127,7 +137,7 @@ pub async fn insert(
     .execute(db)
     .await
     .on_constraint("accounts_email_key", || {
-        AppError::invalid("email", "an account with this address exists already")
+        AppError::invalid("email", Message::new("error-email-taken"))
     })?;
     Ok(id)
 }

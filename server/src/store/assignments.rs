@@ -13,7 +13,13 @@ use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId, RankingId, TaskId};
 use crate::domain::ranking::RankingInput;
 use crate::error::{AppError, AppResult};
+use crate::message::Message;
 use crate::store::rankings;
+
+/// Most live leases of one account in a project. A program may hold a few tasks, so that it never
+/// waits for the next; one that leased all of them would leave nothing to the others until its
+/// leases end. The page holds one.
+pub const MOST_LEASES: usize = 10;
 
 /// A fresh or renewed lease.
 #[derive(Debug, Clone)]
@@ -74,16 +80,40 @@ pub async fn find_open(
     Ok(id.map(AssignmentId))
 }
 
-/// How often a lease is tried again because another request of the same labeler took the task
-/// between choosing and holding it.
+/// The live leases of a labeler, newest first, in one project or in all. A project has at most
+/// [`MOST_LEASES`] of them.
+pub async fn list_live(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+    project_id: Option<ProjectId>,
+) -> sqlx::Result<Vec<AssignmentId>> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        SELECT a.id
+        FROM assignments a
+        JOIN tasks t ON t.id = a.task_id
+        WHERE a.labeler_id = $1 AND ($2::UUID IS NULL OR t.project_id = $2)
+          AND a.status = 'leased' AND a.lease_until > now()
+        ORDER BY a.leased_at DESC, a.id DESC
+        "#,
+        labeler_id.0,
+        project_id.map(|project| project.0)
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(AssignmentId).collect())
+}
+
+/// How often a lease is tried again because another request of the same labeler ended their work on
+/// the task, late, between choosing and holding it.
 const TRIES: usize = 10;
 
 /// Leases the oldest open task that this labeler has not had. None when there is none. Call it
 /// outside a transaction, so that the locks of one step are gone before the next.
 ///
 /// # Errors
-/// `Conflict` when other requests of this labeler took every task that was chosen; otherwise only
-/// our own failures.
+/// `Conflict` when this labeler holds [`MOST_LEASES`] already, or when other requests of theirs took
+/// every task that was chosen; otherwise only our own failures.
 pub async fn lease(
     db: &mut PgConnection,
     project_id: ProjectId,
@@ -93,6 +123,8 @@ pub async fn lease(
     release_expired(db, project_id).await?;
     for _ in 0..TRIES {
         let mut transaction = db.begin().await?;
+        lock_account(&mut transaction, labeler_id).await?;
+        check_may_lease(&mut transaction, project_id, labeler_id).await?;
         // Rows that others are leasing right now are passed over. Only when nothing else is left
         // do we wait for them, since one of them may still have a free place.
         let mut task_id = pick_unlocked(&mut transaction, project_id, labeler_id).await?;
@@ -110,8 +142,37 @@ pub async fn lease(
         }
     }
     Err(AppError::Conflict(
-        "other requests of this account take tasks at the same time: try again".to_owned(),
+        "other requests of this account take tasks at the same time: try again".into(),
     ))
+}
+
+/// Makes the leases of an account wait for each other, so that each counts those before it. Before
+/// any task is locked: two leases of one account then never wait for each other's tasks. The lock
+/// leaves other tables free to refer to the account.
+async fn lock_account(db: &mut PgConnection, id: AccountId) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        "SELECT id FROM accounts WHERE id = $1 FOR NO KEY UPDATE",
+        id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
+}
+
+/// Refuses one more lease to an account, locked, that holds as many as it may.
+async fn check_may_lease(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    labeler_id: AccountId,
+) -> AppResult<()> {
+    let held = list_live(db, labeler_id, Some(project_id)).await?.len();
+    if held < MOST_LEASES {
+        return Ok(());
+    }
+    Err(AppError::Conflict(Message::Verbatim(format!(
+        "this account holds {held} leases in this project, of {MOST_LEASES} at most: \
+         GET /api/v1/assignments lists them; submit or skip one before you lease the next"
+    ))))
 }
 
 /// Ends leases whose time ran out; their places are free again, their drafts are kept. Rows that
@@ -332,9 +393,9 @@ pub async fn save_draft(
     .await?;
     saved.ok_or_else(|| match assignment.status {
         AssignmentStatus::Leased | AssignmentStatus::Expired => {
-            AppError::Conflict("another window saved a newer draft: reload to see it".to_owned())
+            AppError::conflict("error-draft-newer")
         }
-        _ => AppError::Conflict("this assignment has ended, so its draft cannot change".to_owned()),
+        _ => AppError::conflict("error-draft-ended"),
     })
 }
 
@@ -353,7 +414,7 @@ pub async fn submit(
     if idempotency_key.is_empty() || idempotency_key.len() > 200 {
         return Err(AppError::invalid(
             "Idempotency-Key",
-            "use 1 to 200 characters",
+            Message::new("error-length").with("most", 200),
         ));
     }
     let mut transaction = db.begin().await?;
@@ -367,21 +428,17 @@ pub async fn submit(
     if let Some(existing) = rankings::find_by_key(&mut transaction, id, idempotency_key).await? {
         return match existing.request_sha256 == digest {
             true => Ok(existing.id),
-            false => Err(AppError::Conflict(
-                "this Idempotency-Key was used for another submission".to_owned(),
-            )),
+            false => Err(AppError::conflict("error-key-used")),
         };
     }
     match assignment.status {
         AssignmentStatus::Leased => (),
         AssignmentStatus::Expired => take_place_back(&mut transaction, id).await?,
         AssignmentStatus::Submitted => {
-            return Err(AppError::Conflict(
-                "this assignment was submitted already".to_owned(),
-            ));
+            return Err(AppError::conflict("error-submitted-already"));
         }
         AssignmentStatus::Skipped => {
-            return Err(AppError::Conflict("this assignment was skipped".to_owned()));
+            return Err(AppError::conflict("error-skipped-already"));
         }
     }
     let ranking_id = rankings::insert(
@@ -451,13 +508,19 @@ pub async fn skip(
     let assignment = find(&mut transaction, id, labeler_id).await?;
     let form = find_form(&mut transaction, &assignment).await?;
     if !form.has_skip_reason(reason) {
-        return Err(AppError::invalid("reason", "choose one of the reasons"));
+        return Err(AppError::invalid(
+            "reason",
+            Message::new("error-choose-reason"),
+        ));
     }
     let note: String = note.trim().chars().take(4000).collect();
     let done = sqlx::query!(
         r#"
-        UPDATE assignments
-        SET status = 'skipped', place = NULL, skip_reason = $3, skip_note = $4, ended_at = now()
+        UPDATE assignments a
+        SET status = 'skipped', place = NULL, skip_reason = $3,
+            -- Sent again, it keeps what was said first.
+            skip_note = CASE a.status WHEN 'skipped' THEN a.skip_note ELSE $4 END,
+            ended_at = CASE a.status WHEN 'skipped' THEN a.ended_at ELSE now() END
         WHERE id = $1 AND labeler_id = $2
           AND (status IN ('leased', 'expired') OR (status = 'skipped' AND skip_reason = $3))
         "#,
@@ -471,8 +534,6 @@ pub async fn skip(
     transaction.commit().await?;
     match done.rows_affected() {
         1 => Ok(()),
-        _ => Err(AppError::Conflict(
-            "this assignment has ended already".to_owned(),
-        )),
+        _ => Err(AppError::conflict("error-ended-already")),
     }
 }

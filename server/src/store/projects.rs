@@ -160,12 +160,8 @@ pub async fn find_form_version(
 /// What the home page counts.
 #[derive(Debug)]
 pub struct Figures {
-    /// Open places that this labeler may still take.
-    pub waiting: i64,
     /// Assignments of this labeler that are leased now.
     pub leased: i64,
-    /// Rankings this labeler has submitted.
-    pub submitted: i64,
     /// All prompts.
     pub prompts: i64,
     /// All rankings by people.
@@ -178,23 +174,14 @@ pub struct Figures {
     pub checkpoints: i64,
 }
 
-/// Counts what is waiting and what there is.
+/// Counts what there is, and what this labeler holds.
 pub async fn figures(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<Figures> {
     sqlx::query_as!(
         Figures,
         r#"
         SELECT
-            (SELECT count(*) FROM tasks t
-             WHERE t.closed_at IS NULL
-               AND t.n_held - (SELECT count(*) FROM assignments a
-                               WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now())
-                   < t.overlap
-               AND NOT EXISTS (SELECT 1 FROM assignments a
-                               WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired'
-                                 AND NOT (a.status = 'leased' AND a.lease_until <= now()))) AS "waiting!",
             (SELECT count(*) FROM assignments
              WHERE labeler_id = $1 AND status = 'leased' AND lease_until > now()) AS "leased!",
-            (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'submitted') AS "submitted!",
             (SELECT count(*) FROM prompts) AS "prompts!",
             (SELECT count(*) FROM assignments a JOIN accounts b ON b.id = a.labeler_id
              WHERE a.status = 'submitted' AND NOT b.is_simulated) AS "rankings!",

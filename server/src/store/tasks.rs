@@ -126,7 +126,7 @@ pub struct TaskItem {
     pub n_submitted: i64,
     /// Whether it was closed.
     pub is_closed: bool,
-    /// Who holds it now or has submitted.
+    /// Who holds it now, has submitted or has skipped it.
     pub holders: Json<Vec<Holder>>,
 }
 
@@ -135,8 +135,12 @@ pub struct TaskItem {
 pub struct Holder {
     /// The name shown.
     pub name: String,
-    /// `leased` or `submitted`.
+    /// `leased`, `submitted` or `skipped`.
     pub status: String,
+    /// Key of the reason, where it was skipped.
+    pub skip_reason: Option<String>,
+    /// What the labeler wrote beside the ranking or the reason.
+    pub note: String,
     /// Whether a program ranks.
     pub is_simulated: bool,
 }
@@ -163,8 +167,14 @@ pub async fn list(
             SELECT count(*) FILTER (WHERE a.status = 'submitted') AS n_submitted,
                    count(*) FILTER (WHERE a.status = 'leased') AS n_leased,
                    coalesce(jsonb_agg(jsonb_build_object('name', u.name, 'status', a.status,
-                                                         'is_simulated', u.is_simulated) ORDER BY a.id)
-                            FILTER (WHERE a.status IN ('leased', 'submitted')), '[]') AS holders
+                                                         'is_simulated', u.is_simulated,
+                                                         'skip_reason', a.skip_reason,
+                                                         'note', coalesce(a.skip_note,
+                                                             (SELECT r.note FROM rankings r
+                                                              WHERE r.assignment_id = a.id
+                                                              ORDER BY r.version DESC LIMIT 1),
+                                                             '')) ORDER BY a.id)
+                            FILTER (WHERE a.status IN ('leased', 'submitted', 'skipped')), '[]') AS holders
             FROM assignments a
             JOIN accounts u ON u.id = a.labeler_id
             WHERE a.task_id = t.id

@@ -3,25 +3,57 @@
 
 use askama::Template;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
-use crate::error::AppError;
+use crate::error::{AppError, FieldError};
+use crate::message::Message;
 use crate::web::page::Page;
 
 /// The header that carries the request id, in and out.
 pub const REQUEST_ID: &str = "x-request-id";
+
+/// Why a request was not carried out (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`: the status says which problem it is.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// What the status is called.
+    title: &'static str,
+    /// The status.
+    status: u16,
+    /// What is wrong, in a sentence.
+    detail: String,
+    /// Every wrong field; empty where no field is to blame.
+    errors: Vec<WrongField>,
+    /// Names the request in the server's log.
+    request_id: String,
+}
+
+/// A wrong field and what to change in it.
+#[derive(Serialize, ToSchema)]
+pub struct WrongField {
+    /// Its path in the JSON that was sent, whose lists are counted from 0: `candidates[0].rank`. Or
+    /// the name of a header or of a part of the address.
+    field: String,
+    /// What to change.
+    message: String,
+}
 
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage {
     page: Page,
     status: u16,
-    message: String,
-    fields: Vec<crate::error::FieldError>,
+    /// Something was sent after the session had ended: it can be sent again.
+    signed_out: bool,
+    lines: Vec<String>,
     request_id: String,
 }
 
@@ -36,6 +68,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         .unwrap_or_default()
         .to_owned();
     let mut page = Page::from_parts(&parts);
+    let is_read = parts.method.is_safe();
     let response = next.run(Request::from_parts(parts, body)).await;
     let Some(error) = find_error(&path, &response) else {
         return response;
@@ -49,7 +82,8 @@ pub async fn render(request: Request, next: Next) -> Response {
     if path.starts_with("/api/") {
         return problem(&error, &request_id);
     }
-    if matches!(error, AppError::SignInRequired) {
+    // Whoever sent a form is told how to send it again: a redirect would throw away what was typed.
+    if is_read && matches!(error, AppError::SignInRequired) {
         return Redirect::to("/sign-in").into_response();
     }
     error_page(page, &error, request_id)
@@ -81,62 +115,78 @@ fn find_error(path: &str, response: &Response) -> Option<AppError> {
     (refused && is_text).then(|| {
         let reason = match status {
             StatusCode::NOT_FOUND => return AppError::NotFound("page"),
-            StatusCode::PAYLOAD_TOO_LARGE => "this is larger than the server accepts",
-            StatusCode::METHOD_NOT_ALLOWED => "this address does not take that method",
-            StatusCode::FORBIDDEN => "this request came from another site",
-            StatusCode::REQUEST_TIMEOUT => "this took too long",
-            _ => status.canonical_reason().unwrap_or("refused"),
+            StatusCode::PAYLOAD_TOO_LARGE => Message::new("error-too-large"),
+            StatusCode::METHOD_NOT_ALLOWED => Message::new("error-other-method"),
+            StatusCode::FORBIDDEN => Message::new("error-other-site"),
+            StatusCode::REQUEST_TIMEOUT => Message::new("error-took-too-long"),
+            _ => status.canonical_reason().unwrap_or("refused").into(),
         };
-        AppError::Rejected(status, reason.to_owned())
+        AppError::Rejected(status, reason)
     })
 }
 
 fn problem(error: &AppError, request_id: &str) -> Response {
     let status = error.status();
-    let fields = match error {
-        AppError::Invalid(fields) => fields.as_slice(),
-        _ => &[],
+    let errors = match error {
+        AppError::Invalid(fields) | AppError::Malformed(fields) => {
+            fields.iter().map(WrongField::from).collect()
+        }
+        _ => Vec::new(),
     };
-    let body = json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("error"),
-        "status": status.as_u16(),
-        "detail": error.message(),
-        "errors": fields,
-        "request_id": request_id,
+    let body = json!(Problem {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("error"),
+        status: status.as_u16(),
+        detail: error.message().to_string(),
+        errors,
+        request_id: request_id.to_owned(),
     });
     let headers = [(CONTENT_TYPE, "application/problem+json")];
     let mut response = (status, headers, body.to_string()).into_response();
-    add_retry_after(error, &mut response);
+    add_headers(error, &mut response);
     response
+}
+
+impl From<&FieldError> for WrongField {
+    fn from(error: &FieldError) -> Self {
+        Self {
+            field: error.field.clone(),
+            message: error.message.to_string(),
+        }
+    }
 }
 
 fn error_page(page: Page, error: &AppError, request_id: String) -> Response {
+    let lines = match error {
+        AppError::Invalid(fields) => fields.iter().map(|field| page.complaint(field)).collect(),
+        _ => vec![error.message().text(page.lang)],
+    };
     let template = ErrorPage {
         page: page.titled("error-title"),
         status: error.status().as_u16(),
-        message: error.message(),
-        fields: match error {
-            AppError::Invalid(fields) => fields.clone(),
-            _ => Vec::new(),
-        },
+        signed_out: matches!(error, AppError::SignInRequired),
+        lines,
         request_id,
     };
-    let body = template.render().unwrap_or_else(|_| error.message());
+    let body = template
+        .render()
+        .unwrap_or_else(|_| error.message().to_string());
     let mut response = (error.status(), axum::response::Html(body)).into_response();
-    add_retry_after(error, &mut response);
+    add_headers(error, &mut response);
     response
 }
 
-fn add_retry_after(error: &AppError, response: &mut Response) {
-    if let AppError::TooManyRequests {
-        retry_after_seconds,
-    } = error
-    {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(*retry_after_seconds));
-    }
+/// What HTTP wants beside the body: when to come back, and how to say who one is (browsers open no
+/// dialog of their own for this scheme).
+fn add_headers(error: &AppError, response: &mut Response) {
+    let (name, value) = match error {
+        AppError::TooManyRequests {
+            retry_after_seconds,
+        } => (RETRY_AFTER, HeaderValue::from(*retry_after_seconds)),
+        AppError::SignInRequired => (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
+        _ => return,
+    };
+    response.headers_mut().insert(name, value);
 }
 
 #[cfg(test)]

@@ -83,6 +83,12 @@ fn bundle(lang: Lang) -> FluentBundle<FluentResource> {
     bundle
 }
 
+/// The text of `key` in `lang`, if there is such a message without values.
+pub fn find(lang: Lang, key: &str) -> Option<String> {
+    let known = BUNDLES[lang as usize].has_message(key);
+    known.then(|| text(lang, key, &[]))
+}
+
 /// The text of `key` in `lang`; the key itself when there is none (a test keeps that from
 /// happening).
 pub fn text(lang: Lang, key: &str, args: &[(&str, String)]) -> String {
@@ -141,33 +147,37 @@ mod tests {
         assert!(english.len() > 20);
     }
 
-    #[test]
-    fn every_message_that_a_template_names_exists() {
-        let known = keys(Lang::En);
-        let mut folders = vec![std::path::PathBuf::from("../templates")];
-        let mut seen = 0;
+    /// Every word in quotes that follows one of `calls` in the files below a folder.
+    fn named_in(folder: &str, calls: &[&str]) -> Vec<String> {
+        let mut folders = vec![std::path::PathBuf::from(folder)];
+        let mut found = Vec::new();
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).expect("templates") {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
                 let path = entry.expect("entry").path();
                 if path.is_dir() {
                     folders.push(path);
                     continue;
                 }
                 let source = std::fs::read_to_string(&path).expect("UTF-8");
-                for call in [".t(\"", ".t_with(\""] {
-                    for part in source.split(call).skip(1) {
-                        let key = part.split('"').next().expect("a quote");
-                        assert!(
-                            known.contains(key),
-                            "{}: no message {key:?}",
-                            path.display()
-                        );
-                        seen += 1;
-                    }
+                for call in calls {
+                    let after = source.split(call).skip(1);
+                    found
+                        .extend(after.filter_map(|part| part.split('"').next().map(str::to_owned)));
                 }
             }
         }
-        assert!(seen > 20);
+        found
+    }
+
+    #[test]
+    fn every_message_that_a_template_or_a_refusal_names_exists() {
+        let known = keys(Lang::En);
+        let in_templates = named_in("../templates", &[".t(\"", ".t_with(\"", ".t_args(\""]);
+        let in_refusals = named_in("src", &["Message::new(\"", "AppError::conflict(\""]);
+        assert!(in_templates.len() > 20 && in_refusals.len() > 20);
+        for key in in_templates.iter().chain(&in_refusals) {
+            assert!(known.contains(key), "no message {key:?}");
+        }
     }
 
     #[test]

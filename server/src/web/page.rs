@@ -4,12 +4,13 @@ use axum::extract::FromRequestParts;
 use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::request::Parts;
 use axum::response::Html;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 
 use crate::auth::session::read_cookie;
 use crate::auth::visitor::Visitor;
-use crate::error::{AppError, AppResult};
-use crate::web::i18n::{Lang, text};
+use crate::error::{AppError, AppResult, FieldError};
+use crate::message::Message;
+use crate::web::i18n::{Lang, find, text};
 
 /// The cookie that remembers the chosen language.
 pub const LANG_COOKIE: &str = "lang";
@@ -47,6 +48,26 @@ impl Page {
         text(self.lang, key, args)
     }
 
+    /// What a refusal says, in the visitor's language.
+    pub fn say(&self, message: &Message) -> String {
+        message.text(self.lang)
+    }
+
+    /// The name of a form's field in the visitor's language; the field's own name where it has none.
+    pub fn field(&self, name: &str) -> String {
+        let key = format!("field-{}", name.replace('_', "-"));
+        find(self.lang, &key).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// A wrong field and what to change in it, in the visitor's language.
+    pub fn complaint(&self, error: &FieldError) -> String {
+        let field = self.field(&error.field);
+        self.t_args(
+            "error-field",
+            &[("field", field), ("message", self.say(&error.message))],
+        )
+    }
+
     /// The same page under a title from the catalogue.
     #[must_use]
     pub fn titled(mut self, key: &str) -> Self {
@@ -62,6 +83,18 @@ impl Page {
     /// A moment as text, in UTC.
     pub fn time(&self, at: &DateTime<Utc>) -> String {
         at.format("%Y-%m-%d %H:%M UTC").to_string()
+    }
+
+    /// A moment as a short text, in UTC, for where there is little room.
+    pub fn short_time(&self, at: &DateTime<Utc>) -> String {
+        let is_this_year = at.year() == Utc::now().year();
+        let format = match (self.lang, is_this_year) {
+            (Lang::En, true) => "%-d %b %H:%M",
+            (Lang::En, false) => "%-d %b %Y %H:%M",
+            (Lang::Zh, true) => "%-m月%-d日 %H:%M",
+            (Lang::Zh, false) => "%Y年%-m月%-d日 %H:%M",
+        };
+        at.format(format).to_string()
     }
 
     /// Whether the path is at or below `prefix`, to mark the current place in the navigation.

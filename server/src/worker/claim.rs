@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value, json};
@@ -63,8 +63,14 @@ impl Worker {
     /// Never for what a run does wrong; when the database stays away.
     pub async fn run(&self, stop: &CancellationToken, until_idle: bool) -> anyhow::Result<()> {
         let mut failures = 0;
+        let mut was_cut_off_at: Option<Instant> = None;
         while !stop.is_cancelled() {
-            match self.claim_next().await {
+            // After an outage others get the time to speak again, as in [`Worker::beat`].
+            let claimed = match was_cut_off_at {
+                Some(at) if at.elapsed() < 2 * HEARTBEAT => self.claim().await,
+                _ => self.claim_next().await,
+            };
+            match claimed {
                 Ok(Some(run)) => {
                     failures = 0;
                     self.execute(&run, stop).await;
@@ -75,6 +81,7 @@ impl Worker {
                 Err(error) if failures >= 30 => return Err(error.into()),
                 Err(error) => {
                     failures += 1;
+                    was_cut_off_at = Some(Instant::now());
                     tracing::warn!(%error, "the queue of runs cannot be read, trying again");
                 }
             }
@@ -91,13 +98,15 @@ impl Worker {
     /// # Errors
     /// When the database does not answer.
     pub async fn claim_next(&self) -> sqlx::Result<Option<Run>> {
-        let mut transaction = self.db.begin().await?;
-        give_up_silent(&mut transaction).await?;
+        self.watch_others().await?;
+        self.claim().await
+    }
+
+    async fn claim(&self) -> sqlx::Result<Option<Run>> {
+        let mut db = self.db.acquire().await?;
         let runs_dir = self.data.runs_dir();
         let runs_dir = runs_dir.to_string_lossy();
-        let run = store::runs::claim(&mut transaction, &self.name, &runs_dir).await?;
-        transaction.commit().await?;
-        Ok(run)
+        store::runs::claim(&mut db, &self.name, &runs_dir).await
     }
 
     /// Carries out a claimed run and ends it; what goes wrong is its last words.

@@ -161,6 +161,22 @@ pub(crate) async fn choose(browser: &WebDriver, select: &str, value: &str) {
     click(browser, &format!("{select} option[value='{value}']")).await;
 }
 
+/// Checks that no button of a table is out of sight sideways, where a page that fits would hide it,
+/// and that the way out stands beside the brand.
+pub(crate) async fn check_reach(browser: &WebDriver, page: &str) {
+    let script = "const place = (element) => element?.getBoundingClientRect(); \
+                  const width = document.documentElement.clientWidth; \
+                  const buttons = [...document.querySelectorAll('main td button')]; \
+                  const hidden = buttons.filter((button) => place(button).right > width); \
+                  const brand = place(document.querySelector('.brand')); \
+                  const way = place(document.querySelector('form[action=\"/sign-out\"]')); \
+                  const apart = way && (way.top > brand.bottom || way.bottom < brand.top); \
+                  return [...hidden.map((button) => button.textContent), ...(apart ? ['sign out'] : [])]";
+    let found = browser.execute(script, Vec::new()).await.unwrap();
+    let found: Vec<String> = found.convert().unwrap();
+    assert!(found.is_empty(), "{page}: out of reach: {found:?}");
+}
+
 /// Checks that nothing sticks out sideways, and keeps a picture of the whole page where wanted.
 pub(crate) async fn look(browser: &WebDriver, name: &str) {
     let script = "return [document.documentElement.scrollWidth, document.documentElement.clientWidth, \

@@ -1,0 +1,76 @@
+error-field = { $field }：{ $message }
+error-not-found = { $what ->
+    [account] 该账户不存在
+    [assignment] 该任务分配不存在
+    [checkpoint] 该模型检查点不存在
+    [file] 该文件不存在
+    [page] 该页面不存在
+    [project] 该项目不存在
+    [run] 该运行不存在
+    [session] 该会话不存在
+    [sign-in-link] 该登录链接不存在：可能已被使用或已过期
+    [snapshot] 该快照不存在
+    [task] 该任务不存在
+    [token] 该令牌不存在
+   *[other] 该内容不存在（{ $what }）
+  }
+error-sign-in-first = 请先登录
+error-signed-out = 您的会话已结束，内容尚未保存。请在新窗口登录，然后重新加载此页：浏览器会再次发送您填写的内容。
+error-needs-role = 此操作需要{ $role ->
+    [admin] 管理员
+    [labeler] 标注员
+    [operator] 训练操作员
+   *[other] { $role }
+  }角色
+error-too-many-tries = 尝试次数过多：请等待 { $seconds } 秒
+error-internal = 服务器出现错误
+error-no-nul = 请去掉字符 U+0000
+error-too-large = 内容超过服务器接受的大小
+error-other-method = 此地址不接受该请求方法
+error-other-site = 此请求来自其他网站
+error-took-too-long = 处理时间过长
+error-comes-twice = 重复出现
+error-no-such-candidate = 不是此任务的候选
+error-no-such-flag = 不是此表单中的问题
+error-no-entry = 缺少位置 { $position } 的条目
+error-needs-rank = 需要名次；名次相同即并列
+error-outside = 必须在 { $low } 到 { $high } 之间
+error-longer-than = 超过 { $most } 个字符
+error-unreadable = 无法读取
+error-length = 请使用 1 到 { $most } 个字符
+error-choose-reason = 请选择一个原因
+error-draft-newer = 另一个窗口保存了更新的草稿：请重新加载查看
+error-draft-ended = 此任务分配已结束，草稿不能再修改
+error-key-used = 此 Idempotency-Key 已用于另一次提交
+error-submitted-already = 此任务已提交
+error-skipped-already = 此任务已跳过
+error-ended-already = 此任务分配已结束
+error-not-an-email = 这不是电子邮件地址
+error-email-taken = 使用此地址的账户已存在
+error-choose-role = 请至少选择一个角色
+error-own-admin-role = 您不能撤销自己的管理员角色
+error-own-account = 您不能停用自己的账户
+error-simulated-sign-in = 模拟标注员不能登录
+error-nothing-selected = 没有符合此选择的内容
+error-choose-project = 请选择项目
+error-choose-kind = 请选择文件的内容类型
+error-choose-file = 请选择文件或粘贴内容
+error-choose-format = 请选择 jsonl 或 csv
+error-choose-state = 请使用 open、held、done 或 closed
+error-choose-language = 请使用 en 或 zh
+error-guidelines-empty = 请至少用一种语言撰写指南
+error-run-over = 此运行已经结束
+field-email = 电子邮件
+field-name = 名称
+field-roles = 角色
+field-kind = 类型
+field-project = 项目
+field-file = 文件
+field-format = 格式
+field-state = 状态
+field-reason = 原因
+field-note = 备注
+field-label = 标签
+field-categories = 类别
+error-password-short = 请至少使用 { $least } 个字符
+error-password-long = 请最多使用 { $most } 个字节
