@@ -86,6 +86,8 @@ pub fn router(state: AppState) -> Router {
             "/api/v1/projects/{id}/assignments",
             post(api::assignments::create),
         )
+        .route("/api/v1/assignments", get(api::assignments::index))
+        .route("/api/v1/assignments/{id}", get(api::assignments::show))
         .route(
             "/api/v1/assignments/{id}/draft",
             put(api::assignments::save_draft),
@@ -100,7 +102,7 @@ pub fn router(state: AppState) -> Router {
         )
         .route("/api/v1/snapshots", get(api::snapshots::index))
         .route("/api/v1/snapshots/{id}", get(api::snapshots::show))
-        .route("/api/v1/snapshots/{id}/export", get(snapshots::export))
+        .route("/api/v1/snapshots/{id}/export", get(api::snapshots::export))
         // The house itself.
         .route("/static/{*path}", get(assets::serve))
         .route("/healthz", get(health::healthz))

@@ -2,16 +2,20 @@
 //! pages, so the same promises.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 use utoipa::ToSchema;
 
+use crate::api::address::{ApiQuery, IdPath};
 use crate::api::json::JsonBody;
 use crate::auth::visitor::Labeler;
-use crate::domain::ids::{AssignmentId, ProjectId};
+use crate::domain::assignment::AssignmentStatus;
+use crate::domain::ids::{AccountId, AssignmentId, ProjectId};
 use crate::domain::ranking::RankingInput;
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
@@ -20,18 +24,23 @@ use crate::store;
 /// A candidate as a labeler's program sees it: nothing of the model behind it.
 #[derive(Serialize, ToSchema)]
 pub struct CandidateView {
-    /// Place in the order shown, 1 for the first.
+    /// Place in the order shown, 1 for the first: what drafts and submissions name it by.
     position: usize,
     /// The completion's text.
     text: String,
 }
 
-/// A leased assignment.
+/// An assignment.
 #[derive(Serialize, ToSchema)]
 pub struct AssignmentView {
     /// Id for draft, submission and skip.
     #[schema(value_type = String, format = Uuid)]
     id: AssignmentId,
+    /// The project of its task.
+    #[schema(value_type = String, format = Uuid)]
+    project_id: ProjectId,
+    /// Where it stands. One that expired can still be submitted: late work is kept.
+    status: AssignmentStatus,
     /// The prompt: a string, or turns with `role` and `content`.
     #[schema(value_type = Object)]
     prompt: serde_json::Value,
@@ -48,27 +57,70 @@ pub struct AssignmentView {
     /// What was saved so far.
     #[schema(value_type = Object)]
     draft: Option<serde_json::Value>,
+    /// The draft's revision; 0 before the first.
+    draft_revision: i64,
+}
+
+/// What a labeler's program sees of their own assignment.
+async fn view(
+    db: &mut PgConnection,
+    id: AssignmentId,
+    labeler_id: AccountId,
+) -> AppResult<AssignmentView> {
+    let assignment = store::assignments::find(db, id, labeler_id).await?;
+    let task = store::tasks::find_view(db, assignment.task_id).await?;
+    // In the table a lease that ran out stays `leased` until somebody leases the next task.
+    let ran_out = assignment.lease_until <= chrono::Utc::now();
+    let status = match assignment.status {
+        AssignmentStatus::Leased if ran_out => AssignmentStatus::Expired,
+        status => status,
+    };
+    let candidates = assignment
+        .display_order
+        .iter()
+        .enumerate()
+        .map(|(index, slot)| CandidateView {
+            position: index + 1,
+            text: task.texts.get(*slot as usize).cloned().unwrap_or_default(),
+        });
+    Ok(AssignmentView {
+        id,
+        project_id: assignment.project_id,
+        status,
+        candidates: candidates.collect(),
+        prompt: task.prompt,
+        category: task.category,
+        lease_until: assignment.lease_until,
+        guidelines_version: assignment.guidelines_version,
+        form_version: assignment.form_version,
+        draft: assignment.draft,
+        draft_revision: assignment.draft_revision,
+    })
 }
 
 /// Leases the next task.
+///
+/// An account holds at most 10 leases in a project: enough to work ahead, too few to keep the others
+/// waiting.
 #[utoipa::path(
     post,
     path = "/api/v1/projects/{id}/assignments",
-    params(("id" = String, Path, description = "project")),
+    operation_id = "lease_task",
+    params(("id" = String, Path, format = Uuid, description = "id of the project")),
     responses(
-        (status = 201, description = "leased", body = AssignmentView),
+        (status = 201, description = "leased", body = AssignmentView,
+            headers(("Location" = String, description = "address of the assignment"))),
         (status = 204, description = "no task is waiting for this labeler"),
-        (status = 401, description = "no or wrong bearer token"),
         (status = 403, description = "not a labeler"),
         (status = 404, description = "no such project"),
-        (status = 409, description = "other requests of this account take tasks at the same time"),
+        (status = 409, description = "this account holds 10 leases in the project already: `GET /api/v1/assignments` lists them, and submitting or skipping one makes room. Seldom: its other requests change the same tasks at this moment"),
     ),
     security(("bearer" = []))
 )]
 pub async fn create(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
-    Path(project_id): Path<ProjectId>,
+    IdPath(project_id): IdPath<ProjectId>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     store::projects::find(&mut db, project_id)
@@ -80,28 +132,69 @@ pub async fn create(
     let Some(lease) = lease else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let assignment =
-        store::assignments::find(&mut db, lease.assignment_id, labeler.account_id).await?;
-    let task = store::tasks::find_view(&mut db, lease.task_id).await?;
-    let candidates = lease
-        .display_order
-        .iter()
-        .enumerate()
-        .map(|(index, slot)| CandidateView {
-            position: index + 1,
-            text: task.texts.get(*slot as usize).cloned().unwrap_or_default(),
-        });
-    let view = AssignmentView {
-        id: lease.assignment_id,
-        prompt: task.prompt,
-        category: task.category,
-        candidates: candidates.collect(),
-        lease_until: assignment.lease_until,
-        guidelines_version: assignment.guidelines_version,
-        form_version: assignment.form_version,
-        draft: assignment.draft,
-    };
-    Ok((StatusCode::CREATED, Json(view)).into_response())
+    let view = view(&mut db, lease.assignment_id, labeler.account_id).await?;
+    let address = format!("/api/v1/assignments/{}", view.id);
+    Ok((StatusCode::CREATED, [(LOCATION, address)], Json(view)).into_response())
+}
+
+/// Which leases to list.
+#[derive(Deserialize)]
+pub struct AssignmentsQuery {
+    /// Only those of this project.
+    #[serde(default)]
+    project: Option<ProjectId>,
+}
+
+/// Lists one's own live leases, newest first.
+///
+/// For a program that lost an answer: what it holds is here, drafts included. Leases that ended and
+/// work that is done are not.
+#[utoipa::path(
+    get,
+    path = "/api/v1/assignments",
+    operation_id = "list_assignments",
+    params(("project" = Option<String>, Query, format = Uuid, description = "id of a project; without it, of all")),
+    responses(
+        (status = 200, description = "at most 10 of each project", body = Vec<AssignmentView>),
+        (status = 403, description = "not a labeler"),
+    ),
+    security(("bearer" = []))
+)]
+pub async fn index(
+    State(state): State<AppState>,
+    Labeler(labeler): Labeler,
+    ApiQuery(query): ApiQuery<AssignmentsQuery>,
+) -> AppResult<Json<Vec<AssignmentView>>> {
+    let mut db = state.db.acquire().await?;
+    let who = labeler.account_id;
+    let held = store::assignments::list_live(&mut db, who, query.project).await?;
+    let mut views = Vec::with_capacity(held.len());
+    for id in held {
+        views.push(view(&mut db, id, who).await?);
+    }
+    Ok(Json(views))
+}
+
+/// One's own assignment, whatever its status.
+#[utoipa::path(
+    get,
+    path = "/api/v1/assignments/{id}",
+    operation_id = "show_assignment",
+    params(("id" = String, Path, format = Uuid, description = "id of the assignment")),
+    responses(
+        (status = 200, description = "the assignment", body = AssignmentView),
+        (status = 403, description = "not a labeler"),
+        (status = 404, description = "no such assignment of this labeler"),
+    ),
+    security(("bearer" = []))
+)]
+pub async fn show(
+    State(state): State<AppState>,
+    Labeler(labeler): Labeler,
+    IdPath(id): IdPath<AssignmentId>,
+) -> AppResult<Json<AssignmentView>> {
+    let mut db = state.db.acquire().await?;
+    Ok(Json(view(&mut db, id, labeler.account_id).await?))
 }
 
 /// A draft to save.
@@ -126,16 +219,17 @@ pub struct DraftSaved {
     revision: i64,
 }
 
-/// Saves a draft and renews the lease.
+/// Saves a draft in place of the one before, and renews the lease.
 #[utoipa::path(
     put,
     path = "/api/v1/assignments/{id}/draft",
-    params(("id" = String, Path, description = "assignment")),
+    params(("id" = String, Path, format = Uuid, description = "id of the assignment")),
     request_body = DraftInput,
     responses(
         (status = 200, description = "saved", body = DraftSaved),
+        (status = 403, description = "not a labeler"),
         (status = 404, description = "no such assignment of this labeler"),
-        (status = 409, description = "the work has ended, or another tab saved a newer draft"),
+        (status = 409, description = "the work has ended, or the draft has another revision by now"),
         (status = 422, description = "wrong fields, each named"),
     ),
     security(("bearer" = []))
@@ -143,7 +237,7 @@ pub struct DraftSaved {
 pub async fn save_draft(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    IdPath(id): IdPath<AssignmentId>,
     JsonBody(input): JsonBody<DraftInput>,
 ) -> AppResult<Json<DraftSaved>> {
     let mut db = state.db.acquire().await?;
@@ -170,13 +264,15 @@ pub struct Submitted {
 #[utoipa::path(
     post,
     path = "/api/v1/assignments/{id}/submission",
+    operation_id = "submit_ranking",
     params(
-        ("id" = String, Path, description = "assignment"),
+        ("id" = String, Path, format = Uuid, description = "id of the assignment"),
         ("Idempotency-Key" = String, Header, description = "made by the client, one for each submission"),
     ),
     request_body = RankingInput,
     responses(
         (status = 201, description = "written", body = Submitted),
+        (status = 403, description = "not a labeler"),
         (status = 404, description = "no such assignment of this labeler"),
         (status = 409, description = "submitted or skipped already, or the key was used for something else"),
         (status = 422, description = "wrong or missing fields, each named"),
@@ -186,7 +282,7 @@ pub struct Submitted {
 pub async fn submit(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    IdPath(id): IdPath<AssignmentId>,
     headers: HeaderMap,
     JsonBody(input): JsonBody<RankingInput>,
 ) -> AppResult<(StatusCode, Json<Submitted>)> {
@@ -204,7 +300,7 @@ pub async fn submit(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SkipInput {
-    /// Key of one of the form's reasons.
+    /// Why.
     reason: String,
     /// Anything the labeler wants to add.
     #[serde(default)]
@@ -215,10 +311,12 @@ pub struct SkipInput {
 #[utoipa::path(
     post,
     path = "/api/v1/assignments/{id}/skip",
-    params(("id" = String, Path, description = "assignment")),
+    operation_id = "skip_task",
+    params(("id" = String, Path, format = Uuid, description = "id of the assignment")),
     request_body = SkipInput,
     responses(
         (status = 204, description = "given back"),
+        (status = 403, description = "not a labeler"),
         (status = 404, description = "no such assignment of this labeler"),
         (status = 409, description = "the work has ended already"),
         (status = 422, description = "unknown reason"),
@@ -228,7 +326,7 @@ pub struct SkipInput {
 pub async fn skip(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    IdPath(id): IdPath<AssignmentId>,
     JsonBody(input): JsonBody<SkipInput>,
 ) -> AppResult<StatusCode> {
     let mut db = state.db.acquire().await?;

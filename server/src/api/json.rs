@@ -29,10 +29,13 @@ fn explain(rejection: &JsonRejection) -> AppError {
         let field = name_field(&wrong.path().to_string(), &message);
         return AppError::invalid(field, message);
     }
-    AppError::Rejected(rejection.status(), rejection.body_text())
+    AppError::Rejected(rejection.status(), rejection.body_text().into())
 }
 
-fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+/// The first cause of a kind.
+pub(super) fn find_cause<'e, E: Error + 'static>(
+    error: &'e (dyn Error + 'static),
+) -> Option<&'e E> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {

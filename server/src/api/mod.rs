@@ -1,5 +1,6 @@
 //! JSON under `/api/v1`: one file for each noun in a URL.
 
+pub mod address;
 pub mod assignments;
 pub mod json;
 pub mod openapi;

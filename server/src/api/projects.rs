@@ -27,6 +27,7 @@ pub struct ProjectView {
 #[utoipa::path(
     get,
     path = "/api/v1/projects",
+    operation_id = "list_projects",
     responses((status = 200, description = "every project", body = Vec<ProjectView>)),
     security(("bearer" = []))
 )]

@@ -3,14 +3,16 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::address::{ApiQuery, IdPath};
 use crate::auth::visitor::Admin;
 use crate::domain::ids::{ProjectId, SnapshotId};
 use crate::error::{AppError, AppResult};
-use crate::pages::snapshots::SnapshotsQuery;
+use crate::pages::snapshots::{ExportQuery, SnapshotsQuery};
 use crate::state::AppState;
 use crate::store;
 use crate::store::snapshots::Snapshot;
@@ -63,14 +65,18 @@ impl From<Snapshot> for SnapshotView {
 #[utoipa::path(
     get,
     path = "/api/v1/snapshots",
-    params(("before" = Option<String>, Query, description = "id of the last snapshot seen")),
-    responses((status = 200, description = "at most 100 snapshots", body = Vec<SnapshotView>)),
+    operation_id = "list_snapshots",
+    params(("before" = Option<String>, Query, format = Uuid, description = "id of the last snapshot seen")),
+    responses(
+        (status = 200, description = "at most 100 snapshots", body = Vec<SnapshotView>),
+        (status = 403, description = "not an admin"),
+    ),
     security(("bearer" = []))
 )]
 pub async fn index(
     State(state): State<AppState>,
     _: Admin,
-    Query(query): Query<SnapshotsQuery>,
+    ApiQuery(query): ApiQuery<SnapshotsQuery>,
 ) -> AppResult<Json<Vec<SnapshotView>>> {
     let mut db = state.db.acquire().await?;
     let found = store::snapshots::list(&mut db, query.before, PAGE_LENGTH).await?;
@@ -81,17 +87,55 @@ pub async fn index(
 #[utoipa::path(
     get,
     path = "/api/v1/snapshots/{id}",
-    params(("id" = String, Path, description = "id of the snapshot")),
-    responses((status = 200, description = "the snapshot", body = SnapshotView), (status = 404, description = "no such snapshot")),
+    operation_id = "show_snapshot",
+    params(("id" = String, Path, format = Uuid, description = "id of the snapshot")),
+    responses(
+        (status = 200, description = "the snapshot", body = SnapshotView),
+        (status = 403, description = "not an admin"),
+        (status = 404, description = "no such snapshot"),
+    ),
     security(("bearer" = []))
 )]
 pub async fn show(
     State(state): State<AppState>,
     _: Admin,
-    Path(id): Path<SnapshotId>,
+    IdPath(id): IdPath<SnapshotId>,
 ) -> AppResult<Json<SnapshotView>> {
     let mut db = state.db.acquire().await?;
     let found = store::snapshots::find(&mut db, id).await?;
     let found = found.ok_or(AppError::NotFound("snapshot"))?;
     Ok(Json(found.into()))
+}
+
+/// Downloads a snapshot, one JSON object a line.
+///
+/// The same snapshot gives the same bytes each time. A failure on the way breaks the connection off,
+/// so that half a file is never taken for a whole one.
+#[utoipa::path(
+    get,
+    path = "/api/v1/snapshots/{id}/export",
+    operation_id = "export_snapshot",
+    params(
+        ("id" = String, Path, format = Uuid, description = "id of the snapshot"),
+        ("format" = Option<String>, Query, description = "the snapshot's own, named after its kind (the default), or of rankings `trl`: preference pairs as TRL reads them"),
+    ),
+    responses(
+        (status = 200, description = "the lines", body = String, content_type = "application/x-ndjson",
+            headers(
+                ("Content-Disposition" = String, description = "a name for the file"),
+                ("ETag" = String, description = "the snapshot's `sha256`; only of its own format"),
+            )),
+        (status = 403, description = "not an admin"),
+        (status = 404, description = "no such snapshot"),
+        (status = 422, description = "a format that this kind does not have"),
+    ),
+    security(("bearer" = []))
+)]
+pub async fn export(
+    state: State<AppState>,
+    admin: Admin,
+    IdPath(id): IdPath<SnapshotId>,
+    ApiQuery(query): ApiQuery<ExportQuery>,
+) -> AppResult<Response> {
+    crate::pages::snapshots::export(state, admin, Path(id), Query(query)).await
 }
