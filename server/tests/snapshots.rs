@@ -131,7 +131,8 @@ async fn simulated_rankings_are_left_out_unless_asked_for_and_marked_where_they_
 async fn an_empty_selection_is_refused(db: PgPool) {
     let project = fake::project(&db, 1, 4, 1, 3600).await;
     let refused = create_snapshot(&db, &selection(project, true), None).await;
-    assert!(refused.unwrap_err().message().contains("nothing matches"));
+    let refusal = refused.unwrap_err().to_string();
+    assert!(refusal.contains("nothing matches"), "{refusal}");
     let n: i64 = sqlx::query_scalar("SELECT count(*) FROM snapshots")
         .fetch_one(&db)
         .await
@@ -292,4 +293,63 @@ async fn the_demo_is_seeded_once_and_its_links_sign_in(db: PgPool) {
         .await
         .unwrap();
     assert_eq!(count("SELECT count(*) FROM sign_in_links").await, 3);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_name_that_is_taken_gets_a_number(db: PgPool) {
+    let project = fake::project(&db, 2, 4, 1, 3600).await;
+    simulate(&db, 2).await;
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    let form = "project=study&name=+May+&kind=rankings&include_simulated=true";
+    for name in ["May", "May (2)", "May (3)"] {
+        let made = operator.post("/snapshots", form).await;
+        assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
+        let page = operator.get(&made.location.unwrap()).await;
+        assert!(page.body.contains(&format!("<h1>{name} <")), "no {name}");
+    }
+    // Those who take one at the same moment are told so, and none of them gets the other's name.
+    let selection = selection(project, true);
+    let all =
+        futures_util::future::join_all((0..4).map(|_| create_snapshot(&db, &selection, None)));
+    let refusals = all.await.into_iter().filter_map(Result::err);
+    for refusal in refusals {
+        let message = refusal.to_string();
+        assert!(message.contains("at the same moment"), "{message}");
+    }
+    let n_twins: i64 =
+        sqlx::query_scalar("SELECT count(*) - count(DISTINCT (project_id, name)) FROM snapshots")
+            .fetch_one(&db)
+            .await
+            .unwrap();
+    assert_eq!(n_twins, 0);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn twins_from_before_names_were_unique_are_numbered(db: PgPool) {
+    let project = fake::project(&db, 0, 4, 1, 3600).await;
+    sqlx::raw_sql("ALTER TABLE snapshots DROP CONSTRAINT snapshots_project_id_name_key")
+        .execute(&db)
+        .await
+        .unwrap();
+    for name in ["all", "all", "all (2)", "all"] {
+        sqlx::query("INSERT INTO snapshots (id, project_id, kind, name, n_items, n_prompts, sha256) VALUES ($1, $2, 'prompts', $3, 1, 1, 'x')")
+            .bind(SnapshotId::new().0)
+            .bind(project.0)
+            .bind(name)
+            .execute(&db)
+            .await
+            .unwrap();
+    }
+    sqlx::raw_sql(include_str!(
+        "../../migrations/20261125010000_make_snapshot_names_unique.sql"
+    ))
+    .execute(&db)
+    .await
+    .unwrap();
+    let names: Vec<String> = sqlx::query_scalar("SELECT name FROM snapshots ORDER BY id")
+        .fetch_all(&db)
+        .await
+        .unwrap();
+    assert_eq!(names, ["all", "all (3)", "all (2)", "all (4)"]);
 }

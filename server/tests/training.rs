@@ -148,6 +148,7 @@ async fn from_prompts_to_a_policy(db: PgPool) {
         ))
         .await;
     assert_eq!((drawn.status.as_str(), &drawn.error), ("finished", &None));
+    assert_named(&place.page(&drawn).await);
     assert_candidates(&db).await;
 
     let mut connection = db.acquire().await.unwrap();
@@ -168,6 +169,8 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     let page = place.page(&reward).await;
     assert!(page.contains(&format!("/snapshots/{demonstrations}")));
     assert!(page.contains("scores are shifted so that demonstrations score mean 0"));
+    assert_named(&page);
+    assert!(page.contains("Gain over length alone"));
 
     let judge = place.checkpoint("reward").await;
     let ppo = place
@@ -185,6 +188,8 @@ async fn from_prompts_to_a_policy(db: PgPool) {
         page.contains("data-metric=\"objective/kl\""),
         "the curves are shown"
     );
+    assert_named(&page);
+    assert!(!page.contains("ptx/loss"), "no texts were given");
 
     let policy = place.checkpoint("policy").await;
     let page = place
@@ -199,6 +204,12 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     ] {
         assert!(page.contains(&part), "the lineage names {part}");
     }
+}
+
+/// Every figure of a run's page is called something, besides its key.
+fn assert_named(page: &str) {
+    assert!(page.contains("<code class=\"key\">"), "{page}");
+    assert!(!page.contains("<b><code>"), "{page}");
 }
 
 /// Every prompt has a task with 4 to 5 different candidates, each with how it was drawn.
@@ -239,6 +250,7 @@ async fn the_same_run_twice_gives_the_same_checkpoint_and_its_files(db: PgPool) 
         .collect();
     assert_eq!(hashes.len(), 2);
     assert_eq!(hashes[0], hashes[1]);
+    assert_named(&place.page(&first).await);
 
     let events = store::run_events::list_after(&mut connection, first.id, 0, 10_000)
         .await

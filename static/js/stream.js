@@ -3,7 +3,7 @@
 // server, which is the only one that renders it.
 const head = () => document.querySelector('#run-head');
 const { addPoint } = await import(head().dataset.chart);
-const parts = ['#run-head', '#run-checks', '#run-samples', '#run-charts'];
+const parts = ['#run-head', '#run-headlines', '#run-samples', '#run-charts', '#run-figures', '#run-checks', '#run-about'];
 let timer = 0;
 // What arrives while the page is fetched again: the fetched parts may be older than it.
 let missed = null;
@@ -41,10 +41,15 @@ async function replaceParts() {
       old.addEventListener('focusout', refreshSoon, { once: true });
       continue;
     }
-    old.replaceWith(next);
-    for (const event of missed) {
-      if (event.part === part && event.number > after) event.act(event.data);
+    // What the reader has unfolded stays so.
+    for (const open of old.querySelectorAll('details[id][open]')) {
+      next.querySelector(`#${open.id}`)?.setAttribute('open', '');
     }
+    old.replaceWith(next);
+  }
+  // Acting on an event twice changes nothing, so parts that were kept may hear it again.
+  for (const event of missed) {
+    if (event.number > after) event.act(event.data);
   }
 }
 
@@ -59,6 +64,9 @@ function onPhase(data) {
 function onMetrics(data) {
   for (const [name, value] of Object.entries(data.values)) {
     if (value === null) continue;
+    for (const headline of document.querySelectorAll(`[data-follows="${CSS.escape(name)}"]`)) {
+      headline.textContent = value.toFixed(3);
+    }
     const figure = document.querySelector(`[data-metric="${CSS.escape(name)}"]`);
     if (figure) addPoint(figure, data.step, value);
     else refreshSoon();
@@ -76,22 +84,22 @@ function onLog(data) {
   if (isAtEnd) log.scrollTop = log.scrollHeight;
 }
 
-// Each kind of event, what it does, and the part that a refresh would take it from.
+// Each kind of event, what it does, and whether a refresh may take that away again.
 const kinds = [
-  ['phase', onPhase, '#run-head'],
-  ['metrics', onMetrics, '#run-charts'],
-  ['log', onLog, null],
-  ...['status', 'check', 'sample', 'checkpoint'].map((kind) => [kind, refreshSoon, null]),
+  ['phase', onPhase, true],
+  ['metrics', onMetrics, true],
+  ['log', onLog, false],
+  ...['status', 'check', 'sample', 'checkpoint'].map((kind) => [kind, refreshSoon, false]),
 ];
 
 function follow(after, wait) {
   const source = new EventSource(`${head().dataset.events}?after=${after}`);
-  for (const [kind, act, part] of kinds) {
+  for (const [kind, act, isLost] of kinds) {
     source.addEventListener(kind, (event) => {
       after = Number(event.lastEventId);
       const data = JSON.parse(event.data);
       act(data);
-      if (part) missed?.push({ number: after, part, act, data });
+      if (isLost) missed?.push({ number: after, act, data });
     });
   }
   source.addEventListener('open', () => {

@@ -2,6 +2,8 @@ snapshots-title = Snapshots
 snapshots-about = A snapshot freezes a selection. Runs read snapshots only, and the same snapshot is always exported as the same bytes.
 snapshots-new = Take a snapshot
 snapshots-name = Name
+snapshots-name-help = A name that is taken gets a number.
+snapshots-name-taken = a snapshot of this name was taken at the same moment: take yours again
 snapshots-kind = Holds
 snapshots-kind-rankings = rankings
 snapshots-kind-demonstrations = demonstrations
@@ -13,6 +15,22 @@ snapshots-take = Take snapshot
 snapshots-none = No snapshot has been taken yet.
 snapshots-items = Records
 snapshots-prompts = Prompts
+snapshots-n-rankings = { $n ->
+    [one] { $n } ranking
+   *[other] { $n } rankings
+  }
+snapshots-n-demonstrations = { $n ->
+    [one] { $n } demonstration
+   *[other] { $n } demonstrations
+  }
+snapshots-n-prompts = { $n ->
+    [one] { $n } prompt
+   *[other] { $n } prompts
+  }
+snapshots-n-texts = { $n ->
+    [one] { $n } text
+   *[other] { $n } texts
+  }
 snapshots-taken = Taken
 snapshots-simulated = with simulated
 snapshots-id = Id

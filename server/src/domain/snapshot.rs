@@ -109,12 +109,24 @@ pub struct Selection {
     pub project_id: ProjectId,
     /// What to freeze.
     pub kind: SnapshotKind,
-    /// The name shown and used for files.
+    /// The name shown and used for files; one that is taken gets a number.
     pub name: String,
     /// Only these categories; empty for all. Texts have none.
     pub categories: Vec<String>,
     /// Whether what simulated labelers said is taken too.
     pub include_simulated: bool,
+}
+
+/// The name wanted, or with the first number that makes it one that no other snapshot has: taking
+/// the same selection again is everyday work, and two of one name could not be told apart.
+pub fn free_name(wanted: &str, taken: &[String]) -> String {
+    let mut name = wanted.to_owned();
+    let mut number = 2;
+    while taken.contains(&name) {
+        name = format!("{wanted} ({number})");
+        number += 1;
+    }
+    name
 }
 
 /// Of ten prompts, this many are held out for validation: a fifth, as the trainer does by itself,
@@ -147,6 +159,15 @@ mod tests {
         assert!(ExportFormat::parse("trl", SnapshotKind::Rankings).is_ok());
         let message = ExportFormat::parse("trl", SnapshotKind::Prompts).unwrap_err();
         assert!(message.ends_with("use prompts"), "{message}");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_the_first_free_number() {
+        let taken = ["May", "May (3)", "May be"].map(str::to_owned);
+        assert_eq!(free_name("June", &taken), "June");
+        assert_eq!(free_name("May", &taken), "May (2)");
+        let more = [&taken[..], &["May (2)".to_owned()]].concat();
+        assert_eq!(free_name("May", &more), "May (4)");
     }
 
     #[test]

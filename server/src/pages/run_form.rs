@@ -191,10 +191,7 @@ impl RunForm {
 }
 
 fn wrong(field: &str, message: &str) -> FieldError {
-    FieldError {
-        field: field.to_owned(),
-        message: message.to_owned(),
-    }
+    FieldError::new(field, message)
 }
 
 /// Keeps the value, or the error.

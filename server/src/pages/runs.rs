@@ -8,20 +8,20 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form;
-use serde_json::Value;
 use trainer::config::Preset;
 
 use crate::auth::visitor::Operator;
 use crate::domain::ids::{CheckpointId, RunId, SnapshotId};
 use crate::domain::run::RunKind;
 use crate::error::{AppError, AppResult, FieldError};
+use crate::pages::run_figures::{self, Curve, Fact, Headline};
 use crate::pages::run_form::RunForm;
+use crate::pages::run_samples::{self, Sample};
 use crate::state::AppState;
 use crate::store;
 use crate::store::checkpoints::Checkpoint;
 use crate::store::run_events::RunEvent;
 use crate::store::runs::{Run, SnapshotChoice};
-use crate::web::chart::Chart;
 use crate::web::page::{Page, render};
 
 /// Runs on the list.
@@ -32,6 +32,9 @@ const LOG_LINES: i64 = 300;
 
 /// Metrics rows read for the curves, the newest.
 const METRIC_ROWS: i64 = 20_000;
+
+/// Samples shown at once; the others wait, so that the curves are not far below.
+const SAMPLES: usize = 4;
 
 /// Files of a run's folder that may be downloaded.
 const FILES: [&str; 3] = ["config.json", "metrics.jsonl", "samples.jsonl"];
@@ -161,10 +164,14 @@ struct RunPage {
     page: Page,
     run: Run,
     last_seq: i64,
-    charts: Vec<Chart>,
+    headlines: Vec<Headline>,
+    samples: Vec<Sample>,
+    more_samples: Vec<Sample>,
+    curves: Vec<Curve>,
+    more_curves: Vec<Curve>,
+    facts: Vec<Fact>,
     checks: Vec<Check>,
     lines: Vec<Line>,
-    samples: Vec<SampleView>,
     base: Option<Checkpoint>,
     reward: Option<Checkpoint>,
     made: Option<CheckpointId>,
@@ -172,7 +179,6 @@ struct RunPage {
     texts: Option<SnapshotChoice>,
     demonstrations: Option<SnapshotChoice>,
     config: String,
-    figures: Vec<(String, String)>,
     files: Vec<&'static str>,
     n_tasks: i64,
 }
@@ -180,6 +186,21 @@ struct RunPage {
 impl RunPage {
     fn status_text(&self) -> String {
         status_text(&self.page, &self.run.status)
+    }
+
+    /// Why a finished PPO run did fewer iterations than it was asked for: KL is all that ends one.
+    fn early_end(&self) -> Option<String> {
+        let (summary, config) = (&self.run.summary, &self.run.config);
+        let (done, all) = (
+            summary["n_iterations"].as_f64()?,
+            config["iterations"].as_f64()?,
+        );
+        let budget = config["kl_budget"].as_f64()?;
+        (done < all).then(|| {
+            let values = [("done", done), ("all", all), ("budget", budget)];
+            let values = values.map(|(name, value)| (name, value.to_string()));
+            self.page.t_args("runs-ended-early", &values)
+        })
     }
 }
 
@@ -210,6 +231,37 @@ impl NewRunPage {
     fn preset_text(&self, preset: &Preset) -> String {
         self.page.t(&format!("runs-preset-{}", preset.as_str()))
     }
+
+    /// A snapshot as a choice. A narrow list cuts the end off, so what tells it from others comes
+    /// first, and the project last.
+    fn choice_text(&self, snapshot: &SnapshotChoice) -> String {
+        let count = |noun: &str, n: i64| self.page.t_with(&format!("snapshots-n-{noun}"), "n", n);
+        let mut parts = vec![
+            snapshot.name.clone(),
+            count(&snapshot.kind, snapshot.n_items),
+        ];
+        if snapshot.kind == "rankings" {
+            parts.push(count("prompts", snapshot.n_prompts));
+        }
+        if snapshot.includes_simulated {
+            parts.push(self.page.t("snapshots-simulated"));
+        }
+        parts.push(self.page.short_time(&snapshot.created_at));
+        let lists = [&self.snapshots, &self.texts, &self.demonstrations];
+        let mut choices = lists.into_iter().flatten();
+        if choices.any(|other| other.project_id != snapshot.project_id) {
+            parts.push(snapshot.project.clone());
+        }
+        parts.join(" · ")
+    }
+
+    /// A model as a choice, likewise: runs of one name make models of one name.
+    fn model_text(&self, model: &Checkpoint) -> String {
+        let kind = self.page.t(&format!("checkpoints-kind-{}", model.kind));
+        let size = format!("{} M", model.millions());
+        let made = self.page.short_time(&model.created_at);
+        [model.name.clone(), kind, size, made].join(" · ")
+    }
 }
 
 fn status_text(page: &Page, status: &str) -> String {
@@ -227,22 +279,6 @@ struct Check {
 struct Line {
     time: String,
     text: String,
-}
-
-/// A prompt with what was answered before and after training.
-#[derive(Default)]
-struct SampleView {
-    prompt: String,
-    before: Option<Answer>,
-    after: Option<Answer>,
-}
-
-/// One completion to look at.
-struct Answer {
-    text: String,
-    reward: Option<String>,
-    kl: Option<String>,
-    is_cut_off: bool,
 }
 
 /// `GET /runs/{id}`.
@@ -271,12 +307,21 @@ pub async fn show(
         let found = snapshots.iter().find(|one| Some(one.id) == id);
         found.cloned()
     };
+    let charts = run_figures::charts(&run, metrics.iter().map(|event| &event.data));
+    let headlines = run_figures::headlines(&page, &run, &charts);
+    let (curves, more_curves) = run_figures::curves(&page, charts);
+    let mut samples = run_samples::pair(&page, &samples);
+    let more_samples = samples.split_off(samples.len().min(SAMPLES));
     let body = RunPage {
         last_seq,
-        charts: Chart::from_metrics(metrics.iter().map(|event| &event.data)),
+        headlines,
+        samples,
+        more_samples,
+        curves,
+        more_curves,
+        facts: run_figures::facts(&page, &run.summary),
         checks: checks.iter().map(to_check).collect(),
         lines: lines.iter().map(to_line).collect(),
-        samples: pair_samples(&samples),
         base: find_checkpoint(db, run.base_checkpoint_id).await?,
         reward: find_checkpoint(db, run.reward_checkpoint_id).await?,
         made: store::checkpoints::find_of_run(db, id).await?,
@@ -285,7 +330,6 @@ pub async fn show(
         texts: chosen(run.texts_snapshot_id),
         demonstrations: chosen(run.demonstrations_snapshot_id),
         config: format!("{:#}", run.config),
-        figures: figures(&run.summary),
         files: present_files(run.folder.as_deref()),
         page: Page {
             title: run.name.clone(),
@@ -325,69 +369,6 @@ fn to_line(event: &RunEvent) -> Line {
     }
 }
 
-/// Puts answers to the same prompt side by side. Answers without a moment (of a generation run)
-/// stand alone, as answers after.
-fn pair_samples(events: &[RunEvent]) -> Vec<SampleView> {
-    let mut views: Vec<(Option<i64>, SampleView)> = Vec::new();
-    for event in events {
-        let data = &event.data["data"];
-        let index = data["prompt_index"].as_i64();
-        let known = views
-            .iter()
-            .position(|(known, _)| index.is_some() && *known == index);
-        let place = known.unwrap_or_else(|| {
-            let prompt = prompt_text(&data["prompt"]);
-            views.push((
-                index,
-                SampleView {
-                    prompt,
-                    ..SampleView::default()
-                },
-            ));
-            views.len() - 1
-        });
-        let number = |name: &str| data[name].as_f64().map(|value| format!("{value:.3}"));
-        let answer = Answer {
-            text: data["completion"].as_str().unwrap_or_default().to_owned(),
-            reward: number("reward"),
-            kl: number("kl"),
-            is_cut_off: data["is_finished"].as_bool() == Some(false),
-        };
-        match data["moment"].as_str() {
-            Some("before") => views[place].1.before = Some(answer),
-            _ => views[place].1.after = Some(answer),
-        }
-    }
-    views.into_iter().map(|(_, view)| view).collect()
-}
-
-/// A prompt is a text or turns.
-fn prompt_text(prompt: &Value) -> String {
-    match prompt.as_array() {
-        Some(turns) => {
-            let turns = turns.iter().map(|turn| {
-                let text = |name: &str| turn[name].as_str().unwrap_or_default();
-                format!("{}: {}", text("role"), text("content"))
-            });
-            turns.collect::<Vec<_>>().join("\n")
-        }
-        None => prompt.as_str().unwrap_or_default().to_owned(),
-    }
-}
-
-fn figures(summary: &Value) -> Vec<(String, String)> {
-    let fields = summary.as_object().into_iter().flatten();
-    fields
-        .map(|(name, value)| {
-            let text = match value.as_f64() {
-                Some(number) if !value.is_i64() && !value.is_u64() => format!("{number:.4}"),
-                _ => value.to_string(),
-            };
-            (name.clone(), text)
-        })
-        .collect()
-}
-
 fn present_files(folder: Option<&str>) -> Vec<&'static str> {
     let Some(folder) = folder else {
         return Vec::new();
@@ -409,7 +390,7 @@ pub async fn cancel(
         .await?
         .ok_or(AppError::NotFound("run"))?;
     if !store::runs::request_cancel(&mut transaction, id).await? {
-        return Err(AppError::Conflict("this run is over already".to_owned()));
+        return Err(AppError::conflict("error-run-over"));
     }
     transaction.commit().await?;
     Ok(Redirect::to(&format!("/runs/{id}")))

@@ -403,12 +403,16 @@ pub struct SnapshotChoice {
     pub name: String,
     /// Its items.
     pub n_items: i64,
+    /// Distinct prompts.
+    pub n_prompts: i64,
     /// What it holds.
     pub kind: String,
     /// SHA-256 of its export.
     pub sha256: String,
     /// Whether what simulated labelers said is in it.
     pub includes_simulated: bool,
+    /// When it was taken.
+    pub created_at: DateTime<Utc>,
 }
 
 /// Every snapshot that a run may read, newest first.
@@ -417,7 +421,8 @@ pub async fn list_snapshots(db: &mut PgConnection) -> sqlx::Result<Vec<SnapshotC
         SnapshotChoice,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId",
-               p.name AS project, s.name, s.n_items, s.kind, s.sha256, s.includes_simulated
+               p.name AS project, s.name, s.n_items, s.n_prompts, s.kind, s.sha256,
+               s.includes_simulated, s.created_at
         FROM snapshots s JOIN projects p ON p.id = s.project_id
         ORDER BY s.created_at DESC, s.id DESC
         "#

@@ -94,10 +94,27 @@ pub async fn list(
     .await
 }
 
-/// Makes an empty snapshot; [`freeze`] and [`seal`] follow in the same transaction.
+/// The names of a project's snapshots that begin with `start`.
+pub async fn list_names(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    start: &str,
+) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "SELECT name FROM snapshots WHERE project_id = $1 AND starts_with(name, $2)",
+        project_id.0,
+        start
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Makes an empty snapshot; [`freeze`] and [`seal`] follow in the same transaction. Within a project
+/// a name is given once: the database refuses another.
 pub async fn insert(
     db: &mut PgConnection,
     selection: &Selection,
+    name: &str,
     created_by: Option<AccountId>,
 ) -> sqlx::Result<SnapshotId> {
     let id = SnapshotId::new();
@@ -109,7 +126,7 @@ pub async fn insert(
         id.0,
         selection.project_id.0,
         selection.kind.as_str(),
-        selection.name,
+        name,
         selection.include_simulated,
         created_by.map(|id| id.0)
     )
@@ -286,6 +303,8 @@ pub struct RankingItem {
     pub guidelines_version: i32,
     /// The form that was filled in.
     pub form_version: i32,
+    /// What the labeler wrote beside it.
+    pub note: String,
     /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`.
     pub completions: Value,
 }
@@ -299,7 +318,7 @@ pub fn stream_rankings(
         RankingItem,
         r#"
         SELECT r.id AS ranking_id, p.external_id, p.body, p.category, a.labeler_id, u.is_simulated,
-               a.display_order, a.guidelines_version, a.form_version,
+               a.display_order, a.guidelines_version, a.form_version, r.note,
                (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
                                                     'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
                 FROM ratings g

@@ -12,16 +12,22 @@ const MAX_POINTS: usize = 400;
 /// Left, right, top and bottom of the plot within the 360 x 150 picture.
 const PLOT: (f64, f64, f64, f64) = (50.0, 352.0, 10.0, 126.0);
 
-/// Metrics that tell most, first.
-const FIRST: [&str; 8] = [
+/// Metrics that people look for first, in this order: rewards and accuracies, how far the policy
+/// strayed, losses, lengths.
+const MAIN: [&str; 13] = [
     "objective/score",
     "objective/kl",
     "held_out/accuracy",
     "held_out/loss",
     "train/loss",
-    "objective/entropy",
+    "train/accuracy",
+    "cross_validation/accuracy",
+    "policy/loss",
+    "value/loss",
+    "ptx/loss",
     "objective/response_length",
-    "policy/ratio",
+    "completions/finished_share",
+    "completions/mean_tokens",
 ];
 
 /// One metric over the steps of a run.
@@ -34,7 +40,7 @@ pub struct Chart {
 }
 
 impl Chart {
-    /// Charts from the data of metrics events, those that tell most first.
+    /// Charts from the data of metrics events, those that people look for first.
     pub fn from_metrics<'a>(events: impl IntoIterator<Item = &'a Value>) -> Vec<Self> {
         let mut curves: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
         for data in events {
@@ -54,9 +60,14 @@ impl Chart {
                 points: thin(points),
             })
             .collect();
-        let place = |name: &str| FIRST.iter().position(|first| *first == name);
-        charts.sort_by_key(|chart| place(&chart.name).unwrap_or(FIRST.len()));
+        let place = |name: &str| MAIN.iter().position(|main| *main == name);
+        charts.sort_by_key(|chart| place(&chart.name).unwrap_or(MAIN.len()));
         charts
+    }
+
+    /// Whether it is one of those that people look for first.
+    pub fn is_main(&self) -> bool {
+        MAIN.contains(&self.name.as_str())
     }
 
     /// The points for the script, as JSON.
@@ -165,13 +176,14 @@ mod tests {
     #[test]
     fn a_curve_fills_the_plot_and_a_number_that_is_none_is_left_out() {
         let events = [
-            json!({"step": 0, "values": {"policy/loss": 2.0, "objective/score": -1.0}}),
-            json!({"step": 5, "values": {"policy/loss": null, "objective/score": 3.0}}),
+            json!({"step": 0, "values": {"a/b": 2.0, "objective/score": -1.0}}),
+            json!({"step": 5, "values": {"a/b": null, "objective/score": 3.0}}),
             json!({"step": 10, "values": {"objective/score": 1.0}}),
         ];
         let charts = Chart::from_metrics(&events);
         let names: Vec<_> = charts.iter().map(|chart| chart.name.as_str()).collect();
-        assert_eq!(names, ["objective/score", "policy/loss"]);
+        assert_eq!(names, ["objective/score", "a/b"]);
+        assert!(charts[0].is_main() && !charts[1].is_main());
         assert_eq!(charts[0].polyline(), "50.0,126.0 201.0,10.0 352.0,68.0");
         assert_eq!(charts[1].polyline(), "50.0,68.0");
         assert_eq!(
