@@ -14,6 +14,7 @@ pub mod pages;
 
 pub mod auth;
 pub mod error;
+pub mod i18n;
 pub mod message;
 pub mod web;
 

@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-use crate::web::i18n::{Lang, text};
+use crate::i18n::{Lang, text};
 
 /// A sentence for the person, or the program, that asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// A sentence of the catalogue with its values.
     Catalogue {
-        /// Key in `server/locales/*/errors.ftl`.
+        /// Key in `server/locales/`; refusals of no single page are in `errors.ftl`.
         key: &'static str,
         /// Values by name.
         values: Vec<(&'static str, String)>,
@@ -39,6 +39,11 @@ impl Message {
             values.push((name, value.to_string()));
         }
         self
+    }
+
+    /// Whether it is the sentence under `key`.
+    pub fn is(&self, key: &str) -> bool {
+        matches!(self, Self::Catalogue { key: own, .. } if *own == key)
     }
 
     /// The sentence in a language.

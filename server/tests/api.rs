@@ -61,7 +61,7 @@ async fn an_account_holds_ten_leases_of_a_project_however_many_it_asks_for_at_on
         assert_eq!(answer.status, StatusCode::CONFLICT);
         assert_eq!(answer.headers["content-type"], "application/problem+json");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-        assert!(detail.contains("holds 10 leases"), "{detail}");
+        assert!(detail.contains("holds 10 tasks"), "{detail}");
         assert!(detail.contains("GET /api/v1/assignments"), "{detail}");
     }
     let other = app.program("other", &[Role::Labeler]).await;
@@ -264,15 +264,15 @@ async fn the_description_lists_the_flags_and_the_reasons_to_skip(db: PgPool) {
     let form = Form::default();
     let flags: Vec<&str> = form.flags.iter().map(|flag| flag.key.as_str()).collect();
     assert_eq!(flags.len(), 11);
-    assert_eq!(schemas["Flag"]["enum"], json!(flags));
+    assert_eq!(schemas["Flag"]["examples"], json!(flags));
     let answers = &schemas["CandidateInput"]["properties"]["flags"];
-    assert_eq!(answers["propertyNames"]["enum"], json!(flags));
+    assert_eq!(answers["propertyNames"]["examples"], json!(flags));
     let reasons: Vec<&str> = form
         .skip_reasons
         .iter()
         .map(|reason| reason.key.as_str())
         .collect();
-    assert_eq!(schemas["SkipReason"]["enum"], json!(reasons));
+    assert_eq!(schemas["SkipReason"]["examples"], json!(reasons));
     assert_eq!(
         schemas["SkipInput"]["properties"]["reason"]["$ref"],
         "#/components/schemas/SkipReason"

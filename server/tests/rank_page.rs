@@ -37,7 +37,7 @@ async fn a_missing_rank_is_named_by_its_letter_and_marked_on_its_card(db: PgPool
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     let link = r##"<a href="#rank-4">Candidate D, rank: needs a rank"##;
     assert!(answer.body.contains(link), "{}", answer.body);
-    let marked = r#"id="rank-4" role="radiogroup" aria-invalid="true""#;
+    let marked = r#"id="rank-4" role="radiogroup" tabindex="-1" aria-invalid="true""#;
     assert!(answer.body.contains(marked), "{}", answer.body);
     assert!(!answer.body.contains("candidates["), "{}", answer.body);
 
@@ -84,15 +84,13 @@ async fn saving_by_hand_says_so_and_does_not_overwrite_another_window(db: PgPool
         |revision: i64, note: &str| format!("{RANKS}&note={note}&action=save&revision={revision}");
     let saved = ada.post(&path, &save(0, "first")).await;
     let to = saved.location.unwrap();
-    assert!(ada.get(&to).await.body.contains("Draft saved"));
+    let page = ada.get(&to).await.body;
+    assert!(page.contains(r#"role="status">Draft saved"#), "{page}");
     // The other window still shows revision 0.
     let refused = ada.post(&path, &save(0, "second")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(
-        refused.body.contains("saved a newer draft"),
-        "{}",
-        refused.body
-    );
+    let said = r#"id="errors" tabindex="-1"><p>Another window saved a newer draft"#;
+    assert!(refused.body.contains(said), "{}", refused.body);
     assert!(
         refused.body.contains(">second</textarea>"),
         "typed work is lost"
@@ -102,6 +100,22 @@ async fn saving_by_hand_says_so_and_does_not_overwrite_another_window(db: PgPool
     assert!(refused.body.contains(r#"name="revision" value="1""#));
     ada.post(&path, &save(1, "second")).await;
     assert!(ada.get(&path).await.body.contains(">second</textarea>"));
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_save_after_another_window_submitted_says_that_it_was_submitted(db: PgPool) {
+    fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    let path = open(&ada).await;
+    let submit = format!("{RANKS}&action=submit&idempotency_key=k");
+    ada.post(&path, &submit).await;
+    let refused = ada
+        .post(&path, &format!("{RANKS}&action=save&revision=0"))
+        .await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.body.contains("has ended"), "{}", refused.body);
+    assert!(!refused.body.contains("newer draft"), "{}", refused.body);
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
@@ -126,8 +140,23 @@ async fn work_sent_after_the_session_ended_can_be_sent_again(db: PgPool) {
         "{}",
         answer.body
     );
+    // Where nothing was typed there is nothing to keep.
+    for nothing in ["/rank", "/sign-out"] {
+        let sent = ada.post(nothing, "").await;
+        assert_eq!(sent.location.as_deref(), Some("/sign-in"), "{nothing}");
+    }
     let looked = ada.get(&path).await;
     assert_eq!(looked.location.as_deref(), Some("/sign-in"));
+    let again = app.sign_in(ada.account_id.unwrap()).await;
+    assert_eq!(
+        again.post(&path, &form).await.location.as_deref(),
+        Some("/rank")
+    );
+    let n: i64 = sqlx::query_scalar("SELECT count(*) FROM rankings")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    assert_eq!(n, 1);
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -60,7 +60,7 @@ async fn rank(app: &TestApp, name: &str, project: ProjectId) {
         .map(|position| serde_json::json!({"position": position, "rank": position.min(3)}))
         .collect();
     let path = format!("/api/v1/assignments/{id}/submission");
-    let body = serde_json::json!({"candidates": candidates});
+    let body = serde_json::json!({"candidates": candidates, "note": "a close call"});
     let answer = robot
         .send_json("POST", &path, &[("idempotency-key", "k1")], &body)
         .await;
@@ -295,6 +295,27 @@ async fn the_demo_is_seeded_once_and_its_links_sign_in(db: PgPool) {
     assert_eq!(count("SELECT count(*) FROM sign_in_links").await, 3);
 }
 
+/// A snapshot of before notes were exported: its lines, and with them its hash, stay.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn notes_are_exported_and_older_snapshots_keep_their_bytes(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    rank(&app, "ada", project).await;
+    let id = create_snapshot(&db, &selection(project, false), None)
+        .await
+        .unwrap();
+    let (_, lines) = written(&db, id).await;
+    let note = r#","note":"a close call""#;
+    assert!(lines.contains(note), "{lines}");
+    let older = lines.replace(note, "");
+    sqlx::query("UPDATE snapshots SET line_format = 1, sha256 = $1")
+        .bind(hex::encode(Sha256::digest(&older)))
+        .execute(&db)
+        .await
+        .unwrap();
+    assert_eq!(written(&db, id).await.1, older);
+}
+
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_name_that_is_taken_gets_a_number(db: PgPool) {
     let project = fake::project(&db, 2, 4, 1, 3600).await;
@@ -312,8 +333,9 @@ async fn a_name_that_is_taken_gets_a_number(db: PgPool) {
     let selection = selection(project, true);
     let all =
         futures_util::future::join_all((0..4).map(|_| create_snapshot(&db, &selection, None)));
-    let refusals = all.await.into_iter().filter_map(Result::err);
-    for refusal in refusals {
+    let all = all.await;
+    assert!(all.iter().any(Result::is_ok), "{all:?}");
+    for refusal in all.into_iter().filter_map(Result::err) {
         let message = refusal.to_string();
         assert!(message.contains("at the same moment"), "{message}");
     }

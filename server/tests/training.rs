@@ -320,7 +320,7 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
     let wrong = [
         (
             "kind=ppo&preset=tiny".to_owned(),
-            vec!["name:", "snapshot:", "base:", "reward:"],
+            vec!["Name:", "Data:", "Model to start from:", "Reward model:"],
         ),
         (
             format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={base}"),
@@ -335,22 +335,22 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
                 "kind=reward&name=x&preset=tiny&base={base}&snapshot={prompts}&demonstrations={prompts}"
             ),
             vec![
-                "snapshot:",
-                "demonstrations: choose a snapshot of demonstrations",
+                "Data:",
+                "Demonstrations: choose a snapshot of demonstrations",
             ],
         ),
         (
             format!("kind=generation&name=x&snapshot={prompts}&base={base}&candidates=3"),
-            vec!["candidates"],
+            vec!["Settings: setting candidates"],
         ),
         (
             format!("kind=generation&name=x&snapshot={prompts}&base={base}&seed=one"),
-            vec!["seed: this is not a number"],
+            vec!["Seed: this is not a number"],
         ),
-        ("kind=sft&name=x&preset=huge".to_owned(), vec!["preset:"]),
+        ("kind=sft&name=x&preset=huge".to_owned(), vec!["Preset:"]),
         (
             "kind=sft&name=x&preset=tiny&settings=%7B%22epoch%22%3A1%7D".to_owned(),
-            vec!["settings:", "epoch"],
+            vec!["Settings:", "epoch"],
         ),
         (
             "kind=sft&name=x&preset=tiny&settings=seven".to_owned(),

@@ -8,9 +8,10 @@ document.documentElement.classList.add('has-script');
 let current = 0;
 const revision = form.elements.revision;
 let timer = 0;
+// Changes so far, and how many of them the server has.
+let typed = 0;
+let kept = 0;
 let saving = false;
-let again = false;
-let unsaved = false;
 let leaving = false;
 
 function select(index, focus = true) {
@@ -59,46 +60,88 @@ function collect() {
   return { candidates, note: form.elements.note.value, revision: Number(revision.value) };
 }
 
-function put(keepalive) {
-  return fetch(form.dataset.draftUrl, {
-    method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(collect()), keepalive,
-  });
+// A live region is read aloud whenever it changes, so the same words are not written again.
+function say(text) {
+  if (status.textContent !== text) status.textContent = text;
 }
 
-async function save() {
-  if (saving) { again = true; return; }
+// Saves what was typed so far. The request outlives the page.
+async function save(isRetry = false) {
+  if (saving || leaving) return;
   saving = true;
-  unsaved = false;
-  status.textContent = words.saving;
+  const sent = typed;
+  let retry = false;
+  if (!isRetry) say(words.saving);
   try {
-    const answer = await put(false);
+    const answer = await fetch(form.dataset.draftUrl, {
+      method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(collect()), keepalive: true,
+    });
     const body = await answer.json();
+    retry = [401, 429].includes(answer.status) || answer.status >= 500;
     if (answer.ok) {
       revision.value = body.revision;
-      status.textContent = words.saved;
-    } else if (answer.status === 401) {
-      status.textContent = words.signedOut;
-      schedule(5000);
+      kept = sent;
+      say(words.saved);
     } else {
-      status.textContent = answer.status === 409 ? words.conflict : body.detail;
+      say({ 401: words.signedOut, 409: words.conflict }[answer.status] ?? body.detail);
     }
+    choice.hidden = answer.status !== 409;
   } catch {
-    status.textContent = words.offline;
-    schedule(5000);
+    retry = true;
+    say(words.offline);
   }
   saving = false;
-  if (again) { again = false; schedule(0); }
+  if (retry) schedule(5000, true);
+  else if (typed !== sent) schedule(0);
 }
 
-function schedule(delay = 600) {
-  unsaved = true;
+function schedule(delay = 600, isRetry = false) {
   clearTimeout(timer);
-  timer = setTimeout(() => { if (!leaving) save(); }, delay);
+  timer = setTimeout(() => save(isRetry), delay);
 }
 
-form.addEventListener('input', () => { draw(); schedule(); });
-// A page that is closed within the moment before a save still sends what was typed.
-addEventListener('pagehide', () => { if (unsaved && !saving && !leaving) put(true); });
+form.addEventListener('input', () => { typed += 1; leaving = false; draw(); schedule(); });
+
+const view = form.dataset.draftUrl.replace(/\/draft$/, '');
+async function newestRevision() {
+  const answer = await fetch(view);
+  if (!answer.ok) throw new Error(answer.statusText);
+  return (await answer.json()).draft_revision;
+}
+
+// After a conflict: what is here takes the place of the newer draft, because the labeler says so.
+const choice = document.querySelector('#draft-choice');
+document.querySelector('#keep-mine').addEventListener('click', async () => {
+  try {
+    revision.value = await newestRevision();
+    await save();
+  } catch {
+    say(words.offline);
+  }
+});
+
+// A page that goes away within the moment before a save sends what was typed first. If it is loaded
+// again, the server may have answered before that arrived; the mark makes the new page look.
+const mark = `draft sent late: ${form.dataset.draftUrl}`;
+function flush() {
+  if (typed === kept || leaving) return;
+  sessionStorage.setItem(mark, 'yes');
+  clearTimeout(timer);
+  save();
+}
+addEventListener('beforeunload', flush);
+addEventListener('pagehide', flush);
+addEventListener('pageshow', () => { leaving = false; });
+document.addEventListener('visibilitychange', () => { if (document.hidden) flush(); });
+
+async function lookForLateDraft() {
+  if (!sessionStorage.getItem(mark)) return;
+  sessionStorage.removeItem(mark);
+  const newest = await newestRevision();
+  if (typed === 0 && newest > Number(revision.value)) location.reload();
+}
+lookForLateDraft().catch(() => {});
+
 form.addEventListener('submit', () => { leaving = true; clearTimeout(timer); });
 form.addEventListener('focusin', (event) => {
   const card = event.target.closest('.candidate');
@@ -107,6 +150,11 @@ form.addEventListener('focusin', (event) => {
 
 const help = document.querySelector('#help');
 document.querySelector('#help-button').addEventListener('click', () => help.showModal());
+
+// Whoever speaks to the computer, or hits keys by mistake, can switch single keys off.
+const keysOn = document.querySelector('#keys-on');
+keysOn.checked = localStorage.getItem('keys') !== 'off';
+keysOn.addEventListener('change', () => localStorage.setItem('keys', keysOn.checked ? 'on' : 'off'));
 
 // The radio of a part of the current card, chosen as by a click.
 function choose(input, focus = false) {
@@ -120,14 +168,14 @@ function choose(input, focus = false) {
 function answer(question, value) {
   choose(question.querySelector(`input[value="${value}"]`), true);
   const next = question.nextElementSibling;
-  next?.querySelector('input:checked, input').focus();
+  next?.querySelector('input:checked').focus();
 }
 
 function openQuestions() {
   const questions = cards[current].querySelector('.questions');
   questions.open = true;
   const unanswered = questions.querySelector('input:checked[value=""]');
-  (unanswered ?? questions.querySelector('input:checked')).focus();
+  (unanswered ?? questions.querySelector('input:checked'))?.focus();
 }
 
 document.addEventListener('keydown', (event) => {
@@ -137,17 +185,23 @@ document.addEventListener('keydown', (event) => {
     return;
   }
   const typing = event.target.matches('textarea, select, input:not([type=radio])');
-  if (typing || help.open || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (typing || !keysOn.checked || help.open || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.toLowerCase();
-  // The key's place, not its character: Shift turns 1 into another sign on every keyboard. On the
-  // number pad it is the character, since the pad's keys also move.
-  const digit = /^Digit([1-9])$/.exec(event.code)?.[1] ?? /^[1-9]$/.exec(event.key)?.[0];
+  if (event.key === '?') {
+    event.preventDefault();
+    help.showModal();
+    return;
+  }
+  // A digit ranks; the other sign on its key, which most keyboards give with Shift, rates.
+  const ranks = /^[1-9]$/.exec(event.key)?.[0];
+  const digit = ranks ?? /^Digit([1-9])$/.exec(event.code)?.[1];
   const question = event.target.closest('.flag');
   if (digit) {
     // A digit typed on a rating is that rating.
-    const rates = event.shiftKey || event.target.closest('.rating');
+    const onRating = event.target.closest('.rating') !== null;
+    const part = onRating || !ranks ? 'rating' : 'rank';
     event.preventDefault();
-    choose(cards[current].querySelector(`.${rates ? 'rating' : 'rank'} input[value="${digit}"]`), Boolean(rates) && !event.shiftKey);
+    choose(cards[current].querySelector(`.${part} input[value="${digit}"]`), onRating);
   } else if (key === 'j' || key === 'k') {
     event.preventDefault();
     select(current + (key === 'j' ? 1 : -1));
@@ -157,12 +211,15 @@ document.addEventListener('keydown', (event) => {
   } else if (question && 'ynu'.includes(key)) {
     event.preventDefault();
     answer(question, { y: 'yes', n: 'no', u: '' }[key]);
-  } else if (event.key === '?') {
-    event.preventDefault();
-    help.showModal();
   }
 });
 
 draw();
 select(0, false);
-document.querySelector('#errors')?.focus();
+const errors = document.querySelector('#errors');
+if (errors) {
+  errors.focus();
+  // What a refused submit brought back may be newer than the draft.
+  typed += 1;
+  if (!errors.querySelector('a[href^="/rank/"]')) schedule();
+}

@@ -175,3 +175,5 @@ figure-evaluation_prompts_kept_out = These prompts were kept out of training
 figure-tasks = Tasks opened
 figure-completions = Completions drawn
 figure-prompts_left_out = Prompts left out
+runs-check = Check
+runs-check-detail = Found

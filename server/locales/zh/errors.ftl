@@ -74,3 +74,34 @@ field-label = 标签
 field-categories = 类别
 error-password-short = 请至少使用 { $least } 个字符
 error-password-long = 请最多使用 { $most } 个字节
+error-sign-in-apart = 登录（在新窗口打开）
+error-choose-checkpoint = 请选择模型检查点
+error-no-checkpoint = 该模型检查点不存在
+error-not-a-reward-model = 这不是奖励模型
+error-a-reward-model = 奖励模型不能生成文本：请另选一个
+error-choose-snapshot = 请选择快照
+error-not-a-number = 这不是数字
+error-not-json = 这不是 JSON：{ $reason }
+error-unknown-choice = 不在可选范围内
+error-most-leases = 此账户在该项目中已持有 { $held } 个任务，最多 { $most } 个：请先提交或跳过一个（GET /api/v1/assignments 可列出）
+error-busy-account = 此账户的另一个请求更快：请重试
+error-unknown-field = 不是此表单的字段
+field-base = 起始模型
+field-snapshot = 数据
+field-reward = 奖励模型
+field-texts = 文本
+field-demonstrations = 示范
+field-preset = 预设
+field-settings = 设置
+field-candidates = 候选数
+field-temperature = 温度
+field-top-p = Top-p
+field-max-new-tokens = 最长回答
+field-seed = 随机种子
+field-overlap = 重叠数
+error-choose-snapshot-of = 请选择{ $kind ->
+    [demonstrations] 示范
+    [prompts] 提示
+    [rankings] 排序
+   *[texts] 文本
+  }快照

@@ -163,3 +163,5 @@ figure-evaluation_prompts_kept_out = 这些提示未用于训练
 figure-tasks = 开启的任务数
 figure-completions = 生成的回答数
 figure-prompts_left_out = 略过的提示数
+runs-check = 检查项
+runs-check-detail = 结果

@@ -141,7 +141,7 @@ fn keys(text: &str, keys: impl Iterator<Item = String>) -> Object {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(text))
-        .enum_values(Some(keys))
+        .examples(keys)
         .build()
 }
 

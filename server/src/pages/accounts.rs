@@ -79,8 +79,9 @@ fn parse_roles(words: &[String]) -> AppResult<Vec<Role>> {
     words
         .iter()
         .map(|word| {
-            word.parse()
-                .map_err(|message: String| AppError::invalid("roles", message))
+            word.parse().map_err(|_: String| {
+                AppError::invalid("roles", Message::new("error-unknown-choice"))
+            })
         })
         .collect()
 }

@@ -5,8 +5,8 @@ use axum::http::header::SET_COOKIE;
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::error::{AppError, AppResult};
+use crate::i18n::Lang;
 use crate::message::Message;
-use crate::web::i18n::Lang;
 use crate::web::page::LANG_COOKIE;
 
 /// The form of the switch in the page's head.

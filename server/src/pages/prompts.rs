@@ -242,7 +242,7 @@ async fn read_upload(mut form: Multipart) -> AppResult<Upload> {
                 }
             }
             other => {
-                let message = "is not a field of this form";
+                let message = Message::new("error-unknown-field");
                 return Err(AppError::invalid(other, message));
             }
         }

@@ -51,6 +51,13 @@ struct Complaint {
     text: String,
 }
 
+impl Complaint {
+    /// Names the line for the part it is about.
+    fn id(&self) -> &str {
+        self.anchor.as_deref().unwrap_or("other")
+    }
+}
+
 #[derive(Template)]
 #[template(path = "rank/show.html")]
 struct RankPage {
@@ -146,18 +153,13 @@ pub async fn create(
     Ok(Redirect::to(&next))
 }
 
-/// What this labeler holds and has not ended, in any project.
+/// What this labeler leased first and has not ended, in any project.
 async fn find_open(
     db: &mut PgConnection,
     labeler_id: AccountId,
-) -> AppResult<Option<AssignmentId>> {
-    for project in store::projects::list(&mut *db).await? {
-        let open = store::assignments::find_open(&mut *db, project.id, labeler_id).await?;
-        if open.is_some() {
-            return Ok(open);
-        }
-    }
-    Ok(None)
+) -> sqlx::Result<Option<AssignmentId>> {
+    let live = store::assignments::list_live(db, labeler_id, None).await?;
+    Ok(live.last().copied())
 }
 
 /// The path of the open assignment or of a new one; of `/rank`, which says so, when no task is
@@ -264,7 +266,7 @@ async fn show_input(
         Notice::Refused(error) => (error.status(), complaints(&page, error)),
         _ => (StatusCode::OK, Vec::new()),
     };
-    let has_newer_draft = matches!(notice, Notice::Refused(AppError::Conflict(_)));
+    let has_newer_draft = matches!(&notice, Notice::Refused(error) if is_newer_draft(error));
     let template = RankPage {
         id: assignment.id,
         turns: turns(&task.prompt),
@@ -302,10 +304,7 @@ fn letter(index: usize) -> char {
 /// What was refused, by the letters that the labeler sees instead of the JSON's names.
 fn complaints(page: &Page, error: &AppError) -> Vec<Complaint> {
     let AppError::Invalid(fields) = error else {
-        return vec![Complaint {
-            anchor: None,
-            text: page.say(&error.message()),
-        }];
+        return Vec::new();
     };
     let complaint = |error: &FieldError| {
         let Some((index, name)) = candidate_field(&error.field) else {
@@ -368,7 +367,8 @@ fn turns(prompt: &serde_json::Value) -> Vec<Turn> {
 }
 
 /// `POST /rank/{id}`: saves, submits or skips, by the button pressed. After the last two the next
-/// task follows at once. What cannot be taken comes back as it was typed.
+/// task follows at once. A ranking that cannot be taken comes back as it
+/// was typed.
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
@@ -394,24 +394,15 @@ pub async fn update(
     } else {
         let key = form.get("idempotency_key");
         match store::assignments::submit(&mut db, id, who, key, &input).await {
-            Ok(_) => Ok(go_on(&mut db, who).await),
+            Ok(_) => return Ok(go_on(&mut db, who).await),
             Err(error) => Err(error),
         }
     };
+    // As it is now: another window may have saved meanwhile.
+    let assignment = store::assignments::find(&mut db, id, who).await?;
     drop(db);
     match result {
-        Err(error @ AppError::Invalid(_)) => {
-            show_input(
-                &state,
-                page,
-                &labeler,
-                &assignment,
-                &input,
-                Notice::Refused(error),
-            )
-            .await
-        }
-        Err(error @ AppError::Conflict(_)) if assignment.status.is_open() => {
+        Err(error) if matches!(error, AppError::Invalid(_)) || is_newer_draft(&error) => {
             show_input(
                 &state,
                 page,
@@ -424,4 +415,9 @@ pub async fn update(
         }
         result => result,
     }
+}
+
+/// Whether another window of the labeler saved first.
+fn is_newer_draft(error: &AppError) -> bool {
+    matches!(error, AppError::Conflict(message) if message.is("error-draft-newer"))
 }

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
+use crate::i18n::find;
 use crate::store::runs::Run;
 use crate::web::chart::Chart;
-use crate::web::i18n::find;
 use crate::web::page::Page;
 
 /// What a figure is called, and the key that files and TensorBoard have it under.

@@ -8,6 +8,7 @@ use trainer::config::Preset;
 use crate::domain::ids::{AccountId, CheckpointId, RunId, SnapshotId};
 use crate::domain::run::{GenerationConfig, RunKind, resolve_config};
 use crate::error::{AppError, AppResult, FieldError};
+use crate::message::Message;
 use crate::store;
 use crate::store::runs::{NewRun, SnapshotChoice};
 
@@ -83,7 +84,10 @@ impl RunForm {
         let mut errors = Vec::new();
         let name = self.name.trim();
         if name.is_empty() || name.chars().count() > 100 {
-            errors.push(wrong("name", "use 1 to 100 characters"));
+            errors.push(wrong(
+                "name",
+                Message::new("error-length").with("most", 100),
+            ));
         }
         let config = note(self.config(kind), &mut errors);
         let snapshots = store::runs::list_snapshots(&mut *db).await?;
@@ -134,16 +138,20 @@ impl RunForm {
     fn config(&self, kind: RunKind) -> Result<Value, FieldError> {
         let mut changes = match self.settings.trim() {
             "" => Value::Object(Map::new()),
-            text => serde_json::from_str(text)
-                .map_err(|error| wrong("settings", &format!("this is not JSON: {error}")))?,
+            text => serde_json::from_str(text).map_err(|error| {
+                wrong(
+                    "settings",
+                    Message::new("error-not-json").with("reason", error),
+                )
+            })?,
         };
         if kind != RunKind::Generation {
             let preset: Preset = self
                 .preset
                 .parse()
-                .map_err(|message: String| wrong("preset", &message))?;
+                .map_err(|_: String| wrong("preset", Message::new("error-unknown-choice")))?;
             return resolve_config(kind, preset, &changes)
-                .map_err(|message| wrong("settings", &message));
+                .map_err(|message| wrong("settings", message));
         }
         let typed = [
             ("candidates", &self.candidates),
@@ -160,12 +168,12 @@ impl RunForm {
             let value: Value = serde_json::from_str(text.trim())
                 .ok()
                 .filter(Value::is_number)
-                .ok_or_else(|| wrong(field, "this is not a number"))?;
+                .ok_or_else(|| wrong(field, Message::new("error-not-a-number")))?;
             if let Some(changes) = changes.as_object_mut() {
                 changes.entry(field).or_insert(value);
             }
         }
-        resolve_config(kind, Preset::Demo, &changes).map_err(|message| wrong("settings", &message))
+        resolve_config(kind, Preset::Demo, &changes).map_err(|message| wrong("settings", message))
     }
 
     async fn checkpoint(
@@ -176,21 +184,18 @@ impl RunForm {
         is_reward: bool,
     ) -> AppResult<Result<CheckpointId, FieldError>> {
         let Ok(id) = typed.parse::<CheckpointId>() else {
-            return Ok(Err(wrong(field, "choose a checkpoint")));
+            return Ok(Err(wrong(field, Message::new("error-choose-checkpoint"))));
         };
         Ok(match store::checkpoints::find(db, id).await? {
-            None => Err(wrong(field, "this checkpoint does not exist")),
+            None => Err(wrong(field, Message::new("error-no-checkpoint"))),
             Some(found) if (found.kind == "reward") == is_reward => Ok(id),
-            Some(_) if is_reward => Err(wrong(field, "this is not a reward model")),
-            Some(_) => Err(wrong(
-                field,
-                "a reward model does not write: choose another",
-            )),
+            Some(_) if is_reward => Err(wrong(field, Message::new("error-not-a-reward-model"))),
+            Some(_) => Err(wrong(field, Message::new("error-a-reward-model"))),
         })
     }
 }
 
-fn wrong(field: &str, message: &str) -> FieldError {
+fn wrong(field: &str, message: impl Into<Message>) -> FieldError {
     FieldError::new(field, message)
 }
 
@@ -207,9 +212,14 @@ fn choose<'a>(
 ) -> Result<&'a SnapshotChoice, FieldError> {
     let id: SnapshotId = typed
         .parse()
-        .map_err(|_| wrong(field, "choose a snapshot"))?;
+        .map_err(|_| wrong(field, Message::new("error-choose-snapshot")))?;
     let found = snapshots
         .iter()
         .find(|one| one.id == id && one.kind == kind);
-    found.ok_or_else(|| wrong(field, &format!("choose a snapshot of {kind}")))
+    found.ok_or_else(|| {
+        wrong(
+            field,
+            Message::new("error-choose-snapshot-of").with("kind", kind),
+        )
+    })
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use crate::i18n::find;
 use crate::store::run_events::RunEvent;
-use crate::web::i18n::find;
 use crate::web::page::Page;
 
 /// A prompt with what was answered before and after training.

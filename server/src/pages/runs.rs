@@ -14,6 +14,7 @@ use crate::auth::visitor::Operator;
 use crate::domain::ids::{CheckpointId, RunId, SnapshotId};
 use crate::domain::run::RunKind;
 use crate::error::{AppError, AppResult, FieldError};
+use crate::message::Message;
 use crate::pages::run_figures::{self, Curve, Fact, Headline};
 use crate::pages::run_form::RunForm;
 use crate::pages::run_samples::{self, Sample};
@@ -88,7 +89,7 @@ pub async fn new(
     let kind = query.kind.as_deref().unwrap_or("generation");
     let kind: RunKind = kind
         .parse()
-        .map_err(|message: String| AppError::invalid("kind", message))?;
+        .map_err(|_: String| AppError::invalid("kind", Message::new("error-unknown-choice")))?;
     show_form(&state, page, kind, RunForm::new(kind), Vec::new()).await
 }
 
@@ -140,7 +141,7 @@ pub async fn create(
     let kind: RunKind = form
         .kind
         .parse()
-        .map_err(|message: String| AppError::invalid("kind", message))?;
+        .map_err(|_: String| AppError::invalid("kind", Message::new("error-unknown-choice")))?;
     let mut transaction = state.db.begin().await?;
     match form
         .queue(&mut transaction, kind, operator.account_id)

@@ -17,6 +17,7 @@ use crate::domain::prompt::CATEGORIES;
 use crate::domain::snapshot::{ExportFormat, Selection, SnapshotKind};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::exchange::export;
+use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::store::projects::Project;
@@ -184,11 +185,11 @@ async fn read_selection(state: &AppState, form: &SnapshotForm) -> AppResult<Sele
     let mut db = state.db.acquire().await?;
     let project = store::projects::find_by_slug(&mut db, &form.project)
         .await?
-        .ok_or_else(|| AppError::invalid("project", "choose a project"))?;
+        .ok_or_else(|| AppError::invalid("project", Message::new("error-choose-project")))?;
     let kind = form
         .kind
         .parse()
-        .map_err(|message: String| AppError::invalid("kind", message))?;
+        .map_err(|_: String| AppError::invalid("kind", Message::new("error-unknown-choice")))?;
     Ok(Selection {
         project_id: project.id,
         kind,
@@ -249,7 +250,7 @@ pub async fn export(
     let format = match query.format.as_str() {
         "" => ExportFormat::Plackett,
         word => ExportFormat::parse(word, kind)
-            .map_err(|message| AppError::invalid("format", message))?,
+            .map_err(|_| AppError::invalid("format", Message::new("error-unknown-choice")))?,
     };
     let mut response = Body::from_stream(stream_export(state, id, format)).into_response();
     let headers = response.headers_mut();

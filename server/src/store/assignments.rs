@@ -57,31 +57,8 @@ pub struct Assignment {
     pub lease_until: chrono::DateTime<chrono::Utc>,
 }
 
-/// Leases of this labeler that have not ended, oldest first; one of them is what they work on.
-pub async fn find_open(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    labeler_id: AccountId,
-) -> sqlx::Result<Option<AssignmentId>> {
-    let id = sqlx::query_scalar!(
-        r#"
-        SELECT a.id
-        FROM assignments a
-        JOIN tasks t ON t.id = a.task_id
-        WHERE a.labeler_id = $1 AND t.project_id = $2 AND a.status = 'leased' AND a.lease_until > now()
-        ORDER BY a.leased_at
-        LIMIT 1
-        "#,
-        labeler_id.0,
-        project_id.0
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(id.map(AssignmentId))
-}
-
-/// The live leases of a labeler, newest first, in one project or in all. A project has at most
-/// [`MOST_LEASES`] of them.
+/// The live leases of a labeler, newest first, in one project or in all. No lease makes more than
+/// [`MOST_LEASES`] in a project; a draft that revives one that ran out may.
 pub async fn list_live(
     db: &mut PgConnection,
     labeler_id: AccountId,
@@ -112,8 +89,8 @@ const TRIES: usize = 10;
 /// outside a transaction, so that the locks of one step are gone before the next.
 ///
 /// # Errors
-/// `Conflict` when this labeler holds [`MOST_LEASES`] already, or when other requests of theirs took
-/// every task that was chosen; otherwise only our own failures.
+/// `Conflict` when this labeler holds [`MOST_LEASES`] already, or when other requests of theirs ended
+/// work on every task that was chosen; otherwise only our own failures.
 pub async fn lease(
     db: &mut PgConnection,
     project_id: ProjectId,
@@ -124,7 +101,6 @@ pub async fn lease(
     for _ in 0..TRIES {
         let mut transaction = db.begin().await?;
         lock_account(&mut transaction, labeler_id).await?;
-        check_may_lease(&mut transaction, project_id, labeler_id).await?;
         // Rows that others are leasing right now are passed over. Only when nothing else is left
         // do we wait for them, since one of them may still have a free place.
         let mut task_id = pick_unlocked(&mut transaction, project_id, labeler_id).await?;
@@ -135,15 +111,14 @@ pub async fn lease(
             transaction.commit().await?;
             return Ok(None);
         };
+        check_may_lease(&mut transaction, project_id, labeler_id).await?;
         let lease = hold_place(&mut transaction, task_id, labeler_id, rng).await?;
         transaction.commit().await?;
         if lease.is_some() {
             return Ok(lease);
         }
     }
-    Err(AppError::Conflict(
-        "other requests of this account take tasks at the same time: try again".into(),
-    ))
+    Err(AppError::conflict("error-busy-account"))
 }
 
 /// Makes the leases of an account wait for each other, so that each counts those before it. Before
@@ -169,10 +144,8 @@ async fn check_may_lease(
     if held < MOST_LEASES {
         return Ok(());
     }
-    Err(AppError::Conflict(Message::Verbatim(format!(
-        "this account holds {held} leases in this project, of {MOST_LEASES} at most: \
-         GET /api/v1/assignments lists them; submit or skip one before you lease the next"
-    ))))
+    let message = Message::new("error-most-leases").with("held", held);
+    Err(AppError::Conflict(message.with("most", MOST_LEASES)))
 }
 
 /// Ends leases whose time ran out; their places are free again, their drafts are kept. Rows that
@@ -245,8 +218,8 @@ async fn pick_waiting(
 }
 
 /// Takes the lowest free place of a locked task. An expired assignment of the same labeler is
-/// renewed, with its order and draft. None when this labeler got the task after it was chosen:
-/// the choice cannot see what another request of theirs wrote while it ran.
+/// renewed, with its order and draft. None when this labeler ended work on the task after it was
+/// chosen: the choice cannot see what another request of theirs wrote while it ran.
 async fn hold_place(
     db: &mut PgConnection,
     task_id: TaskId,

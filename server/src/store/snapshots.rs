@@ -251,6 +251,7 @@ pub async fn count_ranked_prompts(db: &mut PgConnection, id: SnapshotId) -> sqlx
         r#"
         SELECT count(DISTINCT t.prompt_id) AS "n!"
         FROM snapshot_items i
+        JOIN snapshots s ON s.id = i.snapshot_id
         JOIN rankings r ON r.id = i.item_id
         JOIN assignments a ON a.id = r.assignment_id
         JOIN tasks t ON t.id = a.task_id
@@ -303,7 +304,7 @@ pub struct RankingItem {
     pub guidelines_version: i32,
     /// The form that was filled in.
     pub form_version: i32,
-    /// What the labeler wrote beside it.
+    /// What the labeler wrote beside it; empty in snapshots sealed before notes were exported.
     pub note: String,
     /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`.
     pub completions: Value,
@@ -318,13 +319,15 @@ pub fn stream_rankings(
         RankingItem,
         r#"
         SELECT r.id AS ranking_id, p.external_id, p.body, p.category, a.labeler_id, u.is_simulated,
-               a.display_order, a.guidelines_version, a.form_version, r.note,
+               a.display_order, a.guidelines_version, a.form_version,
+               CASE WHEN s.line_format >= 2 THEN r.note ELSE '' END AS "note!",
                (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
                                                     'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
                 FROM ratings g
                 JOIN completions c ON c.id = g.completion_id
                 WHERE g.ranking_id = r.id) AS "completions!"
         FROM snapshot_items i
+        JOIN snapshots s ON s.id = i.snapshot_id
         JOIN rankings r ON r.id = i.item_id
         JOIN assignments a ON a.id = r.assignment_id
         JOIN accounts u ON u.id = a.labeler_id

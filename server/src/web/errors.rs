@@ -2,6 +2,7 @@
 //! a way back elsewhere. Logs internal errors once, with the request id.
 
 use askama::Template;
+use axum::body::HttpBody;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -68,7 +69,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         .unwrap_or_default()
         .to_owned();
     let mut page = Page::from_parts(&parts);
-    let is_read = parts.method.is_safe();
+    let has_body = !body.is_end_stream();
     let response = next.run(Request::from_parts(parts, body)).await;
     let Some(error) = find_error(&path, &response) else {
         return response;
@@ -83,7 +84,7 @@ pub async fn render(request: Request, next: Next) -> Response {
         return problem(&error, &request_id);
     }
     // Whoever sent a form is told how to send it again: a redirect would throw away what was typed.
-    if is_read && matches!(error, AppError::SignInRequired) {
+    if !has_body && matches!(error, AppError::SignInRequired) {
         return Redirect::to("/sign-in").into_response();
     }
     error_page(page, &error, request_id)

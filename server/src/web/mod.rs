@@ -3,7 +3,6 @@
 pub mod assets;
 pub mod chart;
 pub mod errors;
-pub mod i18n;
 pub mod markdown;
 pub mod page;
 pub mod security;

@@ -9,8 +9,8 @@ use chrono::{DateTime, Datelike, Utc};
 use crate::auth::session::read_cookie;
 use crate::auth::visitor::Visitor;
 use crate::error::{AppError, AppResult, FieldError};
+use crate::i18n::{Lang, find, text};
 use crate::message::Message;
-use crate::web::i18n::{Lang, find, text};
 
 /// The cookie that remembers the chosen language.
 pub const LANG_COOKIE: &str = "lang";

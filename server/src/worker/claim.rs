@@ -102,11 +102,14 @@ impl Worker {
         self.claim().await
     }
 
+    /// Claims the next run, whole or not at all.
     async fn claim(&self) -> sqlx::Result<Option<Run>> {
-        let mut db = self.db.acquire().await?;
+        let mut transaction = self.db.begin().await?;
         let runs_dir = self.data.runs_dir();
         let runs_dir = runs_dir.to_string_lossy();
-        store::runs::claim(&mut db, &self.name, &runs_dir).await
+        let run = store::runs::claim(&mut transaction, &self.name, &runs_dir).await?;
+        transaction.commit().await?;
+        Ok(run)
     }
 
     /// Carries out a claimed run and ends it; what goes wrong is its last words.

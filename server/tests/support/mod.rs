@@ -82,6 +82,13 @@ impl TestApp {
         let id = store::accounts::insert(&mut db, &email, name, roles, false)
             .await
             .unwrap();
+        drop(db);
+        self.sign_in(id).await
+    }
+
+    /// An account, signed in by a link.
+    pub(crate) async fn sign_in(&self, id: AccountId) -> Client<'_> {
+        let mut db = self.state.db.acquire().await.unwrap();
         let link = store::sign_in_links::create(&mut db, id, None, 1)
             .await
             .unwrap();

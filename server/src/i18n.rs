@@ -1,6 +1,7 @@
 //! The message catalogue: every sentence of a page, in English and Chinese.
 //!
-//! `server/locales/<language>/*.ftl` hold the texts, one file for each page module, compiled in.
+//! `server/locales/<language>/*.ftl` hold the texts, one file for each page module and one for refusals, compiled
+//! in.
 //! A test checks that both languages have the same keys and that templates use no other.
 
 use std::fmt;
