@@ -131,6 +131,29 @@ async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool
     wait_for_text(&browser, "#candidate-1 .place", "Rank 2").await;
     wait_for_text(&browser, "#draft-status", "Draft saved").await;
     wait_for_text(&browser, "#board [data-rank='1']", "B").await;
+    // Another window saves first. What is here is kept, and takes its place when the labeler says so.
+    let choice = browser.find(By::Css("#draft-choice")).await.unwrap();
+    assert!(!choice.is_displayed().await.unwrap());
+    sqlx::query("UPDATE assignments SET draft_revision = draft_revision + 1")
+        .execute(&db)
+        .await
+        .unwrap();
+    browser
+        .action_chain()
+        .send_keys("6")
+        .perform()
+        .await
+        .unwrap();
+    wait_for_text(&browser, "#draft-status", "newer draft").await;
+    look(&browser, "rank-conflict").await;
+    click(&browser, "#keep-mine").await;
+    wait_for_text(&browser, "#draft-status", "Draft saved").await;
+    let rating: i64 =
+        sqlx::query_scalar("SELECT (draft #>> '{candidates,0,rating}')::bigint FROM assignments")
+            .fetch_one(&db)
+            .await
+            .unwrap();
+    assert_eq!(rating, 6);
     let chain = browser
         .action_chain()
         .key_down(Key::Control)

@@ -320,7 +320,7 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
     let wrong = [
         (
             "kind=ppo&preset=tiny".to_owned(),
-            vec!["Name:", "Data:", "Model to start from:", "Reward model:"],
+            vec!["Name:", "Data:", "Starts from:", "Reward model:"],
         ),
         (
             format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={base}"),
