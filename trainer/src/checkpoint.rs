@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{AtPath, Result, TrainerError};
 use crate::model::heads::BIAS_KEY;
-use crate::model::llama::LlamaConfig;
+use crate::model::transformer::TransformerConfig;
+use crate::model::weights;
 use crate::text::TextCodec;
 
 /// What a checkpoint is for.
@@ -114,7 +115,7 @@ const COMPANIONS: [&str; 6] = [
 /// # Errors
 /// A sentence: no folder, unknown architecture, missing or torn file, no tokenizer.
 pub fn inspect(folder: &Path) -> Result<CheckpointInfo> {
-    LlamaConfig::read(folder)?;
+    let shape = TransformerConfig::read(folder)?;
     TextCodec::load(folder)?;
     let path = folder.join("config.json");
     let bytes = std::fs::read(&path).at(&path)?;
@@ -122,12 +123,8 @@ pub fn inspect(folder: &Path) -> Result<CheckpointInfo> {
         .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
     let architecture = config["architectures"][0]
         .as_str()
-        .unwrap_or("LlamaForCausalLM")
-        .to_owned();
-    let weights = folder.join("model.safetensors");
-    if !weights.exists() {
-        return Err(TrainerError::checkpoint(folder, "has no model.safetensors"));
-    }
+        .map_or_else(|| shape.architecture.language_model_class(), str::to_owned);
+    let files = weights::files(folder)?;
     let kind = match std::fs::read(folder.join("plackett.json")) {
         Ok(bytes) => serde_json::from_slice::<Lineage>(&bytes)
             .map(|lineage| lineage.kind)
@@ -140,8 +137,11 @@ pub fn inspect(folder: &Path) -> Result<CheckpointInfo> {
     Ok(CheckpointInfo {
         kind,
         architecture,
-        n_parameters: count_parameters(&weights)?,
-        sha256: sha256(&weights)?,
+        n_parameters: files
+            .iter()
+            .map(|file| count_parameters(file))
+            .sum::<Result<u64>>()?,
+        sha256: sha256_of_weights(folder)?,
     })
 }
 
@@ -184,7 +184,24 @@ pub fn sha256(path: &Path) -> Result<String> {
     Ok(hex::encode(hasher.finalize()))
 }
 
-/// Writes a checkpoint: `tensors` as f32, the rest after `template_folder`, which is the model it
+/// SHA-256 of a model folder's weights: of the one file, or of the hashes of all files in their
+/// order.
+///
+/// # Errors
+/// A sentence: there are none, or one cannot be read.
+pub fn sha256_of_weights(folder: &Path) -> Result<String> {
+    let files = weights::files(folder)?;
+    if let [file] = files.as_slice() {
+        return sha256(file);
+    }
+    let mut hasher = Sha256::new();
+    for file in files {
+        hasher.update(sha256(&file)?);
+    }
+    Ok(hex::encode(hasher.finalize()))
+}
+
+/// Writes a checkpoint: `tensors`, by our names, as f32, the rest after `template_folder`, which is the model it
 /// was trained from. `reward_bias` makes it a reward model.
 ///
 /// # Errors
@@ -209,19 +226,22 @@ pub fn write(
         let bytes = std::fs::read(&path).at(&path)?;
         let mut config: Value = serde_json::from_slice(&bytes)
             .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
+        let architecture = TransformerConfig::parse(&config)
+            .map_err(|message| TrainerError::checkpoint(&path, message))?
+            .architecture;
         config["dtype"] = json!("float32");
         config["torch_dtype"] = json!("float32");
         match reward_bias {
             Some(bias) => {
-                config["architectures"] = json!(["LlamaForSequenceClassification"]);
+                config["architectures"] = json!([architecture.reward_model_class()]);
                 config["num_labels"] = json!(1);
                 config["id2label"] = json!({"0": "reward"});
                 config["label2id"] = json!({"reward": 0});
                 config[BIAS_KEY] = json!(bias);
             }
-            None => config["architectures"] = json!(["LlamaForCausalLM"]),
+            None => config["architectures"] = json!([architecture.language_model_class()]),
         }
-        write_folder(folder, &config, tensors, lineage)?;
+        write_folder(folder, &config, &architecture.give_out(tensors)?, lineage)?;
         for name in COMPANIONS {
             let source = template_folder.join(name);
             if source.exists() {

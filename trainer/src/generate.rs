@@ -7,7 +7,7 @@
 use candle_core::Tensor;
 
 use crate::error::{Result, TrainerError};
-use crate::model::llama::{KvCache, Llama};
+use crate::model::transformer::{KvCache, Transformer};
 use crate::rng::stream;
 use crate::sampling::{SamplingConfig, draw};
 
@@ -43,7 +43,7 @@ pub struct SampleRequest {
 /// # Errors
 /// `Cancelled`, or a prompt that leaves no room in the context.
 pub fn generate(
-    model: &Llama,
+    model: &Transformer,
     prompts: &[Vec<u32>],
     requests: &[SampleRequest],
     config: &SamplingConfig,
@@ -111,7 +111,7 @@ struct Group {
 
 impl Group {
     fn start(
-        model: &Llama,
+        model: &Transformer,
         prompts: &[Vec<u32>],
         requests: &[SampleRequest],
         chunk: &[usize],
@@ -169,7 +169,7 @@ impl Group {
     /// Draws a token for each row, lets ended rows go, and computes the next position of the rest.
     fn advance(
         &mut self,
-        model: &Llama,
+        model: &Transformer,
         config: &SamplingConfig,
         eos_id: u32,
     ) -> Result<Vec<(usize, Sample)>> {
@@ -212,7 +212,7 @@ impl Group {
         Ok(ended)
     }
 
-    fn compute_next(&mut self, model: &Llama) -> Result<()> {
+    fn compute_next(&mut self, model: &Transformer) -> Result<()> {
         let last = self.rows.iter().map(|row| row.tokens.last().copied());
         let ids: Vec<u32> = last.map(|token| token.unwrap_or(0)).collect();
         let ids = Tensor::from_vec(ids, (self.rows.len(), 1), &model.device)?;

@@ -11,6 +11,8 @@
 //! 8. At the end answer the same prompts as before, and write.
 
 mod episode;
+#[cfg(test)]
+mod parity;
 mod report;
 mod rollout;
 mod setup;
@@ -34,7 +36,7 @@ use crate::config::PpoConfig;
 use crate::error::Result;
 use crate::model::attention::Pass;
 use crate::model::heads::RewardModel;
-use crate::model::llama::Llama;
+use crate::model::transformer::Transformer;
 use crate::optim::{AdamW, Gradients, WeightAverage};
 use crate::progress::{Event, Progress};
 use crate::records::{Prompt, name_lines};
@@ -66,8 +68,8 @@ pub struct PpoJob {
 
 /// The four networks.
 struct Models {
-    policy: Llama,
-    reference: Llama,
+    policy: Transformer,
+    reference: Transformer,
     reward: RewardModel,
     value: RewardModel,
     /// Policy and reward model have the same frozen blocks, so one pass serves all four.

@@ -25,13 +25,13 @@ use self::groups::{
     Group, count_prompts, fold_of_prompt, read_demonstrations, read_groups, split_by_prompt,
 };
 use self::learner::{Fit, Learner, Step};
-use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
+use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
-use crate::model::llama::LlamaConfig;
+use crate::model::transformer::TransformerConfig;
 use crate::optim::Gradients;
 use crate::progress::{Event, Progress};
 use crate::records::{self, Placed, RankedPrompt};
@@ -71,7 +71,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 1. Read the rankings and split them by prompt.
     let records: Vec<Placed<RankedPrompt>> = records::read_placed(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
-    let context = LlamaConfig::read(&job.base)?.max_position_embeddings;
+    let context = TransformerConfig::read(&job.base)?.max_position_embeddings;
     let longest = config.max_tokens.min(context);
     let (groups, mut remarks) = read_groups(job, &records, &codec, longest)?;
     let (mut demonstrations, remark) = read_demonstrations(job, &codec, longest)?;
@@ -198,10 +198,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     ]);
     summary.extend(figures);
     let mut lineage = Lineage::new(CheckpointKind::Reward);
-    lineage.parents.insert(
-        "base".to_owned(),
-        sha256(&job.base.join("model.safetensors"))?,
-    );
+    lineage
+        .parents
+        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
     lineage
         .data
         .insert("rankings".to_owned(), sha256(&job.data)?);

@@ -8,7 +8,7 @@ use candle_core::Var;
 use crate::error::Result;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
-use crate::model::llama::Llama;
+use crate::model::transformer::Transformer;
 use crate::optim::Gradients;
 use crate::progress::Progress;
 
@@ -55,7 +55,7 @@ pub fn gradient_coverage(
 /// `Refused`, with the largest difference.
 pub fn padding_invariance(
     name: &str,
-    model: &Llama,
+    model: &Transformer,
     row: &[u32],
     pad_id: u32,
     progress: &mut dyn Progress,

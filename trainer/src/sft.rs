@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 
-use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
+use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::SftConfig;
 use crate::error::Result;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
-use crate::model::llama::{EMBEDDING, Llama, LlamaConfig};
 use crate::model::token_log_probs;
+use crate::model::transformer::{EMBEDDING, Transformer, TransformerConfig};
 use crate::optim::{AdamW, Gradients};
 use crate::progress::{Event, Progress};
 use crate::records::{self, DemonstrationRecord, Placed, Prompt, name_lines};
@@ -74,14 +74,14 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
 
     // 1. Read the demonstrations and split them by prompt.
     let codec = TextCodec::load(&job.base)?;
-    let context = LlamaConfig::read(&job.base)?.max_position_embeddings;
+    let context = TransformerConfig::read(&job.base)?.max_position_embeddings;
     let longest = config.max_tokens.min(context);
     let (rows, remark) = read_demonstrations(&job.data, &codec, longest)?;
     let (share, seed) = (config.held_out_share, config.seed);
     let (mut rows, held_out) = split::hold_out(rows, LearningRow::given, share, seed);
 
     // 2. Check the model.
-    let model = Llama::load(&job.base, &Device::Cpu, config.trainable())?;
+    let model = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
     codec.check_fits(&job.base, model.config.vocab_size)?;
     let mut folder = RunFolder::create(&job.out, config, listener)?;
     let progress: &mut dyn Progress = &mut folder;
@@ -154,10 +154,9 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     summary.extend(before.map(|loss| ("held_out_loss_before".to_owned(), loss)));
     summary.extend(after.map(|loss| ("held_out_loss".to_owned(), loss)));
     let mut lineage = Lineage::new(CheckpointKind::Sft);
-    lineage.parents.insert(
-        "base".to_owned(),
-        sha256(&job.base.join("model.safetensors"))?,
-    );
+    lineage
+        .parents
+        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
     lineage
         .data
         .insert("demonstrations".to_owned(), sha256(&job.data)?);
@@ -177,7 +176,7 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
 }
 
 /// What a model card says of the part that was trained.
-pub fn training_notes(model: &Llama) -> Vec<String> {
+pub fn training_notes(model: &Transformer) -> Vec<String> {
     let n_layers = model.config.num_hidden_layers;
     match model.n_frozen() {
         0 if model.weights().variables().contains_key(EMBEDDING) => vec![format!(
@@ -253,7 +252,7 @@ pub fn learning_positions(batch: &TokenBatch, rows: &[LearningRow]) -> (Vec<u32>
 /// # Errors
 /// When the device has no memory.
 pub fn add_gradient(
-    model: &Llama,
+    model: &Transformer,
     rows: &[LearningRow],
     pad_id: u32,
     weight: f64,
@@ -268,7 +267,7 @@ pub fn add_gradient(
 }
 
 fn learnt_hidden(
-    model: &Llama,
+    model: &Transformer,
     rows: &[LearningRow],
     pad_id: u32,
     pass: Pass,
@@ -284,7 +283,7 @@ fn learnt_hidden(
 
 /// Mean negative log-likelihood of a learnt token, in nats; none where nothing is held out.
 fn held_out_loss(
-    model: &Llama,
+    model: &Transformer,
     rows: &[LearningRow],
     pad_id: u32,
     progress: &mut dyn Progress,

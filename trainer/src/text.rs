@@ -30,6 +30,9 @@ impl TextCodec {
     /// # Errors
     /// A sentence naming the file that is missing or wrong.
     pub fn load(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(TrainerError::checkpoint(folder, "is not a folder"));
+        }
         let path = folder.join("tokenizer.json");
         if !path.exists() {
             return Err(TrainerError::checkpoint(

@@ -14,8 +14,8 @@ use trainer::generate::{SampleRequest, generate};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::heads::RewardModel;
-use trainer::model::llama::Llama;
 use trainer::model::token_log_probs;
+use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
 use trainer::records::{Message, Prompt};
 use trainer::sampling::SamplingConfig;
@@ -73,8 +73,8 @@ fn tiny_folder() -> PathBuf {
     fixtures().join("tiny")
 }
 
-fn tiny(trainable: Trainable) -> Llama {
-    Llama::load(&tiny_folder(), &Device::Cpu, trainable).unwrap()
+fn tiny(trainable: Trainable) -> Transformer {
+    Transformer::load(&tiny_folder(), &Device::Cpu, trainable).unwrap()
 }
 
 fn expected(name: &str) -> Expected {
@@ -130,7 +130,7 @@ fn distance(a: &Tensor, b: &Tensor) -> f32 {
 }
 
 /// Hidden states of every position that has a next token, and those tokens.
-fn learnt(model: &Llama, rows: &[Vec<u32>], pass: Pass) -> (Tensor, Tensor) {
+fn learnt(model: &Transformer, rows: &[Vec<u32>], pass: Pass) -> (Tensor, Tensor) {
     let batch = TokenBatch::new(rows, 0, &Device::Cpu).unwrap();
     let hidden = model.hidden(&batch, pass).unwrap().flatten_to(1).unwrap();
     let mut positions = Vec::new();
@@ -148,7 +148,7 @@ fn learnt(model: &Llama, rows: &[Vec<u32>], pass: Pass) -> (Tensor, Tensor) {
 }
 
 /// Gradients of the mean negative log-probability by name.
-fn loss_gradients(model: &Llama, rows: &[Vec<u32>]) -> (f64, HashMap<String, Tensor>) {
+fn loss_gradients(model: &Transformer, rows: &[Vec<u32>]) -> (f64, HashMap<String, Tensor>) {
     let (hidden, targets) = learnt(model, rows, Pass::Tracked);
     let n = targets.dim(0).unwrap();
     let values = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0).unwrap();
@@ -178,7 +178,7 @@ fn assert_tokens_equal(folder: &Path, expected: &Expected) {
     }
 }
 
-fn assert_log_probs_equal(model: &Llama, expected: &Expected, tolerance: f32) {
+fn assert_log_probs_equal(model: &Transformer, expected: &Expected, tolerance: f32) {
     for pass in PASSES {
         let (hidden, targets) = learnt(model, &ids(expected), pass);
         let found =
@@ -349,7 +349,7 @@ fn the_cache_gives_the_same_log_probabilities() {
     }
 }
 
-fn sample(model: &Llama, prompts: &[Vec<u32>], k: u64, temperature: f64) -> Vec<Vec<u32>> {
+fn sample(model: &Transformer, prompts: &[Vec<u32>], k: u64, temperature: f64) -> Vec<Vec<u32>> {
     let config = SamplingConfig {
         temperature,
         top_p: 1.0,
@@ -435,7 +435,7 @@ fn smollm2_computes_what_transformers_computes() {
     };
     let expected = expected("smollm2.json");
     assert_tokens_equal(&folder, &expected);
-    let model = Llama::load(&folder, &Device::Cpu, Trainable::Nothing).unwrap();
+    let model = Transformer::load(&folder, &Device::Cpu, Trainable::Nothing).unwrap();
     assert_log_probs_equal(&model, &expected, 1e-3);
     for row in &expected.rows {
         let batch = TokenBatch::new(std::slice::from_ref(&row.ids), 0, &Device::Cpu).unwrap();

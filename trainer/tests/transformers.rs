@@ -13,8 +13,8 @@ use trainer::checkpoint::{self, CheckpointKind, Lineage};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::heads::RewardModel;
-use trainer::model::llama::Llama;
 use trainer::model::token_log_probs;
+use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
 use trainer::records::Prompt;
 use trainer::text::TextCodec;
@@ -33,7 +33,7 @@ fn tests() -> PathBuf {
 /// Writes `base` as a policy and as a reward model with a fresh head.
 fn write_both(base: &Path, folder: &Path) -> (PathBuf, PathBuf) {
     let (policy, reward) = (folder.join("policy"), folder.join("reward"));
-    let model = Llama::load(base, &Device::Cpu, Trainable::UpperLayers(1)).unwrap();
+    let model = Transformer::load(base, &Device::Cpu, Trainable::UpperLayers(1)).unwrap();
     let lineage = Lineage::new(CheckpointKind::Policy);
     checkpoint::write(&policy, base, model.weights().tensors(), None, &lineage).unwrap();
     let judge =
@@ -45,7 +45,7 @@ fn write_both(base: &Path, folder: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// Mean log-probability of `completion` after `prompt`.
-fn mean_log_prob(model: &Llama, prompt: &[u32], completion: &[u32]) -> f32 {
+fn mean_log_prob(model: &Transformer, prompt: &[u32], completion: &[u32]) -> f32 {
     let row = [prompt, completion].concat();
     let batch = TokenBatch::new(&[row], 0, &Device::Cpu).unwrap();
     let hidden = model.hidden(&batch, Pass::Frozen).unwrap().get(0).unwrap();
@@ -59,7 +59,7 @@ fn mean_log_prob(model: &Llama, prompt: &[u32], completion: &[u32]) -> f32 {
 
 fn numbers(policy: &Path, reward: &Path) -> Value {
     let codec = TextCodec::load(policy).unwrap();
-    let model = Llama::load(policy, &Device::Cpu, Trainable::Nothing).unwrap();
+    let model = Transformer::load(policy, &Device::Cpu, Trainable::Nothing).unwrap();
     let judge = RewardModel::load(reward, &Device::Cpu, Trainable::Nothing).unwrap();
     let rows: Vec<Value> = CASES
         .iter()

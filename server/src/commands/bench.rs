@@ -9,7 +9,7 @@ use serde_json::json;
 use trainer::generate::{SampleRequest, generate};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
-use trainer::model::llama::Llama;
+use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
 use trainer::optim::Gradients;
 use trainer::sampling::SamplingConfig;
@@ -57,7 +57,7 @@ fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
         ("train_upper_4", Trainable::UpperLayers(4)),
         ("train_everything", Trainable::Everything),
     ] {
-        let model = Llama::load(folder, &device, trainable)?;
+        let model = Transformer::load(folder, &device, trainable)?;
         report(case, rows * time, repeats, || {
             let rows: Vec<LearningRow> = tokens
                 .iter()
@@ -71,7 +71,7 @@ fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
             Ok(())
         })?;
     }
-    let model = Llama::load(folder, &device, Trainable::Nothing)?;
+    let model = Transformer::load(folder, &device, Trainable::Nothing)?;
     let batch = TokenBatch::new(&tokens, 0, &device)?;
     report("forward", rows * time, repeats, || {
         model.hidden(&batch, Pass::Frozen)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use trainer::generate::{SampleRequest, generate};
-use trainer::model::llama::Llama;
+use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
 use trainer::progress::{Event, Progress};
 use trainer::records::{self, Prompt, PromptRecord};
@@ -136,7 +136,7 @@ fn report_block(block: usize, drawn: &[Answered], progress: &mut dyn Progress) {
 struct Artist<'a> {
     config: &'a GenerationConfig,
     codec: TextCodec,
-    model: Llama,
+    model: Transformer,
 }
 
 /// A prompt while its completions are being drawn.
@@ -151,7 +151,7 @@ impl<'a> Artist<'a> {
         Ok(Self {
             config,
             codec: TextCodec::load(folder)?,
-            model: Llama::load(folder, &Device::Cpu, Trainable::Nothing)?,
+            model: Transformer::load(folder, &Device::Cpu, Trainable::Nothing)?,
         })
     }
 

@@ -9,6 +9,7 @@ use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops;
 
 use crate::error::Result;
+use crate::model::transformer_config::{Activation, RopeScaling};
 use crate::nn;
 use crate::nn::head_layout::Turn;
 
@@ -39,6 +40,31 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64, pass: Pass) -> Result
     }
 }
 
+/// Norm by mean and variance over the last dimension (Ba et al., arXiv 1607.06450), with history.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let scale = (variance + epsilon)?.sqrt()?;
+    let normed = centred.broadcast_div(&scale)?.broadcast_mul(weight)?;
+    Ok(normed.broadcast_add(bias)?)
+}
+
+/// The function of a feed-forward layer without a gate.
+///
+/// # Errors
+/// When the device has no memory.
+pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    Ok(match activation {
+        Activation::Silu => x.silu()?,
+        Activation::Gelu => x.gelu_erf()?,
+        Activation::GeluTanh => x.gelu()?,
+        Activation::Relu => x.relu()?,
+    })
+}
+
 /// Cosines and sines of the rotary embedding (Su et al., arXiv 2104.09864), `[positions, dim/2]`.
 pub struct Rotary {
     cos: Tensor,
@@ -46,13 +72,20 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// For head dimension `dim`, base `theta`, positions `0..longest`.
+    /// For head dimension `dim`, base `theta`, frequencies stretched by `scaling`, positions
+    /// `0..longest`.
     ///
     /// # Errors
     /// When the device has no memory.
-    pub fn new(dim: usize, theta: f64, longest: usize, device: &Device) -> Result<Self> {
+    pub fn new(
+        dim: usize,
+        theta: f64,
+        scaling: RopeScaling,
+        longest: usize,
+        device: &Device,
+    ) -> Result<Self> {
         let frequencies: Vec<f32> = (0..dim / 2)
-            .map(|i| theta.powf(-2.0 * i as f64 / dim as f64) as f32)
+            .map(|i| scaling.stretch(theta.powf(-2.0 * i as f64 / dim as f64)) as f32)
             .collect();
         let frequencies = Tensor::from_vec(frequencies, (1, dim / 2), device)?;
         let positions = Tensor::arange(0, longest as u32, device)?.to_dtype(DType::F32)?;

@@ -1,28 +1,27 @@
 //! Reward and value models: the language model with its output projection replaced by one number
-//! (InstructGPT, appendix C). Saved as `LlamaForSequenceClassification` with one label.
+//! (InstructGPT, appendix C). Saved as `LlamaForSequenceClassification`, or what the family calls it,
+//! with one label.
 
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
 use crate::error::{AtPath, Result};
+use crate::model::architecture::{OUTPUT, SCORE};
 use crate::model::attention::{Pass, linear};
 use crate::model::batch::TokenBatch;
-use crate::model::llama::{Llama, LlamaConfig};
+use crate::model::transformer::{Transformer, TransformerConfig};
 use crate::model::weights::{Trainable, Weights};
 use crate::rng::{standard_normal, stream};
 
 /// A trunk with a scalar head. The score of a sequence is read at its last token (EOS).
 pub struct RewardModel {
     /// The network below the head.
-    pub trunk: Llama,
+    pub trunk: Transformer,
     head: Tensor,
     /// Subtracted from every score, so that the mean over a reference set is 0.
     pub bias: f64,
 }
-
-/// Name of the head's tensor.
-const HEAD: &str = "score.weight";
 
 /// Key in `config.json` that keeps the bias.
 pub const BIAS_KEY: &str = "reward_bias";
@@ -39,16 +38,16 @@ impl RewardModel {
         trainable: Trainable,
         seed: u64,
     ) -> Result<Self> {
-        let config = LlamaConfig::read(folder)?;
-        let mut weights = Weights::read(folder, device)?;
-        weights.remove("lm_head.weight");
+        let config = TransformerConfig::read(folder)?;
+        let mut weights = Weights::read(folder, &config, device)?;
+        weights.remove(OUTPUT);
         let mut rng = stream(seed, "reward head", 0);
         let deviation = (1.0 / (config.hidden_size as f32 + 1.0)).sqrt();
         let head: Vec<f32> = (0..config.hidden_size)
             .map(|_| standard_normal(&mut rng) * deviation)
             .collect();
         weights.insert(
-            HEAD,
+            SCORE,
             Tensor::from_vec(head, (1, config.hidden_size), device)?,
         );
         Self::from_weights(config, weights, device, trainable, 0.0)
@@ -59,32 +58,27 @@ impl RewardModel {
     /// # Errors
     /// A sentence about the folder: for one, that it has no reward head.
     pub fn load(folder: &Path, device: &Device, trainable: Trainable) -> Result<Self> {
-        let config = LlamaConfig::read(folder)?;
+        let config = TransformerConfig::read(folder)?;
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path).at(&path)?;
         let bias = serde_json::from_slice::<serde_json::Value>(&bytes)
             .ok()
             .and_then(|value| value[BIAS_KEY].as_f64())
             .unwrap_or(0.0);
-        Self::from_weights(
-            config,
-            Weights::read(folder, device)?,
-            device,
-            trainable,
-            bias,
-        )
+        let weights = Weights::read(folder, &config, device)?;
+        Self::from_weights(config, weights, device, trainable, bias)
     }
 
     fn from_weights(
-        config: LlamaConfig,
+        config: TransformerConfig,
         weights: Weights,
         device: &Device,
         trainable: Trainable,
         bias: f64,
     ) -> Result<Self> {
         let width = config.hidden_size;
-        let trunk = Llama::from_weights(config, weights, device, trainable)?;
-        let head = trunk.weights().get(HEAD, &[1, width])?;
+        let trunk = Transformer::from_weights(config, weights, device, trainable)?;
+        let head = trunk.weights().get(SCORE, &[1, width])?;
         Ok(Self { trunk, head, bias })
     }
 

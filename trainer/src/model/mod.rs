@@ -1,9 +1,11 @@
-//! The networks: a Llama language model written for training, and scalar heads on top of it.
+//! The networks: decoder-only language models written for training, and scalar heads on top.
 
+pub mod architecture;
 pub mod attention;
 pub mod batch;
 pub mod heads;
-pub mod llama;
-pub mod llama_config;
+pub mod layers;
 pub mod token_log_probs;
+pub mod transformer;
+pub mod transformer_config;
 pub mod weights;

@@ -1,13 +1,14 @@
 //! A model folder's weights by their Hugging Face names, some of them trainable.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Result, TrainerError};
+use crate::error::{AtPath, Result, TrainerError};
+use crate::model::transformer_config::TransformerConfig;
 
 /// Which part of a model learns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,34 +31,39 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads `model.safetensors` as f32.
+    /// Reads the folder's safetensors files, one or many, as f32 and by our names. Which tensors
+    /// there may be, `config` says.
     ///
     /// # Errors
-    /// A sentence naming the file: missing, torn, or holding values that are not finite.
-    pub fn read(folder: &Path, device: &Device) -> Result<Self> {
-        let path = folder.join("model.safetensors");
-        if !path.exists() {
-            return Err(TrainerError::checkpoint(folder, "has no model.safetensors"));
-        }
-        let loaded = candle_core::safetensors::load(&path, &Device::Cpu)
-            .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be read: {error}")))?;
+    /// A sentence naming the file: missing, torn, holding values that are not finite, or a tensor
+    /// that the network would not read.
+    pub fn read(folder: &Path, config: &TransformerConfig, device: &Device) -> Result<Self> {
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in loaded {
-            let tensor = tensor.to_dtype(DType::F32)?;
-            // One sum finds any value that is not finite, without a second copy of the weights.
-            let sum = tensor.abs()?.sum_all()?.to_scalar::<f32>()?;
-            if !sum.is_finite() {
-                return Err(TrainerError::checkpoint(
-                    &path,
-                    format!("tensor {name} holds values that are not finite"),
-                ));
+        for path in files(folder)? {
+            let loaded = candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| {
+                TrainerError::checkpoint(&path, format!("cannot be read: {error}"))
+            })?;
+            for (name, tensor) in loaded {
+                let tensor = tensor.to_dtype(DType::F32)?;
+                // One sum finds any value that is not finite, without a second copy of the weights.
+                let sum = tensor.abs()?.sum_all()?.to_scalar::<f32>()?;
+                if !sum.is_finite() {
+                    let message = format!("tensor {name} holds values that are not finite");
+                    return Err(TrainerError::checkpoint(&path, message));
+                }
+                tensors.insert(name, tensor);
             }
-            tensors.insert(name, tensor.to_device(device)?);
         }
-        Ok(Self {
-            tensors,
-            variables: BTreeMap::new(),
-        })
+        let tensors = config.architecture.take_in(tensors, config)?;
+        if let Some(name) = tensors.keys().find(|name| !config.has_tensor(name)) {
+            let message = format!("holds a tensor that the architecture does not have: {name}");
+            return Err(TrainerError::checkpoint(folder, message));
+        }
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, tensor)| Ok((name, tensor.to_device(device)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self::from_tensors(tensors))
     }
 
     /// Weights from tensors made elsewhere.
@@ -119,11 +125,6 @@ impl Weights {
         self.variables.remove(name);
     }
 
-    /// Takes out every tensor whose name is `unwanted`.
-    pub fn remove_all(&mut self, unwanted: impl Fn(&str) -> bool) {
-        self.tensors.retain(|name, _| !unwanted(name));
-    }
-
     /// The trainable ones in the order of their names.
     pub fn variables(&self) -> &BTreeMap<String, Var> {
         &self.variables
@@ -167,6 +168,45 @@ impl Weights {
             variables: BTreeMap::new(),
         })
     }
+}
+
+/// The safetensors files of a folder: one, or those that the index of a large model names.
+///
+/// # Errors
+/// A sentence: there is none, the index cannot be read, or a file that it names is missing.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join("model.safetensors");
+    if single.exists() {
+        return Ok(vec![single]);
+    }
+    let index = folder.join("model.safetensors.index.json");
+    if !index.exists() {
+        return Err(TrainerError::checkpoint(folder, "has no model.safetensors"));
+    }
+    let value: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).at(&index)?)
+        .map_err(|error| TrainerError::checkpoint(&index, format!("is not JSON: {error}")))?;
+    let names: BTreeSet<&str> = value["weight_map"]
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.values().filter_map(|name| name.as_str()))
+        .collect();
+    if names.is_empty() {
+        return Err(TrainerError::checkpoint(&index, "names no files"));
+    }
+    names
+        .into_iter()
+        .map(|name| {
+            // A file beside the index, never one elsewhere on the machine.
+            let path = folder.join(name);
+            match Path::new(name).components().count() == 1 && path.exists() {
+                true => Ok(path),
+                false => {
+                    let message = format!("names the file {name:?}, which is not there");
+                    Err(TrainerError::checkpoint(&index, message))
+                }
+            }
+        })
+        .collect()
 }
 
 fn digest(tensor: &Tensor) -> Result<[u8; 32]> {

@@ -162,11 +162,12 @@ mod tests {
 
     use super::*;
     use crate::model::attention::{Rotary, rotate};
+    use crate::model::transformer_config::RopeScaling;
     use crate::nn::test_support::{assert_same, random};
 
     #[test]
     fn splitting_equals_transposing_and_rotating() {
-        let rotary = Rotary::new(4, 100.0, 16, &Device::Cpu).unwrap();
+        let rotary = Rotary::new(4, 100.0, RopeScaling::None, 16, &Device::Cpu).unwrap();
         let positions = Tensor::new(&[[0_u32, 0, 1], [3, 4, 5]], &Device::Cpu).unwrap();
         for rotation in [
             rotary.range(2, 3).unwrap(),

@@ -30,6 +30,30 @@ pub(super) struct Episode {
 }
 
 impl Episode {
+    /// A completion of a prompt, before anything is said of it.
+    pub(super) fn new(prompt: &[u32], completion: &[u32], is_finished: bool, eos_id: u32) -> Self {
+        let mut tokens = [prompt, completion].concat();
+        if !is_finished {
+            tokens.push(eos_id);
+        }
+        Self {
+            tokens,
+            start: prompt.len(),
+            n: completion.len(),
+            is_finished,
+            policy_lower: None,
+            value_lower: None,
+            old: Vec::new(),
+            reference: Vec::new(),
+            entropy: Vec::new(),
+            values: Vec::new(),
+            reward: 0.0,
+            score: 0.0,
+            advantages: Vec::new(),
+            returns: Vec::new(),
+        }
+    }
+
     pub(super) fn kl(&self) -> f64 {
         self.old
             .iter()

@@ -51,28 +51,13 @@ impl Learner<'_> {
             &mut |_| !progress.is_cancelled(),
         )?;
         let episodes = samples.into_iter().map(|sample| {
-            let mut tokens = prompts[sample.prompt].clone();
-            let (start, n) = (tokens.len(), sample.tokens.len());
-            tokens.extend(&sample.tokens);
-            if !sample.is_finished {
-                tokens.push(self.codec.eos_id);
-            }
-            Episode {
-                tokens,
-                start,
-                n,
-                is_finished: sample.is_finished,
-                policy_lower: None,
-                value_lower: None,
-                old: Vec::new(),
-                reference: Vec::new(),
-                entropy: Vec::new(),
-                values: Vec::new(),
-                reward: 0.0,
-                score: 0.0,
-                advantages: Vec::new(),
-                returns: Vec::new(),
-            }
+            let prompt = &prompts[sample.prompt];
+            Episode::new(
+                prompt,
+                &sample.tokens,
+                sample.is_finished,
+                self.codec.eos_id,
+            )
         });
         Ok(episodes.collect())
     }

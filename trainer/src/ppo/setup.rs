@@ -8,10 +8,10 @@ use candle_core::Device;
 use rand::seq::SliceRandom;
 
 use super::{Models, PpoJob};
-use crate::checkpoint::{self, CheckpointKind, Lineage, sha256};
+use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::error::{Result, TrainerError};
 use crate::model::heads::RewardModel;
-use crate::model::llama::Llama;
+use crate::model::transformer::Transformer;
 use crate::model::weights::Trainable;
 use crate::progress::Progress;
 use crate::records::{self, Placed, Prompt, PromptRecord, TextRecord};
@@ -21,7 +21,7 @@ use crate::text::TextCodec;
 
 pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
     let trainable = job.config.trainable();
-    let policy = Llama::load(&job.base, &Device::Cpu, trainable)?;
+    let policy = Transformer::load(&job.base, &Device::Cpu, trainable)?;
     codec.check_fits(&job.base, policy.config.vocab_size)?;
     let reference = policy.frozen_copy()?;
     let reward = RewardModel::load(&job.reward, &Device::Cpu, Trainable::Nothing)?;
@@ -98,7 +98,7 @@ pub(super) struct Prompts {
 /// Reads each different prompt once.
 pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec, models: &Models) -> Result<Prompts> {
     let records: Vec<Placed<PromptRecord>> = records::read_placed(&job.prompts)?;
-    let context = |model: &Llama| model.config.max_position_embeddings;
+    let context = |model: &Transformer| model.config.max_position_embeddings;
     let context = context(&models.policy).min(context(&models.reward.trunk));
     // The completion follows, and EOS where it has none of its own.
     let room = context.saturating_sub(job.config.max_new_tokens + 1);
@@ -168,14 +168,12 @@ pub(super) fn write(
     summary: &BTreeMap<String, f64>,
 ) -> Result<PathBuf> {
     let mut lineage = Lineage::new(CheckpointKind::Policy);
-    lineage.parents.insert(
-        "base".to_owned(),
-        sha256(&job.base.join("model.safetensors"))?,
-    );
-    lineage.parents.insert(
-        "reward".to_owned(),
-        sha256(&job.reward.join("model.safetensors"))?,
-    );
+    lineage
+        .parents
+        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
+    lineage
+        .parents
+        .insert("reward".to_owned(), sha256_of_weights(&job.reward)?);
     lineage
         .data
         .insert("prompts".to_owned(), sha256(&job.prompts)?);

@@ -9,8 +9,8 @@ use crate::kl::estimators;
 use crate::loss::with_gradient;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
-use crate::model::llama::Llama;
 use crate::model::token_log_probs;
+use crate::model::transformer::Transformer;
 use crate::optim::Gradients;
 use crate::progress::Progress;
 use crate::sft::{LearningRow, add_gradient};
@@ -230,7 +230,7 @@ impl Learner<'_> {
     /// blocks where there is one.
     pub(super) fn hidden(
         &self,
-        trunk: &Llama,
+        trunk: &Transformer,
         lowers: &[Option<&Tensor>],
         batch: &TokenBatch,
     ) -> Result<Tensor> {

@@ -6,9 +6,9 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use super::Llama;
+use super::{Transformer, embed};
 use crate::error::Result;
-use crate::model::attention::{Pass, Sight, attend, rms_norm};
+use crate::model::attention::{Pass, Sight, attend};
 use crate::nn;
 use crate::nn::cached_attention::Places;
 
@@ -56,7 +56,7 @@ impl KvCache {
     }
 }
 
-impl Llama {
+impl Transformer {
     /// An empty cache of up to `capacity` positions for rows that are padded on the left by
     /// `paddings` positions.
     ///
@@ -67,7 +67,7 @@ impl Llama {
             paddings.len(),
             self.config.num_key_value_heads,
             capacity,
-            self.config.head_dim(),
+            self.config.head_dim,
         );
         let zeros = || Tensor::zeros(shape, DType::F32, &self.device);
         let layers = (0..self.blocks.len())
@@ -87,7 +87,7 @@ impl Llama {
 
     /// Bytes that a cache takes for each row of up to `capacity` positions.
     pub fn cache_bytes(&self, capacity: usize) -> usize {
-        let numbers = self.config.num_key_value_heads * self.config.head_dim() * capacity;
+        let numbers = self.config.num_key_value_heads * self.config.head_dim * capacity;
         2 * self.blocks.len() * numbers * size_of::<f32>()
     }
 
@@ -97,22 +97,20 @@ impl Llama {
     /// # Errors
     /// When the cache is full.
     pub fn step(&self, ids: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
-        let (rows, time) = ids.dims2()?;
-        let embedded = self
-            .embedding
-            .detach()
-            .index_select(&ids.flatten_all()?, 0)?;
-        let mut x = embedded.reshape((rows, time, self.config.hidden_size))?;
+        let time = ids.dim(1)?;
         let places = &cache.places;
-        let rotation = self
-            .rotary
-            .positions(&positions(places, time, ids.device())?)?;
+        let at = positions(places, time, ids.device())?;
+        let mut x = embed(&self.embedding.detach(), ids)?;
+        if let Some(learned) = &self.positions {
+            x = (x + embed(&learned.detach(), &at)?)?;
+        }
+        let rotation = self.rotation_at(&at)?;
         let mask = match cache.is_fused {
             true => None,
             false => Some(padding_mask(places, time, ids.device())?),
         };
         for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
-            let (q, k, v) = self.project(block, &x, &rotation, Pass::Frozen)?;
+            let (q, k, v) = self.project(block, &x, rotation.as_ref(), Pass::Frozen)?;
             let (q, k, v) = (q.detach(), k.detach(), v.detach());
             let attended = match &mask {
                 None => {
@@ -134,13 +132,7 @@ impl Llama {
         }
         cache.places.start += time;
         let last = x.narrow(1, time - 1, 1)?.squeeze(1)?.contiguous()?;
-        Ok(rms_norm(
-            &last,
-            &self.final_norm,
-            self.config.rms_norm_eps,
-            Pass::Frozen,
-        )?
-        .detach())
+        Ok(self.finish(&last, Pass::Frozen)?.detach())
     }
 }
 
@@ -182,7 +174,7 @@ mod tests {
 
     use super::*;
     use crate::model::batch::TokenBatch;
-    use crate::model::llama::{EMBEDDING, LlamaConfig};
+    use crate::model::transformer::{EMBEDDING, TransformerConfig};
     use crate::model::weights::{Trainable, Weights};
     use crate::nn::test_support::{distance, random};
 
@@ -193,20 +185,14 @@ mod tests {
 
     /// Weights small enough that attention is spread over many positions: where it rests on one,
     /// another one that should be hidden would hardly show.
-    fn tiny() -> Llama {
-        let config = LlamaConfig {
-            hidden_size: HIDDEN,
-            intermediate_size: INNER,
-            num_hidden_layers: LAYERS,
-            num_attention_heads: 4,
-            num_key_value_heads: 2,
-            head_dim: None,
-            vocab_size: VOCABULARY,
-            max_position_embeddings: 16,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10_000.0,
-            tie_word_embeddings: true,
-        };
+    fn tiny() -> Transformer {
+        let config = TransformerConfig::parse(&serde_json::json!({
+            "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INNER,
+            "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "vocab_size": VOCABULARY, "max_position_embeddings": 16, "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": true,
+        }))
+        .unwrap();
         let mut tensors = BTreeMap::new();
         let mut draw = |name: &str, shape: &[usize], mean: f64| {
             let tensor = random(name, shape).affine(0.15, mean).unwrap();
@@ -231,12 +217,12 @@ mod tests {
             }
         }
         let weights = Weights::from_tensors(tensors);
-        Llama::from_weights(config, weights, &Device::Cpu, Trainable::Nothing).unwrap()
+        Transformer::from_weights(config, weights, &Device::Cpu, Trainable::Nothing).unwrap()
     }
 
     /// Rows decoded by both forms side by side, and the real tokens of each row so far.
     struct Decoding {
-        model: Llama,
+        model: Transformer,
         fused: KvCache,
         plain: KvCache,
         rows: Vec<Vec<u32>>,

@@ -1,0 +1,474 @@
+//! A decoder-only network written for training: Llama and its kin, Qwen, GPT. Blocks below the
+//! trainable ones run without history and their output, `lower`, can be computed once and shared by
+//! every model that has the same frozen blocks. Decoding with a cache is in `transformer/decode.rs`.
+
+mod decode;
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+pub use self::decode::KvCache;
+use crate::error::{Result, TrainerError};
+pub use crate::model::architecture::EMBEDDING;
+use crate::model::architecture::{FINAL_NORM, OUTPUT, POSITIONS, SCORE, split_our_name};
+use crate::model::attention::{
+    Pass, Rotary, Rotation, Sight, activate, attend, linear, merge_heads, rms_norm, split_heads,
+    swiglu,
+};
+use crate::model::batch::TokenBatch;
+use crate::model::layers::{Linear, Norm};
+pub use crate::model::transformer_config::TransformerConfig;
+use crate::model::transformer_config::{Activation, Positions};
+use crate::model::weights::{Trainable, Weights};
+
+/// One block's weights.
+struct Block {
+    input_norm: Norm,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    /// Norms of queries and keys within each head.
+    head_norms: Option<(Tensor, Tensor)>,
+    feed_forward_norm: Norm,
+    /// What `up` is multiplied with; without it, `up` goes through the activation.
+    gate: Option<Linear>,
+    up: Linear,
+    down: Linear,
+}
+
+impl Block {
+    fn new(weights: &Weights, index: usize, config: &TransformerConfig) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        let biases = config.biases;
+        let place = |part: &str| format!("model.layers.{index}.{part}");
+        let linear = |part: &str, shape: [usize; 2], has_bias: bool| {
+            Linear::new(weights, &place(part), shape, has_bias)
+        };
+        let norm = |part: &str| config.norm(weights, &place(part));
+        let head_norm =
+            |part: &str| weights.get(&format!("{}.weight", place(part)), &[config.head_dim]);
+        Ok(Self {
+            input_norm: norm("input_layernorm")?,
+            query: linear("self_attn.q_proj", [queries, hidden], biases.attention_in)?,
+            key: linear("self_attn.k_proj", [keys, hidden], biases.attention_in)?,
+            value: linear("self_attn.v_proj", [keys, hidden], biases.attention_in)?,
+            output: linear("self_attn.o_proj", [hidden, queries], biases.attention_out)?,
+            head_norms: match config.architecture.norms_heads() {
+                true => Some((
+                    head_norm("self_attn.q_norm")?,
+                    head_norm("self_attn.k_norm")?,
+                )),
+                false => None,
+            },
+            feed_forward_norm: norm("post_attention_layernorm")?,
+            gate: match config.architecture.is_gpt() {
+                true => None,
+                false => Some(linear(
+                    "mlp.gate_proj",
+                    [inner, hidden],
+                    biases.feed_forward,
+                )?),
+            },
+            up: linear("mlp.up_proj", [inner, hidden], biases.feed_forward)?,
+            down: linear("mlp.down_proj", [hidden, inner], biases.feed_forward)?,
+        })
+    }
+
+    /// The gated layer, or the plain one.
+    fn feed_forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        let up = self.up.apply(x)?;
+        let inner = match &self.gate {
+            Some(gate) => swiglu(&gate.apply(x)?, &up)?,
+            None => activate(&up, activation)?,
+        };
+        self.down.apply(&inner)
+    }
+}
+
+impl TransformerConfig {
+    fn norm(&self, weights: &Weights, name: &str) -> Result<Norm> {
+        let is_layer_norm = self.architecture.is_gpt();
+        Norm::new(
+            weights,
+            name,
+            self.hidden_size,
+            self.norm_epsilon,
+            is_layer_norm,
+        )
+    }
+}
+
+/// A language model, or the trunk of a reward or value model.
+pub struct Transformer {
+    /// Shape of the network.
+    pub config: TransformerConfig,
+    /// Where it computes.
+    pub device: Device,
+    weights: Weights,
+    embedding: Tensor,
+    /// Learned positions, `[context, hidden]`.
+    positions: Option<Tensor>,
+    blocks: Vec<Block>,
+    final_norm: Option<Norm>,
+    head: Tensor,
+    rotary: Option<Rotary>,
+    n_frozen: usize,
+}
+
+impl Transformer {
+    /// Reads a model folder.
+    ///
+    /// # Errors
+    /// A sentence about the folder.
+    pub fn load(folder: &Path, device: &Device, trainable: Trainable) -> Result<Self> {
+        let config = TransformerConfig::read(folder)?;
+        let weights = Weights::read(folder, &config, device)?;
+        if !config.tie_word_embeddings && !weights.has(OUTPUT) {
+            let message = format!("has no {OUTPUT}, so it is no language model");
+            return Err(TrainerError::checkpoint(folder, message));
+        }
+        Self::from_weights(config, weights, device, trainable)
+    }
+
+    /// A model over given weights, by our names.
+    ///
+    /// # Errors
+    /// When a tensor is missing or has the wrong shape, or more layers are to be trained than
+    /// there are.
+    pub fn from_weights(
+        config: TransformerConfig,
+        mut weights: Weights,
+        device: &Device,
+        trainable: Trainable,
+    ) -> Result<Self> {
+        let n_layers = config.num_hidden_layers;
+        let n_frozen = match trainable {
+            Trainable::Nothing => n_layers,
+            Trainable::Everything => 0,
+            Trainable::UpperLayers(n) if (1..=n_layers).contains(&n) => n_layers - n,
+            Trainable::UpperLayers(n) => {
+                let message = format!("is {n}, but the model has {n_layers} layers");
+                return Err(TrainerError::Config {
+                    field: "train_layers".into(),
+                    message,
+                });
+            }
+        };
+        weights.make_trainable(|name| match trainable {
+            Trainable::Nothing => false,
+            Trainable::Everything => true,
+            Trainable::UpperLayers(_) => match split_our_name(name) {
+                Some((layer, ..)) => layer >= n_frozen,
+                None => name == SCORE || name.starts_with(FINAL_NORM),
+            },
+        })?;
+        let vocabulary = [config.vocab_size, config.hidden_size];
+        let embedding = weights.get(EMBEDDING, &vocabulary)?;
+        let head = match config.tie_word_embeddings || !weights.has(OUTPUT) {
+            true => embedding.clone(),
+            false => weights.get(OUTPUT, &vocabulary)?,
+        };
+        let context = config.max_position_embeddings;
+        let (positions, rotary) = match config.positions {
+            Positions::Learned => {
+                let shape = [context, config.hidden_size];
+                (Some(weights.get(POSITIONS, &shape)?), None)
+            }
+            Positions::Rotary { theta, scaling } => {
+                let rotary = Rotary::new(config.head_dim, theta, scaling, context, device)?;
+                (None, Some(rotary))
+            }
+        };
+        Ok(Self {
+            blocks: (0..n_layers)
+                .map(|index| Block::new(&weights, index, &config))
+                .collect::<Result<_>>()?,
+            final_norm: match config.architecture.norms_after() {
+                true => None,
+                false => Some(config.norm(&weights, FINAL_NORM)?),
+            },
+            positions,
+            rotary,
+            device: device.clone(),
+            config,
+            weights,
+            embedding,
+            head,
+            n_frozen,
+        })
+    }
+
+    /// Output of the embedding and the frozen blocks, `[batch, time, hidden]`, without history
+    /// unless the embedding itself is trained.
+    ///
+    /// # Errors
+    /// When a row is longer than the context.
+    pub fn lower(&self, batch: &TokenBatch) -> Result<Tensor> {
+        let (_, time) = batch.ids.dims2()?;
+        if time > self.config.max_position_embeddings {
+            let message = format!(
+                "holds {} tokens, a row has {time}",
+                self.config.max_position_embeddings
+            );
+            return Err(TrainerError::Config {
+                field: "context".into(),
+                message,
+            });
+        }
+        let mut embedded = embed(&self.embedding, &batch.ids)?;
+        if let Some(positions) = &self.positions {
+            embedded = embedded.broadcast_add(&positions.narrow(0, 0, time)?)?;
+        }
+        self.run_blocks(embedded, 0..self.n_frozen, Pass::Frozen)
+    }
+
+    /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper(&self, lower: &Tensor, pass: Pass) -> Result<Tensor> {
+        self.upper_from(lower, self.n_frozen, pass)
+    }
+
+    /// Like [`Self::upper`] for the last real position of each row only, `[batch, hidden]`: all
+    /// that a score reads. The top block computes keys and values for every position and the rest
+    /// for one, which saves nearly all of its work.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper_last(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
+        let top = self.blocks.len() - 1;
+        if self.n_frozen > top {
+            return batch.last(&self.upper(lower, pass)?);
+        }
+        let x = self.run_blocks(lower.clone(), self.n_frozen..top, pass)?;
+        let (rows, time, width) = x.dims3()?;
+        let block = &self.blocks[top];
+        let normed = self.before_attention(block, &x, pass)?;
+        let rotation = self.rotation(0, time)?;
+        let (k, v) = self.keys_and_values(block, &normed, rotation.as_ref(), pass)?;
+        let one = (rows, 1, width);
+        let (x, normed) = (
+            batch.last(&x)?.reshape(one)?,
+            batch.last(&normed)?.reshape(one)?,
+        );
+        let rotation = self.rotation_at(&batch.last_positions(&self.device)?)?;
+        let q = self.queries(block, &normed, rotation.as_ref(), pass)?;
+        let mask = batch.length_mask(&self.device)?;
+        let attended = attend(&q, &k, &v, Sight::Mask(&mask), pass)?;
+        let top = self.finish_block(block, &x, &attended, pass)?.squeeze(1)?;
+        self.finish(&top, pass)
+    }
+
+    /// Both halves, `[batch, time, hidden]`.
+    ///
+    /// # Errors
+    /// When a row is longer than the context.
+    pub fn hidden(&self, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
+        self.upper(&self.lower(batch)?, pass)
+    }
+
+    /// The same through this model's blocks `n..`, for a model with nothing to train that shares
+    /// the `lower` of one whose first `n` blocks are frozen.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper_from(&self, lower: &Tensor, n: usize, pass: Pass) -> Result<Tensor> {
+        let top = self.run_blocks(lower.clone(), n..self.blocks.len(), pass)?;
+        self.finish(&top, pass)
+    }
+
+    fn finish(&self, top: &Tensor, pass: Pass) -> Result<Tensor> {
+        match &self.final_norm {
+            Some(norm) => norm.apply(top, pass),
+            None => Ok(top.clone()),
+        }
+    }
+
+    fn run_blocks(
+        &self,
+        mut x: Tensor,
+        range: std::ops::Range<usize>,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let time = x.dim(1)?;
+        let rotation = self.rotation(0, time)?;
+        for block in &self.blocks[range] {
+            let (q, k, v) = self.project(block, &x, rotation.as_ref(), pass)?;
+            let attended = attend(&q, &k, &v, Sight::Causal, pass)?;
+            x = self.finish_block(block, &x, &attended, pass)?;
+        }
+        Ok(x)
+    }
+
+    /// The rotation of the positions `start..start + n`, where positions rotate.
+    fn rotation(&self, start: usize, n: usize) -> Result<Option<Rotation>> {
+        let rotary = self.rotary.as_ref();
+        rotary.map(|rotary| rotary.range(start, n)).transpose()
+    }
+
+    /// The rotation of given positions `[batch, time]`, where positions rotate.
+    fn rotation_at(&self, positions: &Tensor) -> Result<Option<Rotation>> {
+        let rotary = self.rotary.as_ref();
+        rotary.map(|rotary| rotary.positions(positions)).transpose()
+    }
+
+    /// Queries, keys and values of a block, `[batch, heads, time, dim]`.
+    fn project(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        rotation: Option<&Rotation>,
+        pass: Pass,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let normed = self.before_attention(block, x, pass)?;
+        let q = self.queries(block, &normed, rotation, pass)?;
+        let (k, v) = self.keys_and_values(block, &normed, rotation, pass)?;
+        Ok((q, k, v))
+    }
+
+    fn before_attention(&self, block: &Block, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        match self.config.architecture.norms_after() {
+            true => Ok(x.clone()),
+            false => block.input_norm.apply(x, pass),
+        }
+    }
+
+    fn queries(
+        &self,
+        block: &Block,
+        normed: &Tensor,
+        rotation: Option<&Rotation>,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let heads = self.config.num_attention_heads;
+        let norm = block.head_norms.as_ref().map(|(queries, _)| queries);
+        let q = self.norm_heads(block.query.apply(normed)?, norm, pass)?;
+        split_heads(&q, heads, rotation)
+    }
+
+    fn keys_and_values(
+        &self,
+        block: &Block,
+        normed: &Tensor,
+        rotation: Option<&Rotation>,
+        pass: Pass,
+    ) -> Result<(Tensor, Tensor)> {
+        let heads = self.config.num_key_value_heads;
+        let norm = block.head_norms.as_ref().map(|(_, keys)| keys);
+        let k = self.norm_heads(block.key.apply(normed)?, norm, pass)?;
+        let v = block.value.apply(normed)?;
+        Ok((
+            split_heads(&k, heads, rotation)?,
+            split_heads(&v, heads, None)?,
+        ))
+    }
+
+    /// Norms each head of `x` `[batch, time, heads * dim]` by itself, where the family does so.
+    fn norm_heads(&self, x: Tensor, weight: Option<&Tensor>, pass: Pass) -> Result<Tensor> {
+        let Some(weight) = weight else {
+            return Ok(x);
+        };
+        let (batch, time, width) = x.dims3()?;
+        let dim = self.config.head_dim;
+        let heads = x.reshape((batch, time, width / dim, dim))?;
+        let normed = rms_norm(&heads, weight, self.config.norm_epsilon, pass)?;
+        Ok(normed.reshape((batch, time, width))?)
+    }
+
+    /// Adds attention's output and the feed-forward layer to the residual stream.
+    fn finish_block(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        attended: &Tensor,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let activation = self.config.activation;
+        let x = (x + block.output.apply(&merge_heads(attended)?)?)?;
+        if self.config.architecture.norms_after() {
+            let x = block.input_norm.apply(&x, pass)?;
+            let x = (&x + block.feed_forward(&x, activation)?)?;
+            return block.feed_forward_norm.apply(&x, pass);
+        }
+        let normed = block.feed_forward_norm.apply(&x, pass)?;
+        Ok((x + block.feed_forward(&normed, activation)?)?)
+    }
+
+    /// Scores of every token, `[n, vocabulary]`, for `hidden` `[n, hidden]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        linear(hidden, &self.head)
+    }
+
+    /// The output projection, `[vocabulary, hidden]`.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// How many blocks, from below, are frozen.
+    pub fn n_frozen(&self) -> usize {
+        self.n_frozen
+    }
+
+    /// A copy with nothing to train, that shares frozen tensors with this one.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let weights = self.weights.frozen_copy()?;
+        Self::from_weights(
+            self.config.clone(),
+            weights,
+            &self.device,
+            Trainable::Nothing,
+        )
+    }
+
+    /// Whether the embedding and the first `n` blocks of both hold the same numbers, so that
+    /// `lower` of one serves the other.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn shares_lower(&self, other: &Self, n: usize) -> Result<bool> {
+        for (name, tensor) in self.weights.tensors() {
+            let is_lower = [EMBEDDING, POSITIONS].contains(&name.as_str())
+                || split_our_name(name).is_some_and(|(layer, ..)| layer < n);
+            if !is_lower {
+                continue;
+            }
+            let Some(theirs) = other.weights.tensors().get(name) else {
+                return Ok(false);
+            };
+            if tensor.dims() != theirs.dims() {
+                return Ok(false);
+            }
+            let differing = tensor
+                .ne(theirs)?
+                .to_dtype(candle_core::DType::F32)?
+                .sum_all()?;
+            if differing.to_scalar::<f32>()? != 0.0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The rows of a table that `ids` `[batch, time]` name, `[batch, time, width]`.
+fn embed(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (rows, time) = ids.dims2()?;
+    let picked = table.index_select(&ids.flatten_all()?, 0)?;
+    Ok(picked.reshape((rows, time, table.dim(1)?))?)
+}
