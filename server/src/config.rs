@@ -33,6 +33,16 @@ impl DataConfig {
         self.data_dir().join("models")
     }
 
+    /// The folder of a model that was named by its path, or, where there is no such folder, by the
+    /// name it was pulled or imported under.
+    pub fn find_model(&self, named: PathBuf) -> PathBuf {
+        let kept = self.models_dir().join(&named);
+        match named.is_dir() || !kept.is_dir() {
+            true => named,
+            false => kept,
+        }
+    }
+
     /// Folder of run folders, one for each run.
     pub fn runs_dir(&self) -> PathBuf {
         self.data_dir().join("runs")

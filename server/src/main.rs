@@ -1,5 +1,7 @@
 //! The command line: one subcommand, one function.
 
+use std::io::IsTerminal;
+
 use clap::{Parser, Subcommand};
 use server::commands;
 use server::config::{DataConfig, ServeConfig};
@@ -75,11 +77,11 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(config) => commands::serve::run(cli.data, config).await,
         Command::Worker(command) => commands::worker::run(&cli.data, command).await,
-        Command::Train(command) => commands::train::run(command).await,
-        Command::Generate(command) => commands::generate::run(command).await,
+        Command::Train(command) => commands::train::run(&cli.data, command).await,
+        Command::Generate(command) => commands::generate::run(&cli.data, command).await,
         Command::Model(command) => commands::model::run(&cli.data, command).await,
-        Command::Score(command) => commands::score::run(command).await,
-        Command::Evaluate(command) => commands::evaluate::run(command).await,
+        Command::Score(command) => commands::score::run(&cli.data, command).await,
+        Command::Evaluate(command) => commands::evaluate::run(&cli.data, command).await,
         Command::User(command) => commands::user::run(&cli.data, command).await,
         Command::Import(args) => commands::import::run(&cli.data, args).await,
         Command::Export(args) => commands::export::run(&cli.data, args).await,
@@ -95,6 +97,7 @@ fn start_logging(json: bool) {
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn"));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     if json {
         logs.json().init();

@@ -19,8 +19,18 @@ function select(index, focus = true) {
   cards.forEach((card, i) => card.classList.toggle('is-current', i === current));
   if (focus) {
     cards[current].focus({ preventScroll: true });
-    cards[current].scrollIntoView({ block: 'nearest' });
+    show(cards[current]);
   }
+}
+
+// Brings a card's beginning into sight unless all of it is: between the prompt and the bar, where
+// those stick.
+function show(card) {
+  const { top, bottom } = card.getBoundingClientRect();
+  const margin = getComputedStyle(card);
+  const above = parseFloat(margin.scrollMarginTop);
+  const below = innerHeight - parseFloat(margin.scrollMarginBottom);
+  if (top < above || (bottom > below && top > above + 1)) card.scrollIntoView({ block: 'start' });
 }
 
 // Which letters sit at which rank, ties side by side; and on each card its rank and how many of its
@@ -100,7 +110,14 @@ function schedule(delay = 600, isRetry = false) {
   timer = setTimeout(() => save(isRetry), delay);
 }
 
-form.addEventListener('input', () => { typed += 1; leaving = false; draw(); schedule(); });
+form.addEventListener('input', (event) => {
+  typed += 1;
+  leaving = false;
+  // What is mended is wrong no more.
+  event.target.closest('[aria-invalid]')?.removeAttribute('aria-invalid');
+  draw();
+  schedule();
+});
 
 const view = form.dataset.draftUrl.replace(/\/draft$/, '');
 async function newestRevision() {

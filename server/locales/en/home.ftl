@@ -11,6 +11,12 @@ home-export = Snapshots and export
 home-import = Import prompts
 home-invite = Invite people
 home-operator = Training
-home-runs = runs waiting or working
-home-checkpoints = checkpoints
+home-runs = { $n ->
+    [one] run waiting or working
+   *[other] runs waiting or working
+  }
+home-checkpoints = { $n ->
+    [one] checkpoint
+   *[other] checkpoints
+  }
 home-train = Runs

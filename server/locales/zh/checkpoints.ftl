@@ -1,4 +1,4 @@
-checkpoints-title = 检查点
+checkpoints-title = 模型检查点
 checkpoints-none = 还没有模型。可在命令行获取一个：
 checkpoints-name = 名称
 checkpoints-kind = 类型

@@ -8,6 +8,7 @@ use trainer::records::{self, RankedPrompt};
 use trainer::reward::{Accuracy, bootstrap, by_prompt, count_right};
 
 use crate::commands::score::Judge;
+use crate::config::DataConfig;
 
 /// Seed of the bootstrap: the same file gives the same interval.
 const SEED: u64 = 1;
@@ -28,10 +29,11 @@ pub struct EvaluateCommand {
 ///
 /// # Errors
 /// A sentence about model or data.
-pub async fn run(command: EvaluateCommand) -> anyhow::Result<()> {
+pub async fn run(data: &DataConfig, command: EvaluateCommand) -> anyhow::Result<()> {
+    let model = data.find_model(command.model);
     let measure = move || {
         let records: Vec<RankedPrompt> = records::read(&command.data)?;
-        let judge = Judge::load(&command.model)?;
+        let judge = Judge::load(&model)?;
         let (mut model, mut longer, mut shorter) = (Vec::new(), Vec::new(), Vec::new());
         for record in &records {
             let ranks: Vec<u32> = record.completions.iter().map(|one| one.rank).collect();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use trainer::records::Prompt;
 
 use crate::commands::train::{Printer, stop_on_signal};
+use crate::config::DataConfig;
 use crate::domain::run::GenerationConfig;
 use crate::worker::generation::{Answered, GenerationJob, draw_candidates};
 
@@ -73,7 +74,8 @@ struct LineCompletion<'a> {
 ///
 /// # Errors
 /// A sentence about prompts, model, settings or the file.
-pub async fn run(command: GenerateCommand) -> anyhow::Result<()> {
+pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<()> {
+    let model = data.find_model(command.model);
     let config = GenerationConfig {
         candidates: command.candidates,
         temperature: command.temperature,
@@ -82,14 +84,14 @@ pub async fn run(command: GenerateCommand) -> anyhow::Result<()> {
         seed: command.seed,
         ..GenerationConfig::default()
     };
-    let folder = std::path::absolute(&command.model)?;
+    let folder = std::path::absolute(&model)?;
     let folder_name = folder
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     let name = command.name.or(folder_name).unwrap_or_default();
     let job = GenerationJob {
         config: config.clone(),
-        model: command.model,
+        model,
         prompts: command.prompts,
     };
     let mut printer = Printer::default();

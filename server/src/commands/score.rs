@@ -10,6 +10,8 @@ use trainer::records::{self, RankedPrompt};
 use trainer::text::TextCodec;
 use trainer::{Device, Result, TrainerError};
 
+use crate::config::DataConfig;
+
 /// Settings of `plackett score`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ScoreCommand {
@@ -26,10 +28,11 @@ pub struct ScoreCommand {
 ///
 /// # Errors
 /// A sentence about model or data.
-pub async fn run(command: ScoreCommand) -> anyhow::Result<()> {
+pub async fn run(data: &DataConfig, command: ScoreCommand) -> anyhow::Result<()> {
+    let model = data.find_model(command.model);
     let score = move || {
         let records: Vec<RankedPrompt> = records::read(&command.data)?;
-        let judge = Judge::load(&command.model)?;
+        let judge = Judge::load(&model)?;
         for record in &records {
             let scores = judge.score(record)?;
             let completions = record.completions.iter().zip(scores);

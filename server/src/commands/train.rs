@@ -8,6 +8,7 @@ use trainer::config::Preset;
 use trainer::progress::{Event, Progress};
 
 use crate::commands::serve::stop_signal;
+use crate::config::DataConfig;
 use crate::domain::run::{RunKind, resolve_config};
 use crate::worker::report::StopFlag;
 use crate::worker::train::{TrainingJob, train};
@@ -22,7 +23,7 @@ pub struct TrainCommand {
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
-    /// The model to start from.
+    /// The model to start from: a folder, or the name of a model that was pulled or imported.
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
 
@@ -55,7 +56,7 @@ pub struct TrainCommand {
 ///
 /// # Errors
 /// A sentence about data, model or settings.
-pub async fn run(command: TrainCommand) -> anyhow::Result<()> {
+pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()> {
     if command.kind == RunKind::Generation {
         bail!("generation trains nothing: use `plackett generate`");
     }
@@ -73,8 +74,8 @@ pub async fn run(command: TrainCommand) -> anyhow::Result<()> {
         data: command.data,
         texts: command.texts,
         demonstrations: command.demonstrations,
-        base: command.base,
-        reward: command.reward,
+        base: data.find_model(command.base),
+        reward: command.reward.map(|reward| data.find_model(reward)),
         out: command.out,
     };
     let mut printer = Printer::default();

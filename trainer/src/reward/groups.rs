@@ -83,7 +83,7 @@ pub(super) fn read_groups(
             &job.data,
             1,
             "rank",
-            "every ranking is all tied or too long",
+            "ties everything or is too long for max_tokens, as does every other ranking",
         ));
     }
     Ok((groups, remarks))
