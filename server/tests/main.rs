@@ -11,6 +11,7 @@ mod api;
 mod architecture;
 mod browser;
 mod importing;
+mod killed_training;
 mod labeling;
 mod queue;
 mod rank_page;

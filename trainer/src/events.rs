@@ -8,6 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{AtPath, Result};
 
+/// How the names of event files begin; TensorBoard reads no others.
+pub const EVENTS: &str = "events.out.tfevents";
+
 /// Writes scalars for TensorBoard.
 pub struct EventWriter {
     file: File,
@@ -20,7 +23,12 @@ impl EventWriter {
     /// # Errors
     /// When it cannot be written.
     pub fn create(folder: &Path) -> Result<Self> {
-        let path = folder.join(format!("events.out.tfevents.{}.plackett", now() as u64));
+        // A run that goes on within the second gets a file of its own.
+        let name = |n: usize| format!("{EVENTS}.{}.plackett.{n}", now() as u64);
+        let free = (0..)
+            .map(|n| folder.join(name(n)))
+            .find(|path| !path.exists());
+        let path = free.unwrap_or_else(|| folder.join(EVENTS));
         let mut writer = Self {
             file: File::create(&path).at(&path)?,
             path,

@@ -36,6 +36,7 @@ pub mod gguf;
 pub mod hub;
 pub mod progress;
 pub mod run_folder;
+pub mod savepoint;
 
 /// Where tensors live, for callers that load a model themselves.
 pub use candle_core::Device;

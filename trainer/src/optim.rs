@@ -5,7 +5,7 @@
 //! the norm. This one updates in one pass over the weights. Parameters are visited in the order of
 //! their names, so that a sum over them is the same sum in every run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::backprop::GradStore;
@@ -182,12 +182,12 @@ impl AdamW {
         }
     }
 
-    /// Keeps moments and step count in a safetensors file.
+    /// Steps taken, and moments by kind and parameter: what [`AdamW::restore`] takes.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn save_state(&self, path: &Path) -> Result<()> {
-        let mut tensors = HashMap::new();
+    /// When there is no memory.
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
         for (name, moments) in &self.moments {
             for (kind, values) in [("first", &moments.first), ("second", &moments.second)] {
                 let tensor = Tensor::from_slice(values, values.len(), &Device::Cpu)?;
@@ -195,24 +195,36 @@ impl AdamW {
             }
         }
         tensors.insert("step".to_owned(), Tensor::new(&[self.step], &Device::Cpu)?);
-        Ok(candle_core::safetensors::save(&tensors, path)?)
+        Ok(tensors)
     }
 
-    /// Takes over what [`AdamW::save_state`] kept.
+    /// Takes over what [`AdamW::state`] gave, for these variables.
     ///
     /// # Errors
-    /// When it cannot be read, or is not such a file.
-    pub fn load_state(&mut self, path: &Path) -> Result<()> {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu)?;
-        let step = tensors
+    /// A sentence when it is not the state of an optimiser of these variables.
+    pub fn restore(
+        &mut self,
+        state: &BTreeMap<String, Tensor>,
+        variables: &BTreeMap<String, Var>,
+    ) -> Result<()> {
+        let wrong =
+            |message: String| TrainerError::checkpoint(Path::new("the optimiser's state"), message);
+        let step = state
             .get("step")
-            .ok_or_else(|| TrainerError::checkpoint(path, "is not the state of an optimiser"))?;
-        self.step = step.to_vec1::<u32>()?[0];
+            .ok_or_else(|| wrong("has no count of steps".to_owned()))?
+            .to_vec1::<u32>()?;
+        self.step = step.first().copied().unwrap_or(0);
         self.moments.clear();
-        for (key, tensor) in &tensors {
-            let Some((kind, name)) = key.split_once('.') else {
+        for (key, tensor) in state {
+            let Some((kind @ ("first" | "second"), name)) = key.split_once('.') else {
                 continue;
             };
+            let fits = variables
+                .get(name)
+                .is_some_and(|variable| variable.elem_count() == tensor.elem_count());
+            if !fits {
+                return Err(wrong(format!("{key} fits no parameter")));
+            }
             let moments = self.moments.entry(name.to_owned()).or_default();
             match kind {
                 "first" => moments.first = flat(tensor)?,
@@ -221,6 +233,36 @@ impl AdamW {
         }
         Ok(())
     }
+}
+
+/// The values of variables, for a savepoint.
+pub fn values(variables: &BTreeMap<String, Var>) -> BTreeMap<String, Tensor> {
+    let value = |variable: &Var| variable.as_tensor().detach();
+    variables
+        .iter()
+        .map(|(name, variable)| (name.clone(), value(variable)))
+        .collect()
+}
+
+/// Sets variables to what [`values`] gave.
+///
+/// # Errors
+/// A sentence when one is missing or has another shape.
+pub fn set_values(
+    variables: &BTreeMap<String, Var>,
+    values: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    for (name, variable) in variables {
+        let value = values
+            .get(name)
+            .filter(|value| value.dims() == variable.dims());
+        let Some(value) = value else {
+            let message = format!("has no {name} of shape {:?}", variable.dims());
+            return Err(TrainerError::checkpoint(Path::new("savepoint"), message));
+        };
+        variable.set(&value.to_device(variable.device())?)?;
+    }
+    Ok(())
 }
 
 fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
@@ -299,6 +341,26 @@ impl WeightAverage {
                 let now = (variable.as_tensor().detach() * (1.0 - self.decay))?;
                 *average = ((&*average * self.decay)? + now)?;
             }
+        }
+        Ok(())
+    }
+
+    /// The averages, for a savepoint.
+    pub fn values(&self) -> &BTreeMap<String, Tensor> {
+        &self.averages
+    }
+
+    /// Takes over what [`WeightAverage::values`] gave.
+    ///
+    /// # Errors
+    /// A sentence when one is missing.
+    pub fn restore(&mut self, values: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, average) in &mut self.averages {
+            let value = values.get(name).ok_or_else(|| {
+                let message = format!("has no average of {name}");
+                TrainerError::checkpoint(Path::new("savepoint"), message)
+            })?;
+            *average = value.to_device(average.device())?;
         }
         Ok(())
     }
@@ -448,8 +510,6 @@ mod tests {
     /// With decay and clipping, and a matrix whose name has dots as those of real ones have.
     #[test]
     fn an_optimiser_that_was_kept_goes_on_to_the_bit() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("optimiser.safetensors");
         let fresh = || {
             AdamW::new(AdamConfig {
                 weight_decay: 0.1,
@@ -476,9 +536,10 @@ mod tests {
         let straight = go_on(optimiser, &variables);
 
         let (optimiser, variables) = begin();
-        optimiser.save_state(&path).unwrap();
         let mut resumed = fresh();
-        resumed.load_state(&path).unwrap();
+        resumed
+            .restore(&optimiser.state().unwrap(), &variables)
+            .unwrap();
         assert_eq!(go_on(resumed, &variables), straight);
 
         // The state matters: without it the same steps lead elsewhere.
@@ -487,17 +548,21 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_state_of_an_optimiser_is_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.safetensors");
-        let weights = HashMap::from([("w", Tensor::new(&[1.0_f32], &Device::Cpu).unwrap())]);
-        candle_core::safetensors::save(&weights, &path).unwrap();
-        let error = AdamW::new(settings()).load_state(&path).unwrap_err();
-        let error = error.to_string();
-        assert!(
-            error.contains("model.safetensors: is not the state"),
-            "{error}"
-        );
+    fn a_state_that_is_no_optimisers_or_of_other_parameters_is_refused() {
+        let variables = variables(&[1.0, 2.0]);
+        let complain = |state: &BTreeMap<String, Tensor>| {
+            let error = AdamW::new(settings())
+                .restore(state, &variables)
+                .unwrap_err();
+            error.to_string()
+        };
+        let said = complain(&BTreeMap::new());
+        assert!(said.contains("no count of steps"), "{said}");
+        let mut state = AdamW::new(settings()).state().unwrap();
+        let short = Tensor::new(&[1.0_f32], &Device::Cpu).unwrap();
+        state.insert("first.w".to_owned(), short);
+        let said = complain(&state);
+        assert!(said.contains("first.w fits no parameter"), "{said}");
     }
 
     /// Item 42: the first average is .992 of the weights before and .008 of those after.

@@ -16,13 +16,15 @@ mod parity;
 mod report;
 mod rollout;
 mod setup;
+mod state;
 mod update;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::episode::{Episode, mean};
@@ -30,10 +32,11 @@ use self::report::Figures;
 use self::setup::{
     Prompts, check_models, frozen_hashes, load_models, read_prompts, read_texts, write,
 };
+use self::state::State;
 use self::update::TokenSums;
 use crate::advantage::{gae, whiten};
 use crate::config::PpoConfig;
-use crate::error::Result;
+use crate::error::{Result, TrainerError};
 use crate::model::attention::Pass;
 use crate::model::heads::RewardModel;
 use crate::model::transformer::Transformer;
@@ -43,6 +46,7 @@ use crate::records::{Prompt, name_lines};
 use crate::reward::bootstrap;
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
+use crate::savepoint::{self, SavePolicy};
 use crate::self_check;
 use crate::sft::{LearningRow, Outcome};
 use crate::text::TextCodec;
@@ -64,6 +68,8 @@ pub struct PpoJob {
     pub reward: PathBuf,
     /// The run's folder.
     pub out: PathBuf,
+    /// When savepoints are kept, and whether to go on from one.
+    pub saving: SavePolicy,
 }
 
 /// The four networks.
@@ -91,7 +97,12 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         written,
         too_long,
     } = read_prompts(job, &codec, &models)?;
-    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let files: Vec<&Path> = std::iter::once(&job.prompts)
+        .chain(&job.texts)
+        .map(PathBuf::as_path)
+        .collect();
+    let identity = savepoint::identity("ppo", config, &files, &[&job.base, &job.reward])?;
+    let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
     let progress: &mut dyn Progress = &mut folder;
 
     // 1. Load and check.
@@ -125,13 +136,20 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         texts: &texts,
     };
     let (evaluation, training) = split_prompts(prompts.len(), config.evaluation_prompts);
-    let before = learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?;
-
-    let mut order = Vec::new();
-    let mut epoch = 0;
-    let mut n_done = 0;
-    let mut last = Figures::default();
-    for iteration in 0..config.iterations {
+    let mut state = match &resumed {
+        Some(point) => learner.restore(point)?,
+        None => State {
+            n_done: 0,
+            epoch: 0,
+            order: Vec::new(),
+            kl_coefficient: config.kl_coefficient,
+            next_text: 0,
+            kl_last: 0.0,
+            before: learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?,
+        },
+    };
+    for iteration in state.n_done..config.iterations {
+        let (mut order, mut epoch) = (state.order.clone(), state.epoch);
         progress.phase("training", iteration, config.iterations);
         // 2. Sample. Prompts come back only when all have been used.
         while order.len() < config.batch_episodes {
@@ -142,9 +160,18 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         let chosen: Vec<usize> = order.drain(..config.batch_episodes).collect();
         let first_stream = (iteration * config.batch_episodes) as u64;
-        let mut episodes = learner.sample(&prompts, &chosen, "rollout", first_stream, progress)?;
         // 3. Old log-probabilities, reference, values, scores.
-        learner.appraise(&mut episodes, progress)?;
+        let drawn = learner
+            .sample(&prompts, &chosen, "rollout", first_stream, progress)
+            .and_then(|mut episodes| {
+                learner.appraise(&mut episodes, progress)?;
+                Ok(episodes)
+            });
+        if let Err(TrainerError::Cancelled) = &drawn {
+            // Nothing has moved since the last iteration.
+            progress.save(&learner.savepoint(&state)?)?;
+        }
+        let mut episodes = drawn?;
         // 4. and 5. Rewards and advantages.
         learner.credit(&mut episodes);
         if iteration == 0 {
@@ -152,7 +179,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         let kl = mean(episodes.iter().map(Episode::kl));
         if kl > config.kl_budget {
-            last.kl = kl;
+            state.kl_last = kl;
             let reward = mean(episodes.iter().map(|episode| episode.reward));
             progress.metrics(
                 iteration as u64 + 1,
@@ -167,8 +194,8 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         // 6. Learn.
         let factor = config.schedule.factor(iteration, config.iterations);
-        last = learner.learn(&mut episodes, iteration, factor, progress)?;
-        last.report(
+        let figures = learner.learn(&mut episodes, iteration, factor, progress)?;
+        figures.report(
             iteration as u64 + 1,
             &episodes,
             learner.kl_coefficient,
@@ -179,9 +206,26 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
             config
                 .kl_control
                 .update(learner.kl_coefficient, kl, episodes.len());
-        n_done = iteration + 1;
+        state = State {
+            n_done: iteration + 1,
+            epoch,
+            order,
+            kl_coefficient: learner.kl_coefficient,
+            next_text: learner.next_text,
+            kl_last: kl,
+            before: state.before,
+        };
+        if progress.wants_savepoint() || progress.is_cancelled() {
+            progress.save(&learner.savepoint(&state)?)?;
+        }
         progress.go_on()?;
     }
+    let State {
+        n_done,
+        kl_last,
+        before,
+        ..
+    } = state;
     if let Some(average) = &learner.average {
         average.adopt(models.policy.weights().variables())?;
     }
@@ -228,7 +272,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("reward_gain_low".to_owned(), gain.low),
         ("reward_gain_high".to_owned(), gain.high),
         ("kl_after".to_owned(), after.kl),
-        ("kl_last_batch".to_owned(), last.kl),
+        ("kl_last_batch".to_owned(), kl_last),
         ("n_iterations".to_owned(), n_done as f64),
         ("n_evaluation_prompts".to_owned(), evaluation.len() as f64),
         (
@@ -238,6 +282,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     ]);
     (&mut folder as &mut dyn Progress).go_on()?;
     let place = write(job, &codec, &models, &summary)?;
+    folder.finish()?;
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -258,6 +303,7 @@ fn split_prompts(n: usize, n_evaluation: usize) -> (Range<usize>, Range<usize>) 
 }
 
 /// What answers to the evaluation prompts are worth.
+#[derive(Clone, Serialize, Deserialize)]
 struct Evaluation {
     /// The reward model's score of each.
     rewards: Vec<f64>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Result, TrainerError};
+use crate::savepoint::Savepoint;
 
 /// One thing that happened in a run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +71,19 @@ pub trait Progress {
     /// Why what was heard could not be kept, if so: a full disk, for one.
     fn failure(&self) -> Option<TrainerError> {
         None
+    }
+
+    /// Whether it is time to keep a savepoint.
+    fn wants_savepoint(&self) -> bool {
+        false
+    }
+
+    /// Keeps a savepoint, where such are kept.
+    ///
+    /// # Errors
+    /// When the disk is full.
+    fn save(&mut self, _point: &Savepoint) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -14,10 +14,11 @@ mod groups;
 mod learner;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 pub use self::accuracy::{Accuracy, bootstrap, by_prompt, count_right, mean_and_deviation};
 use self::accuracy::{count_by_length, difference};
@@ -37,6 +38,7 @@ use crate::progress::{Event, Progress};
 use crate::records::{self, Placed, RankedPrompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
+use crate::savepoint::{self, SavePolicy};
 use crate::self_check;
 use crate::sft::{Outcome, training_notes};
 use crate::text::TextCodec;
@@ -58,6 +60,17 @@ pub struct RewardJob {
     pub base: PathBuf,
     /// The run's folder.
     pub out: PathBuf,
+    /// When savepoints are kept, and whether to go on from one.
+    pub saving: SavePolicy,
+}
+
+/// What of a run is no tensor.
+#[derive(Clone, Serialize, Deserialize)]
+struct State {
+    /// Of the cross-validation.
+    figures: BTreeMap<String, f64>,
+    /// Held-out accuracy before training.
+    before: Accuracy,
 }
 
 /// Trains.
@@ -91,7 +104,12 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
     codec.check_fits(&job.base, model.trunk.config.vocab_size)?;
     codec.padding_of_a_reward_model(&job.base)?;
-    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let files: Vec<&Path> = std::iter::once(&job.data)
+        .chain(&job.demonstrations)
+        .map(PathBuf::as_path)
+        .collect();
+    let identity = savepoint::identity("reward", config, &files, &[&job.base])?;
+    let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
     let progress: &mut dyn Progress = &mut folder;
     for remark in remarks {
         progress.log(remark);
@@ -123,36 +141,63 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
 
     // 3. Cross-validate.
     let mut figures = BTreeMap::new();
-    if config.cross_validation_folds > 0 {
+    if config.cross_validation_folds > 0 && resumed.is_none() {
         let mut all: Vec<Group> = train.into_iter().chain(held_out).collect();
         (all, figures) = cross_validate(job, &mut learner, all, progress)?;
+        // In the file's order, as without cross-validation.
+        all.sort_by_key(|group| group.index);
         (train, held_out) = split_by_prompt(all, config);
     }
 
     // 4. Train.
-    progress.phase("measuring held-out accuracy", 0, 1);
-    let before = learner.measure(&model, &mut held_out, progress)?;
-    let before = bootstrap(&before, config.seed);
     let by_length = count_by_length(&train, &held_out);
     let length = bootstrap(&by_length, config.seed);
-    report_accuracy(0, before, length, progress);
     let mut fit = Fit::new(model, config);
-    let (mut counts, mut n_steps) = (Vec::new(), 0);
+    let state = match &resumed {
+        Some(point) => {
+            fit.restore(point)?;
+            point.state_as()?
+        }
+        None => {
+            progress.phase("measuring held-out accuracy", 0, 1);
+            let before = learner.measure(&fit.model, &mut held_out, progress)?;
+            let before = bootstrap(&before, config.seed);
+            report_accuracy(0, before, length, progress);
+            State { figures, before }
+        }
+    };
+    let n_steps_an_epoch = train.len().div_ceil(config.batch_prompts);
+    let n_before = fit.n_done;
+    let mut counts = Vec::new();
     for epoch in 0..config.epochs {
-        learner.epoch(
-            &mut fit,
-            &mut train,
-            epoch,
-            progress,
-            &mut |progress, step| {
-                report_step(step, progress);
-                n_steps = step.number;
-            },
-        )?;
-        counts = learner.measure(&fit.model, &mut held_out, progress)?;
-        let now = bootstrap(&counts, config.seed);
-        report_accuracy(n_steps as u64, now, length, progress);
+        let mut report = |progress: &mut dyn Progress, step: &Step, fit: &Fit| {
+            report_step(step, progress);
+            match progress.wants_savepoint() {
+                true => progress.save(&fit.savepoint(&state)?),
+                false => Ok(()),
+            }
+        };
+        let n_steps = (epoch + 1) * n_steps_an_epoch;
+        let result = learner
+            .epoch(&mut fit, &mut train, epoch, progress, &mut report)
+            .and_then(|()| match n_steps < n_before {
+                // Measured before the run was stopped.
+                true => Ok(()),
+                false => {
+                    counts = learner.measure(&fit.model, &mut held_out, progress)?;
+                    let now = bootstrap(&counts, config.seed);
+                    report_accuracy(n_steps as u64, now, length, progress);
+                    Ok(())
+                }
+            });
+        if let Err(TrainerError::Cancelled) = &result {
+            // Nothing has moved since the last step.
+            progress.save(&fit.savepoint(&state)?)?;
+        }
+        result?;
     }
+    let n_steps = config.epochs * n_steps_an_epoch;
+    let State { figures, before } = state;
     let mut model = fit.model;
 
     // 5. Compare held-out accuracy with what length alone predicts.
@@ -225,6 +270,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         Some(model.bias),
         &lineage,
     )?;
+    folder.finish()?;
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -289,9 +335,10 @@ fn cross_validate(
                 &mut train,
                 epoch,
                 progress,
-                &mut |progress, step| {
+                &mut |progress, step, _| {
                     let done = fold * step.n_steps + step.number;
                     progress.phase("cross-validating", done, n * step.n_steps);
+                    Ok(())
                 },
             )?;
         }

@@ -1,6 +1,7 @@
 //! A run's folder: `config.json` with every setting resolved, `metrics.jsonl`, `samples.jsonl`,
 //! TensorBoard events, and the checkpoint in `checkpoint/`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::error::{AtPath, Result, TrainerError};
-use crate::events::EventWriter;
+use crate::events::{EVENTS, EventWriter};
 use crate::progress::{Event, Progress};
+use crate::savepoint::{SavePolicy, Savepoint, Savepoints};
 
 /// Passes events on and keeps them in the run's folder.
 pub struct RunFolder<'a> {
@@ -21,43 +23,125 @@ pub struct RunFolder<'a> {
     /// The first write that failed, told at the next step: a full disk ends the run with a sentence.
     failure: Option<std::io::Error>,
     folder: PathBuf,
+    savepoints: Savepoints,
+}
+
+const METRICS: &str = "metrics.jsonl";
+const SAMPLES: &str = "samples.jsonl";
+
+/// The files that grow during a run, and how long they are.
+fn lengths(folder: &Path) -> Result<BTreeMap<String, u64>> {
+    let mut lengths = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let entry = entry.at(folder)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if [METRICS, SAMPLES].contains(&name.as_str()) || name.starts_with(EVENTS) {
+            lengths.insert(name, entry.metadata().at(folder)?.len());
+        }
+    }
+    Ok(lengths)
+}
+
+/// Cuts those files to the lengths that they had at a savepoint.
+fn cut(folder: &Path, wanted: &BTreeMap<String, u64>) -> Result<()> {
+    for name in lengths(folder)?.into_keys() {
+        let path = folder.join(&name);
+        match wanted.get(&name) {
+            Some(length) => File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(*length))
+                .at(&path)?,
+            None => std::fs::remove_file(&path).at(&path)?,
+        }
+    }
+    Ok(())
 }
 
 impl<'a> RunFolder<'a> {
-    /// Makes the folder and writes the resolved configuration. Called only once the data was read
-    /// and found good, so that a bad file leaves nothing behind.
+    /// Makes the folder and writes the resolved configuration; or, where the run is to go on, opens
+    /// it, cuts off what came after its newest savepoint, and returns that. Called only once the
+    /// data was read and found good, so that a bad file leaves nothing behind.
     ///
     /// # Errors
-    /// When it holds a run already, or cannot be written.
-    pub fn create(
+    /// When it holds a run already, another one than is to go on, or cannot be written.
+    pub fn open(
         folder: &Path,
         config: &impl Serialize,
+        identity: String,
+        policy: SavePolicy,
         listener: &'a mut dyn Progress,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Option<Savepoint>)> {
         let path = folder.join("config.json");
-        if path.exists() {
-            return Err(TrainerError::checkpoint(
-                folder,
-                "holds a run or a model already; choose another folder",
-            ));
+        let refuse = |message: &str| Err(TrainerError::checkpoint(folder, message));
+        if path.exists() && !policy.resume {
+            return refuse(
+                "holds a run or a model already; choose another folder, or resume the run",
+            );
+        }
+        if folder.join("checkpoint").exists() {
+            return refuse("holds the checkpoint of a run that has ended");
         }
         std::fs::create_dir_all(folder).at(folder)?;
+        let savepoints = Savepoints::new(folder, identity, policy);
+        let mut remarks = Vec::new();
+        let found = savepoints.newest(&mut remarks)?;
+        let (point, lengths) = match found {
+            Some((point, lengths)) => (Some(point), lengths),
+            None => (None, BTreeMap::new()),
+        };
+        if let Some(point) = &point {
+            remarks.push(format!("going on after step {}", point.step));
+        } else if policy.resume {
+            remarks.push("there is no savepoint to go on from: starting anew".to_owned());
+        }
+        cut(folder, &lengths)?;
         let text = serde_json::to_vec_pretty(config)
             .map_err(std::io::Error::from)
             .at(&path)?;
         std::fs::write(&path, text).at(&path)?;
         let open = |name: &str| {
             let path = folder.join(name);
-            File::create(&path).at(&path)
+            let mut options = File::options();
+            options.create(true).append(true).open(&path).at(&path)
         };
-        Ok(Self {
+        let mut opened = Self {
             listener,
-            metrics: open("metrics.jsonl")?,
-            samples: open("samples.jsonl")?,
+            metrics: open(METRICS)?,
+            samples: open(SAMPLES)?,
             events: EventWriter::create(folder)?,
+            savepoints,
             failure: None,
             folder: folder.to_owned(),
-        })
+        };
+        for remark in remarks {
+            (&mut opened as &mut dyn Progress).log(remark);
+        }
+        Ok((opened, point))
+    }
+
+    /// Makes the folder of a run that keeps no savepoints.
+    ///
+    /// # Errors
+    /// As [`RunFolder::open`].
+    pub fn create(
+        folder: &Path,
+        config: &impl Serialize,
+        listener: &'a mut dyn Progress,
+    ) -> Result<Self> {
+        let never = SavePolicy {
+            every: None,
+            resume: false,
+        };
+        Self::open(folder, config, String::new(), never, listener).map(|(opened, _)| opened)
+    }
+
+    /// Lets the savepoints go: the run has written its checkpoint.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn finish(&self) -> Result<()> {
+        self.savepoints.clear()
     }
 
     fn write(&mut self, event: &Event) -> std::io::Result<()> {
@@ -96,6 +180,15 @@ impl Progress for RunFolder<'_> {
 
     fn is_cancelled(&self) -> bool {
         self.listener.is_cancelled()
+    }
+
+    fn wants_savepoint(&self) -> bool {
+        self.savepoints.is_due()
+    }
+
+    fn save(&mut self, point: &Savepoint) -> Result<()> {
+        let lengths = lengths(&self.folder)?;
+        self.savepoints.save(point, lengths)
     }
 
     fn failure(&self) -> Option<TrainerError> {

@@ -11,19 +11,21 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::SftConfig;
-use crate::error::Result;
+use crate::error::{Result, TrainerError};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::token_log_probs;
 use crate::model::transformer::{EMBEDDING, Transformer, TransformerConfig};
-use crate::optim::{AdamW, Gradients};
+use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::{Event, Progress};
 use crate::records::{self, DemonstrationRecord, Placed, Prompt, name_lines};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
+use crate::savepoint::{self, SavePolicy, Savepoint};
 use crate::self_check;
 use crate::split;
 use crate::text::TextCodec;
@@ -47,6 +49,14 @@ pub struct SftJob {
     pub base: PathBuf,
     /// The run's folder.
     pub out: PathBuf,
+    /// When savepoints are kept, and whether to go on from one.
+    pub saving: SavePolicy,
+}
+
+/// What of a run is no tensor.
+#[derive(Serialize, Deserialize)]
+struct State {
+    held_out_before: Option<f64>,
 }
 
 /// A token row whose tokens from `start` on are to be learnt.
@@ -83,7 +93,8 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 2. Check the model.
     let model = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
     codec.check_fits(&job.base, model.config.vocab_size)?;
-    let mut folder = RunFolder::create(&job.out, config, listener)?;
+    let identity = savepoint::identity("sft", config, &[&job.data], &[&job.base])?;
+    let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
     let progress: &mut dyn Progress = &mut folder;
     if let Some(remark) = remark {
         progress.log(remark);
@@ -104,29 +115,46 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let steps_per_epoch = rows.len().div_ceil(config.batch_size);
     let total = steps_per_epoch * config.epochs;
     let mut optimiser = AdamW::new(config.optimiser.clone());
-    let before = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
-    report_held_out(0, before, progress);
+    let variables = model.weights().variables();
+    let (first, before) = match &resumed {
+        Some(point) => {
+            set_values(variables, &point.group("model"))?;
+            optimiser.restore(&point.group("optimiser"), variables)?;
+            (point.step, point.state_as::<State>()?.held_out_before)
+        }
+        None => {
+            let before = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
+            report_held_out(0, before, progress);
+            (0, before)
+        }
+    };
+    let savepoint = |step: usize, optimiser: &AdamW| -> Result<Savepoint> {
+        let held_out_before = before;
+        let mut point = Savepoint::new(step, &State { held_out_before });
+        point.put("model", values(variables));
+        point.put("optimiser", optimiser.state()?);
+        Ok(point)
+    };
     let mut step = 0;
     for epoch in 0..config.epochs {
         rows.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
         for batch in rows.chunks(config.batch_size) {
-            progress.go_on()?;
-            progress.phase("training", step, total);
-            let mut gradients = Gradients::default();
-            let n_tokens: usize = batch.iter().map(|row| row.tokens.len() - row.start).sum();
-            let mut loss = 0.0;
-            for micro in batch.chunks(4) {
-                progress.go_on()?;
-                loss += add_gradient(
-                    &model,
-                    micro,
-                    codec.pad_id,
-                    1.0 / n_tokens as f64,
-                    &mut gradients,
-                )?;
+            if step < first {
+                step += 1;
+                continue;
             }
+            progress.phase("training", step, total);
+            let gradients = batch_gradient(&model, batch, codec.pad_id, progress);
+            let (gradients, loss) = match gradients {
+                // Nothing has moved since the last step.
+                Err(TrainerError::Cancelled) => {
+                    progress.save(&savepoint(step, &optimiser)?)?;
+                    return Err(TrainerError::Cancelled);
+                }
+                gradients => gradients?,
+            };
             let factor = config.schedule.factor(step, total);
-            let norm = optimiser.step(model.weights().variables(), &gradients, factor)?;
+            let norm = optimiser.step(variables, &gradients, factor)?;
             step += 1;
             let rate = config.optimiser.learning_rate * factor;
             progress.metrics(
@@ -137,6 +165,9 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
                     ("train/learning_rate", rate),
                 ],
             );
+            if progress.wants_savepoint() {
+                progress.save(&savepoint(step, &optimiser)?)?;
+            }
         }
     }
 
@@ -166,6 +197,7 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     lineage.notes = training_notes(&model);
     let place = job.out.join("checkpoint");
     checkpoint::write(&place, &job.base, model.weights().tensors(), None, &lineage)?;
+    folder.finish()?;
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -173,6 +205,24 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
         checkpoint: place,
         summary,
     })
+}
+
+/// The gradient of the mean loss of a batch's learnt tokens, and that loss.
+fn batch_gradient(
+    model: &Transformer,
+    batch: &[LearningRow],
+    pad_id: u32,
+    progress: &mut dyn Progress,
+) -> Result<(Gradients, f64)> {
+    let n_tokens: usize = batch.iter().map(|row| row.tokens.len() - row.start).sum();
+    let weight = 1.0 / n_tokens as f64;
+    let mut gradients = Gradients::default();
+    let mut loss = 0.0;
+    for micro in batch.chunks(4) {
+        progress.go_on()?;
+        loss += add_gradient(model, micro, pad_id, weight, &mut gradients)?;
+    }
+    Ok((gradients, loss))
 }
 
 /// What a model card says of the part that was trained.

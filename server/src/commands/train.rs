@@ -1,11 +1,13 @@
 //! `plackett train`: a training run from files, without any database.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use trainer::config::Preset;
 use trainer::progress::{Event, Progress};
+use trainer::savepoint::SavePolicy;
 
 use crate::commands::serve::stop_signal;
 use crate::config::DataConfig;
@@ -43,6 +45,15 @@ pub struct TrainCommand {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 
+    /// Go on where the run in that folder stopped, as if it had not.
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Keep a savepoint at the first end of a step after so many minutes; 0 after every step. One
+    /// is kept at a stop by Ctrl-C too.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+    pub save_every: f64,
+
     /// tiny, demo or instructgpt.
     #[arg(long, default_value = "demo")]
     pub preset: Preset,
@@ -66,6 +77,11 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     if command.kind != RunKind::Reward && command.demonstrations.is_some() {
         bail!("--demonstrations belongs to reward; for sft they are --data");
     }
+    let every = Duration::try_from_secs_f64(command.save_every * 60.0);
+    let saving = SavePolicy {
+        every: Some(every.context("--save-every: give minutes, 0 or more")?),
+        resume: command.resume,
+    };
     let changes = parse_settings(&command.settings)?;
     let config = resolve_config(command.kind, command.preset, &changes);
     let job = TrainingJob {
@@ -77,6 +93,7 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
         base: data.find_model(command.base),
         reward: command.reward.map(|reward| data.find_model(reward)),
         out: command.out,
+        saving,
     };
     let mut printer = Printer::default();
     stop_on_signal(printer.stop.clone());

@@ -14,6 +14,7 @@ use trainer::TrainerError;
 use trainer::checkpoint::{CheckpointInfo, inspect};
 use trainer::progress::Progress;
 use trainer::run_folder::RunFolder;
+use trainer::savepoint::SavePolicy;
 
 use crate::config::DataConfig;
 use crate::domain::ids::{CheckpointId, PromptId, SnapshotId};
@@ -221,6 +222,7 @@ impl Worker {
             base,
             reward,
             out,
+            saving: SavePolicy::default(),
         };
         let work = move || match kind {
             RunKind::Generation => generate(&job, &mut reporter),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use trainer::ppo::PpoJob;
 use trainer::progress::Progress;
 use trainer::reward::RewardJob;
+use trainer::savepoint::SavePolicy;
 use trainer::sft::{Outcome, SftJob};
 use trainer::{Result, TrainerError};
 
@@ -32,6 +33,8 @@ pub struct TrainingJob {
     pub reward: Option<PathBuf>,
     /// The run's folder.
     pub out: PathBuf,
+    /// When savepoints are kept, and whether to go on from one.
+    pub saving: SavePolicy,
 }
 
 /// Runs the job to its end on this thread.
@@ -46,6 +49,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
                 data: job.data.clone(),
                 base: job.base.clone(),
                 out: job.out.clone(),
+                saving: job.saving,
             };
             trainer::sft::run(&job, progress)
         }
@@ -56,6 +60,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
                 demonstrations: job.demonstrations.clone(),
                 base: job.base.clone(),
                 out: job.out.clone(),
+                saving: job.saving,
             };
             trainer::reward::run(&job, progress)
         }
@@ -71,6 +76,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
                 base: job.base.clone(),
                 reward,
                 out: job.out.clone(),
+                saving: job.saving,
             };
             trainer::ppo::run(&job, progress)
         }

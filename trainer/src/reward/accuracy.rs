@@ -14,7 +14,7 @@ use crate::rng::stream;
 const RESAMPLES: usize = 1000;
 
 /// Share of pairs in the right order, with an interval.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct Accuracy {
     /// Share of strict pairs; equal scores count one half.
     pub value: f64,

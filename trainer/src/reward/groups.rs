@@ -16,6 +16,8 @@ use crate::text::TextCodec;
 
 /// One ranking as tokens.
 pub(super) struct Group {
+    /// Its place among those of the file, to put them back in order.
+    pub(super) index: usize,
     pub(super) prompt_id: String,
     /// `train` or `validation` where the file says so.
     pub(super) split: Option<String>,
@@ -54,6 +56,7 @@ pub(super) fn read_groups(
             long.push(placed.line);
         } else {
             groups.push(Group {
+                index: groups.len(),
                 prompt_id: record.id.clone(),
                 split: record.split.clone(),
                 ranks,
@@ -101,6 +104,7 @@ pub(super) fn read_demonstrations(
     };
     let (rows, remark) = sft::read_demonstrations(path, codec, longest)?;
     let group = |row: LearningRow| Group {
+        index: 0,
         // They are scored and never split, so nothing asks for their prompts.
         prompt_id: String::new(),
         split: None,
@@ -159,6 +163,7 @@ mod tests {
 
     fn group(id: usize) -> Group {
         Group {
+            index: id,
             prompt_id: format!("p{}", id / 3),
             split: None,
             ranks: vec![1, 2],

@@ -2,6 +2,7 @@
 
 use candle_core::Tensor;
 use rand::seq::SliceRandom;
+use serde::Serialize;
 
 use super::accuracy::{by_prompt, count_right, mean_and_deviation};
 use super::groups::Group;
@@ -11,9 +12,10 @@ use crate::loss::{kwise_loss, with_gradient};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
-use crate::optim::{AdamW, Gradients};
+use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::Progress;
 use crate::rng::stream;
+use crate::savepoint::Savepoint;
 
 /// Output of frozen blocks is kept for later passes up to this many bytes.
 const LOWER_CACHE_BYTES: usize = 2 << 30;
@@ -29,7 +31,10 @@ const MICRO_ROWS: usize = 8;
 pub(super) struct Fit {
     pub(super) model: RewardModel,
     optimiser: AdamW,
-    n_done: usize,
+    /// Steps that are done.
+    pub(super) n_done: usize,
+    /// Batches that came by, those of steps done before the run was stopped among them.
+    n_seen: usize,
 }
 
 impl Fit {
@@ -38,7 +43,27 @@ impl Fit {
             model,
             optimiser: AdamW::new(config.optimiser.clone()),
             n_done: 0,
+            n_seen: 0,
         }
+    }
+}
+
+impl Fit {
+    /// All that moves, after the last step.
+    pub(super) fn savepoint(&self, state: &impl Serialize) -> Result<Savepoint> {
+        let mut point = Savepoint::new(self.n_done, state);
+        point.put("model", values(self.model.trunk.weights().variables()));
+        point.put("optimiser", self.optimiser.state()?);
+        Ok(point)
+    }
+
+    pub(super) fn restore(&mut self, point: &Savepoint) -> Result<()> {
+        let variables = self.model.trunk.weights().variables();
+        set_values(variables, &point.group("model"))?;
+        self.optimiser
+            .restore(&point.group("optimiser"), variables)?;
+        self.n_done = point.step;
+        Ok(())
     }
 }
 
@@ -84,19 +109,23 @@ impl<'a> Learner<'a> {
 
     /// One pass over `train` in an order drawn for `epoch`: for each batch of prompts one forward
     /// pass for each completion, the loss over all pairs of a prompt as one element, backward, step.
-    /// `report` hears each step's figures.
+    /// `report` hears each step's figures. Batches whose steps are done are passed over.
     pub(super) fn epoch(
         &mut self,
         fit: &mut Fit,
         train: &mut [Group],
         epoch: usize,
         progress: &mut dyn Progress,
-        report: &mut dyn FnMut(&mut dyn Progress, &Step),
+        report: &mut dyn FnMut(&mut dyn Progress, &Step, &Fit) -> Result<()>,
     ) -> Result<()> {
         let config = self.config;
         let n_steps = train.len().div_ceil(config.batch_prompts) * config.epochs;
         train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
         for batch in train.chunks_mut(config.batch_prompts) {
+            fit.n_seen += 1;
+            if fit.n_seen <= fit.n_done {
+                continue;
+            }
             let mut gradients = Gradients::default();
             let weight = 1.0 / batch.len() as f64;
             let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
@@ -121,7 +150,7 @@ impl<'a> Learner<'a> {
                 learning_rate: config.optimiser.learning_rate * factor,
                 rewards,
             };
-            report(progress, &step);
+            report(progress, &step, fit)?;
         }
         Ok(())
     }
