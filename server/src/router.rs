@@ -75,6 +75,7 @@ pub fn router(state: AppState) -> Router {
         .route("/runs/new", get(runs::new))
         .route("/runs/{id}", get(runs::show))
         .route("/runs/{id}/cancel", post(runs::cancel))
+        .route("/runs/{id}/resume", post(runs::resume))
         .route("/runs/{id}/events", get(run_events::index))
         .route("/runs/{id}/files/{name}", get(runs::file))
         .route("/checkpoints", get(checkpoints::index))

@@ -312,6 +312,58 @@ async fn a_running_run_stops_when_asked(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_run_that_was_stopped_goes_on_and_makes_what_it_would_have_made(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let place = Place::new(&app).await;
+    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
+    let settings = "settings=%7B%22epochs%22%3A+40%7D";
+    let form = format!("kind=sft&snapshot={snapshot}&{settings}");
+    let straight = place.carry_out(&form).await;
+    let refused = place
+        .operator
+        .post(&format!("/runs/{}/resume", straight.id), "")
+        .await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+
+    let id = place.start(&form).await;
+    let mut follower = app.state.run_feed.follow(id);
+    let worker = place.worker();
+    let working = tokio::spawn(async move { worker.run(&CancellationToken::new(), true).await });
+    while place.find(id).await.phase != "training" {
+        follower.wait().await;
+    }
+    place.operator.post(&format!("/runs/{id}/cancel"), "").await;
+    working.await.unwrap().unwrap();
+    assert_eq!(place.find(id).await.status, "cancelled");
+    let page = place.operator.get(&format!("/runs/{id}")).await.body;
+    assert!(page.contains(&format!("/runs/{id}/resume")), "{page}");
+
+    let again = place.operator.post(&format!("/runs/{id}/resume"), "").await;
+    assert_eq!(again.status, StatusCode::SEE_OTHER, "{}", again.body);
+    let worker = place.worker();
+    worker.run(&CancellationToken::new(), true).await.unwrap();
+    let run = place.find(id).await;
+    assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
+    let mut connection = db.acquire().await.unwrap();
+    let events = store::run_events::list_after(&mut connection, id, 0, 10_000)
+        .await
+        .unwrap();
+    let went_on = |event: &store::run_events::RunEvent| {
+        let line = event.data["message"].as_str();
+        line.is_some_and(|line| line.starts_with("going on after step"))
+    };
+    assert!(events.iter().any(went_on), "it started anew");
+    let made = store::checkpoints::list(&mut connection).await.unwrap();
+    let hashes: Vec<&str> = made
+        .iter()
+        .filter(|checkpoint| checkpoint.kind == "sft")
+        .map(|checkpoint| checkpoint.sha256.as_str())
+        .collect();
+    assert_eq!(hashes.len(), 2);
+    assert_eq!(hashes[0], hashes[1]);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
     let app = TestApp::new(db.clone());
     let place = Place::new(&app).await;

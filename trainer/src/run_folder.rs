@@ -24,10 +24,26 @@ pub struct RunFolder<'a> {
     failure: Option<std::io::Error>,
     folder: PathBuf,
     savepoints: Savepoints,
+    /// Held for as long as the run works.
+    _lock: File,
 }
 
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples.jsonl";
+
+/// Keeps every other program out of the folder: a worker that was given up may still be at work
+/// when another one goes on.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("run.lock");
+    let file = File::create(&path).at(&path)?;
+    file.try_lock().map_err(|_| {
+        TrainerError::checkpoint(
+            folder,
+            "belongs to a run that another program is working on",
+        )
+    })?;
+    Ok(file)
+}
 
 /// The files that grow during a run, and how long they are.
 fn lengths(folder: &Path) -> Result<BTreeMap<String, u64>> {
@@ -83,6 +99,7 @@ impl<'a> RunFolder<'a> {
             return refuse("holds the checkpoint of a run that has ended");
         }
         std::fs::create_dir_all(folder).at(folder)?;
+        let lock = lock(folder)?;
         let savepoints = Savepoints::new(folder, identity, policy);
         let mut remarks = Vec::new();
         let found = savepoints.newest(&mut remarks)?;
@@ -111,6 +128,7 @@ impl<'a> RunFolder<'a> {
             samples: open(SAMPLES)?,
             events: EventWriter::create(folder)?,
             savepoints,
+            _lock: lock,
             failure: None,
             folder: folder.to_owned(),
         };

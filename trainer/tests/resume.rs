@@ -191,6 +191,23 @@ fn a_damaged_savepoint_is_passed_over_for_the_one_before_it() {
     }
 }
 
+/// A worker that was given up may still be at work.
+#[test]
+fn two_programs_do_not_work_in_one_folder() {
+    let place = Place::new();
+    stopped(&place, "run");
+    let lock = std::fs::File::open(place.path("run/run.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut job = place.sft("run");
+    job.saving = RESUME;
+    let error = sft::run(&job, &mut Kept::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("another program is working on"), "{error}");
+    drop(lock);
+    sft::run(&job, &mut Kept::default()).unwrap();
+}
+
 #[test]
 fn another_runs_savepoint_and_an_ended_run_are_refused_in_a_sentence() {
     let place = Place::new();

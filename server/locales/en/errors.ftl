@@ -84,3 +84,4 @@ field-max-new-tokens = Longest completion
 field-seed = Seed
 field-overlap = Overlap
 error-choose-snapshot-of = choose a snapshot of { $kind }
+error-run-cannot-resume = only a training run that failed or was stopped can go on

@@ -181,3 +181,5 @@ runs-kind-generation = completions
 runs-kind-sft = fine-tuning
 runs-kind-reward = reward model
 runs-kind-ppo = PPO
+runs-resume = Go on where it stopped
+runs-resume-help = From the newest savepoint; without one it starts anew.

@@ -105,3 +105,4 @@ error-choose-snapshot-of = 请选择{ $kind ->
     [rankings] 排序
    *[texts] 文本
   }快照
+error-run-cannot-resume = 只有失败或被停止的训练运行才能继续

@@ -169,3 +169,5 @@ runs-kind-generation = 生成回答
 runs-kind-sft = 示范微调
 runs-kind-reward = 奖励模型
 runs-kind-ppo = PPO
+runs-resume = 从停止处继续
+runs-resume-help = 从最近的保存点继续；若没有保存点则重新开始。

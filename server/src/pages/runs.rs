@@ -397,6 +397,23 @@ pub async fn cancel(
     Ok(Redirect::to(&format!("/runs/{id}")))
 }
 
+/// `POST /runs/{id}/resume`: goes on where it stopped.
+pub async fn resume(
+    State(state): State<AppState>,
+    _: Operator,
+    Path(id): Path<RunId>,
+) -> AppResult<Redirect> {
+    let mut transaction = state.db.begin().await?;
+    store::runs::find(&mut transaction, id)
+        .await?
+        .ok_or(AppError::NotFound("run"))?;
+    if !store::runs::resume(&mut transaction, id).await? {
+        return Err(AppError::conflict("error-run-cannot-resume"));
+    }
+    transaction.commit().await?;
+    Ok(Redirect::to(&format!("/runs/{id}")))
+}
+
 /// `GET /runs/{id}/files/{name}`: settings, metrics or samples from the run's folder.
 pub async fn file(
     State(state): State<AppState>,

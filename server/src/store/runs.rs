@@ -71,6 +71,11 @@ impl Run {
         matches!(self.status.as_str(), "finished" | "failed" | "cancelled")
     }
 
+    /// Whether it can go on where it stopped. Drawing completions keeps no savepoints.
+    pub fn can_resume(&self) -> bool {
+        matches!(self.status.as_str(), "failed" | "cancelled") && self.kind != "generation"
+    }
+
     /// How far the phase is, in percent.
     pub fn percent(&self) -> i64 {
         match self.progress_total {
@@ -346,6 +351,27 @@ pub async fn request_cancel(db: &mut PgConnection, id: RunId) -> sqlx::Result<bo
         }
         None => return Ok(false),
     }
+    Ok(true)
+}
+
+/// Queues a training run again that failed or was stopped, inside the caller's transaction: its
+/// worker goes on from the newest savepoint. False when it did neither.
+pub async fn resume(db: &mut PgConnection, id: RunId) -> sqlx::Result<bool> {
+    let queued = sqlx::query!(
+        r#"
+        UPDATE runs
+        SET status = 'queued', worker = NULL, error = NULL, cancel_requested_at = NULL,
+            finished_at = NULL
+        WHERE id = $1 AND status IN ('failed', 'cancelled') AND kind <> 'generation'
+        "#,
+        id.0
+    )
+    .execute(&mut *db)
+    .await?;
+    if queued.rows_affected() == 0 {
+        return Ok(false);
+    }
+    append_status(db, id, "queued", None).await?;
     Ok(true)
 }
 

@@ -49,7 +49,12 @@ impl Chart {
             };
             for (name, value) in data["values"].as_object().into_iter().flatten() {
                 if let Some(value) = value.as_f64() {
-                    curves.entry(name).or_default().push((step, value));
+                    let points = curves.entry(name).or_default();
+                    // A run that goes on after a stop repeats the steps after its savepoint.
+                    while points.last().is_some_and(|(last, _)| *last >= step) {
+                        points.pop();
+                    }
+                    points.push((step, value));
                 }
             }
         }

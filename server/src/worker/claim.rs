@@ -213,6 +213,8 @@ impl Worker {
         };
         drop(db);
         let config = run.config.clone();
+        // Somebody worked on it before and was stopped.
+        let resume = out.join("config.json").exists();
         let job = TrainingJob {
             kind,
             config,
@@ -222,7 +224,10 @@ impl Worker {
             base,
             reward,
             out,
-            saving: SavePolicy::default(),
+            saving: SavePolicy {
+                resume,
+                ..SavePolicy::default()
+            },
         };
         let work = move || match kind {
             RunKind::Generation => generate(&job, &mut reporter),
