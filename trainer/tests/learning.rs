@@ -12,6 +12,7 @@ use place::*;
 use serde_json::{Value, json};
 use tiny::{Kept, WORDS, write_lines};
 use trainer::error::TrainerError;
+use trainer::loss::PreferenceModel;
 use trainer::ppo;
 use trainer::progress::Event;
 use trainer::reward;
@@ -75,6 +76,26 @@ fn a_reward_model_learns_a_preference_that_length_cannot_explain() {
     assert!(summary["held_out_accuracy_low"] > 0.7, "{summary:?}");
     assert_eq!(summary["length_only_accuracy"], 0.5, "{summary:?}");
     assert_eq!(progress.metric("held_out/accuracy").len(), 7);
+}
+
+/// Each of the other losses learns the same preference.
+#[test]
+fn a_reward_model_learns_by_every_loss() {
+    let place = Place::new();
+    for (index, model) in [
+        PreferenceModel::PlackettLuce,
+        PreferenceModel::Davidson { nu: 0.5 },
+        PreferenceModel::RaoKupper { threshold: 0.5 },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut job = place.reward(&format!("run {index}"));
+        job.config.loss.model = model;
+        let made = reward::run(&job, &mut Kept::default()).unwrap();
+        let accuracy = made.summary["held_out_accuracy"];
+        assert!(accuracy > 0.8, "{model:?}: {accuracy}");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct Group {
     /// `train` or `validation` where the file says so.
     pub(super) split: Option<String>,
     pub(super) ranks: Vec<u32>,
+    /// Overall quality, where it was rated.
+    pub(super) ratings: Vec<Option<f64>>,
     /// Prompt, completion and EOS.
     pub(super) rows: Vec<Vec<u32>>,
     /// Length of each completion in tokens.
@@ -50,7 +52,7 @@ pub(super) fn read_groups(
             lengths.push(completion.len() - 1);
             rows.push([prompt.as_slice(), &completion].concat());
         }
-        if strict_pairs(&ranks).is_empty() {
+        if strict_pairs(&ranks).is_empty() && !job.config.loss.learns_from_ties() {
             tied.push(placed.line);
         } else if rows.iter().any(|row| row.len() > longest) {
             long.push(placed.line);
@@ -59,6 +61,11 @@ pub(super) fn read_groups(
                 index: groups.len(),
                 prompt_id: record.id.clone(),
                 split: record.split.clone(),
+                ratings: record
+                    .completions
+                    .iter()
+                    .map(|item| item.rating.map(f64::from))
+                    .collect(),
                 ranks,
                 lowers: vec![None; rows.len()],
                 rows,
@@ -109,6 +116,7 @@ pub(super) fn read_demonstrations(
         prompt_id: String::new(),
         split: None,
         ranks: vec![1],
+        ratings: vec![None],
         lengths: vec![row.tokens.len() - row.start - 1],
         rows: vec![row.tokens],
         lowers: vec![None],
@@ -167,6 +175,7 @@ mod tests {
             prompt_id: format!("p{}", id / 3),
             split: None,
             ranks: vec![1, 2],
+            ratings: vec![None, None],
             rows: vec![vec![1], vec![2]],
             lengths: vec![1, 1],
             lowers: vec![None, None],

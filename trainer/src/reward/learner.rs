@@ -8,7 +8,7 @@ use super::accuracy::{by_prompt, count_right, mean_and_deviation};
 use super::groups::Group;
 use crate::config::RewardConfig;
 use crate::error::Result;
-use crate::loss::{kwise_loss, with_gradient};
+use crate::loss::with_gradient;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
@@ -234,7 +234,7 @@ impl<'a> Learner<'a> {
         for group in groups {
             let (own, others) = rest.split_at(group.rows.len());
             rest = others;
-            match kwise_loss(own, &group.ranks) {
+            match self.config.loss.evaluate(own, &group.ranks, &group.ratings) {
                 Some((loss, slopes)) => {
                     learnt.loss += loss;
                     by_reward.extend(slopes);

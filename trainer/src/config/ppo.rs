@@ -1,0 +1,225 @@
+//! Settings of PPO.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use crate::error::Result;
+use crate::kl::KlControl;
+use crate::model::weights::Trainable;
+use crate::optim::AdamConfig;
+use crate::schedule::Schedule;
+
+/// What happens to the score of a completion that reached its length limit without EOS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MissingEos {
+    /// Minus the penalty takes the place of the score (lm-human-preferences).
+    Replace,
+    /// The penalty is taken off the score (TRL).
+    Subtract,
+}
+
+impl MissingEos {
+    /// The score that training sees.
+    pub fn apply(self, score: f64, penalty: f64) -> f64 {
+        match self {
+            Self::Replace => -penalty,
+            Self::Subtract => score - penalty,
+        }
+    }
+}
+
+/// PPO against a reward model, with the pretraining term (PPO-ptx).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PpoConfig {
+    /// Seed of sampling and shuffling.
+    pub seed: u64,
+    /// Train this many upper layers of policy and value model; none trains everything.
+    pub train_layers: Option<usize>,
+    /// Rounds of sampling and learning (C.4: 256,000 episodes in batches of 512).
+    pub iterations: usize,
+    /// Episodes in a round (C.4: 512).
+    pub batch_episodes: usize,
+    /// Steps that a round's episodes are split into (C.4: 8 of 64).
+    pub minibatches: usize,
+    /// Passes over a round's episodes (C.4: 1).
+    pub inner_epochs: usize,
+    /// Longest completion, in tokens (C: 1,000).
+    pub max_new_tokens: usize,
+    /// Longest prompt, in tokens; longer ones are left out, and counted (C: 1,000).
+    pub max_prompt_tokens: usize,
+    /// Sampling temperature (C.4: 1); log-probabilities are taken at the same one, top-p is off.
+    pub temperature: f64,
+    /// Weight of the KL term for each token (C.4: 0.02).
+    pub kl_coefficient: f64,
+    /// How that weight moves (C.4: fixed).
+    pub kl_control: KlControl,
+    /// The run ends when the mean KL of a sequence exceeds this, in nats (not printed; ours).
+    pub kl_budget: f64,
+    /// Discount (C.4: none).
+    pub gamma: f64,
+    /// Lambda of the advantage estimate (not printed; 0.95 from lm-human-preferences).
+    pub lambda: f64,
+    /// Clipping of the policy ratio (C.4: 0.2).
+    pub clip: f64,
+    /// Clipping of the value's change (not printed; 0.2 from lm-human-preferences).
+    pub value_clip: f64,
+    /// What happens to the score of a completion that does not end with EOS (not printed;
+    /// replaced as in lm-human-preferences). The reward model reads it with EOS added.
+    pub missing_eos: MissingEos,
+    /// How much such a completion costs (not printed; 1 from lm-human-preferences).
+    pub missing_eos_penalty: f64,
+    /// Weight of the pretraining gradient, gamma in the paper (C.4: 27.8); 0 is plain PPO.
+    pub ptx_coefficient: f64,
+    /// Pretraining examples for each episode (C.4: 8).
+    pub ptx_examples_per_episode: f64,
+    /// Tokens of a pretraining example.
+    pub ptx_tokens: usize,
+    /// The policy's optimiser (E.9: rates above 8.05e-6 diverged at 1.3B without ptx).
+    pub policy_optimiser: AdamConfig,
+    /// The value model's optimiser (C.4: 9e-6).
+    pub value_optimiser: AdamConfig,
+    /// Shape of both learning rates (C.4: constant after 10 iterations of warm-up from 1/10).
+    pub schedule: Schedule,
+    /// Decay of the average of weights that becomes the checkpoint (C.4: 0.992); 0 is off.
+    pub ema_decay: f64,
+    /// Prompts answered before and after training, for people to compare.
+    pub evaluation_prompts: usize,
+}
+
+impl PpoConfig {
+    /// The settings of a preset.
+    pub fn preset(preset: Preset) -> Self {
+        let base = Self {
+            seed: 1,
+            train_layers: None,
+            iterations: 500,
+            batch_episodes: 512,
+            minibatches: 8,
+            inner_epochs: 1,
+            max_new_tokens: 1000,
+            max_prompt_tokens: 1000,
+            temperature: 1.0,
+            kl_coefficient: 0.02,
+            kl_control: KlControl::Fixed,
+            kl_budget: 100.0,
+            gamma: 1.0,
+            lambda: 0.95,
+            clip: 0.2,
+            value_clip: 0.2,
+            missing_eos: MissingEos::Replace,
+            missing_eos_penalty: 1.0,
+            ptx_coefficient: 27.8,
+            ptx_examples_per_episode: 8.0,
+            ptx_tokens: 1024,
+            policy_optimiser: adam(8e-6),
+            value_optimiser: adam(9e-6),
+            schedule: Schedule::Constant {
+                warmup: 10,
+                from: 0.1,
+            },
+            ema_decay: 0.992,
+            evaluation_prompts: 16,
+        };
+        let small = Self {
+            minibatches: 2,
+            kl_budget: 30.0,
+            // A small model rarely ends within the limit of a short run; replacing every score
+            // would leave nothing to learn from.
+            missing_eos: MissingEos::Subtract,
+            missing_eos_penalty: 0.0,
+            // 27.8 is known to be unstable at small scale (DeepSpeed-Chat's notes); ours is small.
+            ptx_coefficient: 0.5,
+            ptx_examples_per_episode: 0.125,
+            schedule: Schedule::Constant {
+                warmup: 3,
+                from: 0.1,
+            },
+            // Averaging over more steps than the run has would undo it.
+            ema_decay: 0.0,
+            ..base.clone()
+        };
+        match preset {
+            Preset::Tiny => Self {
+                iterations: 3,
+                batch_episodes: 8,
+                max_new_tokens: 8,
+                max_prompt_tokens: 128,
+                ptx_tokens: 32,
+                policy_optimiser: adam(1e-3),
+                value_optimiser: adam(1e-3),
+                evaluation_prompts: 4,
+                ..small
+            },
+            Preset::Demo => Self {
+                train_layers: Some(4),
+                iterations: 24,
+                batch_episodes: 32,
+                // Long enough for about half of the completions to end by themselves, as those do
+                // that the demo's reward model learns from.
+                max_new_tokens: 64,
+                max_prompt_tokens: 96,
+                ptx_tokens: 64,
+                policy_optimiser: adam(1e-4),
+                value_optimiser: adam(1e-4),
+                evaluation_prompts: 48,
+                ..small
+            },
+            Preset::Instructgpt => base,
+        }
+    }
+
+    /// What learns.
+    pub fn trainable(&self) -> Trainable {
+        trainable(self.train_layers)
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<()> {
+        in_range("iterations", self.iterations as f64, 1.0, 1e7)?;
+        in_range("batch_episodes", self.batch_episodes as f64, 2.0, 1e5)?;
+        in_range(
+            "minibatches",
+            self.minibatches as f64,
+            1.0,
+            self.batch_episodes as f64,
+        )?;
+        in_range("inner_epochs", self.inner_epochs as f64, 1.0, 100.0)?;
+        in_range("max_new_tokens", self.max_new_tokens as f64, 1.0, 4096.0)?;
+        in_range("max_prompt_tokens", self.max_prompt_tokens as f64, 1.0, 1e6)?;
+        in_range("temperature", self.temperature, 0.01, 10.0)?;
+        in_range("kl_coefficient", self.kl_coefficient, 0.0, 100.0)?;
+        in_range("kl_budget", self.kl_budget, 0.0, 1e9)?;
+        in_range("gamma", self.gamma, 0.0, 1.0)?;
+        in_range("lambda", self.lambda, 0.0, 1.0)?;
+        in_range("clip", self.clip, 0.0, 10.0)?;
+        in_range("value_clip", self.value_clip, 0.0, 1e9)?;
+        in_range("missing_eos_penalty", self.missing_eos_penalty, -1e6, 1e6)?;
+        in_range("ptx_coefficient", self.ptx_coefficient, 0.0, 1e4)?;
+        in_range(
+            "ptx_examples_per_episode",
+            self.ptx_examples_per_episode,
+            0.0,
+            1e3,
+        )?;
+        in_range("ptx_tokens", self.ptx_tokens as f64, 2.0, 1e6)?;
+        in_range("ema_decay", self.ema_decay, 0.0, 0.999_999)?;
+        in_range(
+            "evaluation_prompts",
+            self.evaluation_prompts as f64,
+            0.0,
+            1e5,
+        )?;
+        if let KlControl::Adaptive { target, horizon } = self.kl_control {
+            in_range("kl_control.target", target, 1e-6, 1e9)?;
+            in_range("kl_control.horizon", horizon, 1.0, 1e12)?;
+        }
+        check_schedule(&self.schedule)?;
+        check_adam("policy_optimiser", &self.policy_optimiser)?;
+        check_adam("value_optimiser", &self.value_optimiser)
+    }
+}

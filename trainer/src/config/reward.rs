@@ -1,0 +1,107 @@
+//! Settings of a reward model.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use crate::error::Result;
+use crate::loss::RankingLoss;
+use crate::model::weights::Trainable;
+use crate::optim::AdamConfig;
+use crate::schedule::Schedule;
+
+/// The K-wise reward model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardConfig {
+    /// Seed of the head, of shuffling and splitting.
+    pub seed: u64,
+    /// Train this many upper layers; none trains everything.
+    pub train_layers: Option<usize>,
+    /// Passes over the rankings (C.2: 1; several overfit quickly).
+    pub epochs: usize,
+    /// Prompts in a step, each with all its comparisons (C.2: 64).
+    pub batch_prompts: usize,
+    /// Prompt and completion together must fit this many tokens (C: 2048).
+    pub max_tokens: usize,
+    /// Share of the prompts held out to measure accuracy.
+    pub held_out_share: f64,
+    /// Parts that the prompts are divided into, each held out once from a model trained on the
+    /// rest, so that accuracy is measured on all of them; 0 is off. (E.2 does so with 5 parts, by
+    /// labelers.) The checkpoint is a model of its own.
+    #[serde(default)]
+    pub cross_validation_folds: usize,
+    /// How a ranking becomes a loss (3.5: all strict pairs; nothing added).
+    #[serde(default)]
+    pub loss: RankingLoss,
+    /// The optimiser (C.2: 9e-6).
+    pub optimiser: AdamConfig,
+    /// Shape of the learning rate (C.2: cosine to 10 %).
+    pub schedule: Schedule,
+}
+
+impl RewardConfig {
+    /// The settings of a preset.
+    pub fn preset(preset: Preset) -> Self {
+        let base = Self {
+            seed: 1,
+            train_layers: None,
+            epochs: 1,
+            batch_prompts: 64,
+            max_tokens: 2048,
+            held_out_share: 0.2,
+            cross_validation_folds: 0,
+            loss: RankingLoss::default(),
+            optimiser: adam(9e-6),
+            schedule: Schedule::Cosine { floor: 0.1 },
+        };
+        match preset {
+            Preset::Tiny => Self {
+                epochs: 2,
+                batch_prompts: 4,
+                max_tokens: 256,
+                optimiser: adam(3e-3),
+                ..base
+            },
+            Preset::Demo => Self {
+                // The output of the layers below is computed once, so that many passes over few
+                // rankings cost little; docs/first-run.md has what was tried.
+                train_layers: Some(2),
+                epochs: 5,
+                batch_prompts: 8,
+                max_tokens: 512,
+                // A few hundred rankings leave few for measuring.
+                cross_validation_folds: 3,
+                optimiser: adam(3e-4),
+                ..base
+            },
+            Preset::Instructgpt => base,
+        }
+    }
+
+    /// What learns.
+    pub fn trainable(&self) -> Trainable {
+        trainable(self.train_layers)
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<()> {
+        in_range("epochs", self.epochs as f64, 1.0, 1000.0)?;
+        in_range("batch_prompts", self.batch_prompts as f64, 1.0, 1e5)?;
+        in_range("held_out_share", self.held_out_share, 0.01, 0.9)?;
+        if self.cross_validation_folds != 0 {
+            in_range(
+                "cross_validation_folds",
+                self.cross_validation_folds as f64,
+                2.0,
+                100.0,
+            )?;
+        }
+        in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
+        self.loss.check()?;
+        check_schedule(&self.schedule)?;
+        check_adam("optimiser", &self.optimiser)
+    }
+}
