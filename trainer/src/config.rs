@@ -215,4 +215,35 @@ mod tests {
             PpoConfig::preset(preset).check().expect("ppo");
         }
     }
+
+    /// Item 5 of the checklist.
+    #[test]
+    fn a_missing_eos_replaces_the_score_or_is_taken_off_it() {
+        assert_eq!(MissingEos::Replace.apply(3.0, 1.0), -1.0);
+        assert_eq!(MissingEos::Subtract.apply(3.0, 1.0), 2.0);
+    }
+
+    /// Items 17, 29, 38, 39, 40 and 43.
+    #[test]
+    fn the_instructgpt_preset_holds_the_papers_constants() {
+        let reward = RewardConfig::preset(Preset::Instructgpt);
+        assert_eq!((reward.epochs, reward.batch_prompts), (1, 64));
+        assert_eq!(reward.optimiser.learning_rate, 9e-6);
+        assert_eq!(reward.schedule, Schedule::Cosine { floor: 0.1 });
+        let ppo = PpoConfig::preset(Preset::Instructgpt);
+        let batches = (ppo.batch_episodes, ppo.minibatches, ppo.inner_epochs);
+        assert_eq!(batches, (512, 8, 1));
+        assert_eq!((ppo.kl_coefficient, ppo.clip), (0.02, 0.2));
+        assert_eq!((ppo.temperature, ppo.gamma), (1.0, 1.0));
+        assert_eq!(ppo.kl_control, crate::kl::KlControl::Fixed);
+        assert_eq!(ppo.ptx_coefficient, 27.8);
+        assert_eq!((ppo.ptx_examples_per_episode, ppo.ema_decay), (8.0, 0.992));
+        let warmup = Schedule::Constant {
+            warmup: 10,
+            from: 0.1,
+        };
+        assert_eq!(ppo.schedule, warmup);
+        let adam = &ppo.policy_optimiser;
+        assert_eq!((adam.beta1, adam.beta2, adam.epsilon), (0.9, 0.95, 1e-5));
+    }
 }

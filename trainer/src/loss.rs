@@ -309,6 +309,13 @@ mod tests {
         assert_eq!(gradient, [-0.25, -0.25, 0.5]);
     }
 
+    /// Item 14: 64 prompts of nine completions.
+    #[test]
+    fn nine_ranked_completions_make_thirty_six_pairs() {
+        let ranks: Vec<u32> = (1..=9).collect();
+        assert_eq!(64 * strict_pairs(&ranks).len(), 2304);
+    }
+
     #[test]
     fn log_sigmoid_is_finite_far_out() {
         assert_eq!(log_sigmoid(1e4), 0.0);

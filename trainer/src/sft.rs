@@ -379,6 +379,34 @@ mod tests {
         assert_eq!(positions, [1, 2, 4]);
     }
 
+    /// Item 50: micro-batches, weighted by tokens, are one large batch.
+    #[test]
+    fn gradients_added_up_are_those_of_one_large_batch() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        let everything = crate::model::weights::Trainable::Everything;
+        let model = Transformer::load(&folder, &Device::Cpu, everything).unwrap();
+        let row = |i: u32| LearningRow {
+            tokens: (0..4 + i % 5).map(|t| 3 + (7 * i + 11 * t) % 290).collect(),
+            start: 1 + i as usize % 3,
+        };
+        let rows: Vec<LearningRow> = (0..10).map(row).collect();
+        let silent = &mut crate::progress::Silent;
+        let (parts, loss) = batch_gradient(&model, &rows, 2, silent).unwrap();
+        let n: usize = rows.iter().map(|row| row.tokens.len() - row.start).sum();
+        let mut whole = Gradients::default();
+        let at_once = add_gradient(&model, &rows, 2, 1.0 / n as f64, &mut whole).unwrap();
+        assert!((loss - at_once).abs() < 1e-5);
+        let largest = |tensor: &Tensor| -> f32 {
+            let largest = tensor.abs().unwrap().max_all().unwrap();
+            largest.to_scalar().unwrap()
+        };
+        for name in model.weights().variables().keys() {
+            let (part, all) = (parts.get(name).unwrap(), whole.get(name).unwrap());
+            let relative = largest(&(part - all).unwrap()) / largest(all);
+            assert!(relative < 1e-5, "{name}: {relative:e}");
+        }
+    }
+
     /// Two labelers may answer the same prompt.
     #[test]
     fn no_prompt_is_learnt_and_held_out() {

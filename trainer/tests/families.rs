@@ -145,7 +145,7 @@ fn loss_and_every_gradient_are_those_of_pytorch() {
 }
 
 #[test]
-fn scores_are_those_of_transformers_and_survive_saving_to_the_bit() {
+fn scores_are_those_of_transformers_by_the_long_way_and_the_short() {
     for name in FAMILIES {
         let family = Family::load(name);
         let place = tempfile::tempdir().unwrap();

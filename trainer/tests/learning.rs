@@ -414,6 +414,40 @@ fn a_cancelled_run_stops_and_leaves_no_checkpoint() {
     assert!(!job.out.join("checkpoint").exists());
 }
 
+/// Item 7 of the checklist.
+#[test]
+fn ppo_refuses_a_reward_model_with_another_tokenizer() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let path = reward.join("tokenizer.json");
+    let changed = std::fs::read_to_string(&path).unwrap() + "\n";
+    std::fs::write(&path, changed).unwrap();
+    let mut progress = Kept::default();
+    let job = place.ppo(&reward, "ppo");
+    let error = ppo::run(&job, &mut progress).unwrap_err();
+    assert!(matches!(&error, TrainerError::Refused(_)), "{error}");
+    let refused = ("vocabulary".to_owned(), false);
+    assert!(progress.checks().contains(&refused));
+    assert!(!job.out.join("checkpoint").exists());
+}
+
+/// Item 53: the KL budget.
+#[test]
+fn ppo_ends_before_it_learns_from_a_batch_beyond_its_kl_budget() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let mut job = place.ppo(&reward, "ppo");
+    job.config.iterations = 25;
+    job.config.kl_budget = 0.01;
+    let mut progress = Kept::default();
+    let summary = ppo::run(&job, &mut progress).unwrap().summary;
+    let n = summary["n_iterations"];
+    assert!(n > 0.0 && n < 25.0, "{summary:?}");
+    assert!(summary["kl_last_batch"] > 0.01);
+    assert_eq!(progress.metric("policy/loss").len() as f64, n);
+    assert_eq!(progress.metric("objective/kl").len() as f64, n + 1.0);
+}
+
 #[test]
 fn ppo_refuses_a_reward_model_with_another_chat_template() {
     let place = Place::new();

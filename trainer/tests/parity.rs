@@ -401,6 +401,34 @@ fn a_batch_draws_what_each_prompt_draws_alone_and_twice_the_same() {
     }
 }
 
+/// Items 3 and 4 of the checklist.
+#[test]
+fn a_completion_ends_at_its_first_eos_or_at_the_limit() {
+    let model = tiny(Trainable::Nothing);
+    let prompts = ids(&expected("tiny_expected.json"));
+    let config = SamplingConfig {
+        temperature: 1.0,
+        top_p: 1.0,
+        max_new_tokens: 12,
+        seed: 5,
+    };
+    let request = [SampleRequest {
+        prompt: 0,
+        stream: 0,
+    }];
+    let draw = |eos_id| {
+        let samples = generate(&model, &prompts, &request, &config, eos_id, &mut |_| true);
+        samples.unwrap().remove(0)
+    };
+    let whole = draw(u32::MAX);
+    assert!(!whole.is_finished && whole.tokens.len() == 12);
+    let eos_id = whole.tokens[4];
+    let end = whole.tokens.iter().position(|token| *token == eos_id);
+    let ended = draw(eos_id);
+    assert!(ended.is_finished);
+    assert_eq!(ended.tokens, whole.tokens[..=end.unwrap()]);
+}
+
 /// A folder with the tiny model and the reward head of the fixtures.
 fn judge_folder(place: &Path) {
     let mut tensors = tiny(Trainable::Nothing).weights().tensors().clone();

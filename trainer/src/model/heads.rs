@@ -126,3 +126,27 @@ impl RewardModel {
         Ok(self.scores(&hidden, &batch)?.to_vec1()?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    /// Item 10 of the checklist; the width is 48, so the deviation is 1/7.
+    #[test]
+    fn a_fresh_head_has_deviation_one_over_the_root_of_width_plus_one() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        let mut all = Vec::new();
+        for seed in 0..50 {
+            let nothing = Trainable::Nothing;
+            let model = RewardModel::from_language_model(&folder, &Device::Cpu, nothing, seed);
+            let model = model.unwrap();
+            assert_eq!(model.bias, 0.0);
+            let head = model.head.flatten_all().unwrap();
+            all.extend(head.to_vec1::<f32>().unwrap());
+        }
+        let (mean, deviation) = crate::reward::mean_and_deviation(&all);
+        assert!(mean.abs() < 0.015, "{mean}");
+        assert!((7.0 * deviation - 1.0).abs() < 0.06, "{deviation}");
+    }
+}
