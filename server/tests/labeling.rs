@@ -8,13 +8,6 @@ use sqlx::PgPool;
 
 use crate::support::{TestApp, fake};
 
-/// Presses the button on `/rank`, and returns the assignment's path.
-async fn open(client: &crate::support::Client<'_>) -> String {
-    let answer = client.post("/rank", "").await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
-    answer.location.unwrap()
-}
-
 const FORM: &str = "rank-1=2&rank-2=1&rank-3=2&rank-4=3&rating-1=5&flag-1-hallucination=yes\
     &flag-1-expresses_opinion=no&flag-2-hallucination=&note=fine&action=submit&idempotency_key=k1";
 
@@ -23,7 +16,7 @@ async fn a_ranking_its_ratings_and_comparisons_are_written_from_a_plain_form(db:
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     let page = ada.get(&path).await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(
@@ -94,8 +87,12 @@ async fn looking_at_the_queue_leases_nothing_and_each_submission_leads_to_the_ne
         .unwrap();
     assert_eq!(leased, 0);
 
-    let first = open(&ada).await;
-    assert_eq!(open(&ada).await, first, "an open assignment comes first");
+    let first = ada.open_task().await;
+    assert_eq!(
+        ada.open_task().await,
+        first,
+        "an open assignment comes first"
+    );
     assert_eq!(ada.get("/rank").await.location, Some(first.clone()));
     let second = ada.post(&first, FORM).await.location.unwrap();
     assert!(second.starts_with("/rank/") && second != first, "{second}");
@@ -112,7 +109,7 @@ async fn a_form_with_a_missing_rank_comes_back_with_the_work_kept(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     let answer = ada.post(&path, &FORM.replace("rank-4=3&", "")).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(answer.body.contains("Candidate D, rank"));
@@ -152,7 +149,7 @@ async fn a_skip_gives_the_place_to_somebody_else_and_needs_a_reason(db: PgPool) 
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let (ada, bob) = (app.labeler("ada").await, app.labeler("bob").await);
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     assert_eq!(
         bob.post("/rank", "").await.location.as_deref(),
         Some("/rank"),
@@ -176,7 +173,7 @@ async fn a_skip_gives_the_place_to_somebody_else_and_needs_a_reason(db: PgPool) 
         Some("/rank"),
         "ada never gets it again"
     );
-    assert!(open(&bob).await.starts_with("/rank/"));
+    assert!(bob.open_task().await.starts_with("/rank/"));
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
@@ -184,12 +181,12 @@ async fn late_work_is_kept_beside_the_one_who_took_the_place(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let (ada, bob) = (app.labeler("ada").await, app.labeler("bob").await);
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     sqlx::query("UPDATE assignments SET lease_until = now() - interval '1 second'")
         .execute(&db)
         .await
         .unwrap();
-    let theirs = open(&bob).await;
+    let theirs = bob.open_task().await;
     assert_eq!(ada.post(&path, FORM).await.status, StatusCode::SEE_OTHER);
     assert_eq!(bob.post(&theirs, FORM).await.status, StatusCode::SEE_OTHER);
     let rows: Vec<(bool, Option<i16>)> = sqlx::query_as(
@@ -206,13 +203,13 @@ async fn an_expired_lease_comes_back_to_its_labeler_with_the_draft(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     ada.post(&path, &FORM.replace("submit", "save")).await;
     sqlx::query("UPDATE assignments SET lease_until = now() - interval '1 second'")
         .execute(&db)
         .await
         .unwrap();
-    assert_eq!(open(&ada).await, path);
+    assert_eq!(ada.open_task().await, path);
     assert!(
         ada.get(&path)
             .await
@@ -226,7 +223,7 @@ async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     ada.post(&path, FORM).await;
     for statement in [
         "UPDATE ratings SET rank = 1",
@@ -246,7 +243,7 @@ async fn a_text_that_the_database_cannot_hold_is_refused_in_words(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     for form in [
         FORM.replace("note=fine", "note=%00"),
         "action=skip&reason=unclear_prompt&skip_note=%00".to_owned(),

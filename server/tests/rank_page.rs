@@ -11,10 +11,6 @@ use crate::support::{Answer, Client, TestApp, fake};
 
 const RANKS: &str = "rank-1=2&rank-2=1&rank-3=2&rank-4=3";
 
-async fn open(client: &Client<'_>) -> String {
-    client.post("/rank", "").await.location.unwrap()
-}
-
 /// Posts a form as a browser set to Chinese does.
 async fn post_in_chinese(client: &Client<'_>, path: &str, form: &str) -> Answer {
     let request = client
@@ -31,7 +27,7 @@ async fn a_missing_rank_is_named_by_its_letter_and_marked_on_its_card(db: PgPool
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     let form = "rank-1=2&rank-2=1&rank-3=2&rating-3=5&action=submit&idempotency_key=k";
     let answer = ada.post(&path, form).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -79,7 +75,7 @@ async fn saving_by_hand_says_so_and_does_not_overwrite_another_window(db: PgPool
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     let save =
         |revision: i64, note: &str| format!("{RANKS}&note={note}&action=save&revision={revision}");
     let saved = ada.post(&path, &save(0, "first")).await;
@@ -107,7 +103,7 @@ async fn a_save_after_another_window_submitted_says_that_it_was_submitted(db: Pg
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     let submit = format!("{RANKS}&action=submit&idempotency_key=k");
     ada.post(&path, &submit).await;
     let refused = ada
@@ -123,7 +119,7 @@ async fn work_sent_after_the_session_ended_can_be_sent_again(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
-    let path = open(&ada).await;
+    let path = ada.open_task().await;
     sqlx::query("DELETE FROM sessions")
         .execute(&db)
         .await
@@ -164,7 +160,7 @@ async fn an_admin_reads_notes_and_reasons_on_the_tasks_page(db: PgPool) {
     fake::project(&db, 2, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let ada = app.labeler("ada").await;
-    let first = open(&ada).await;
+    let first = ada.open_task().await;
     let submit = format!("{RANKS}&note=close+call&action=submit&idempotency_key=k");
     let second = ada.post(&first, &submit).await.location.unwrap();
     let skip = "action=skip&reason=unclear_prompt&skip_note=which+one%3F";

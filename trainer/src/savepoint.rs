@@ -188,7 +188,7 @@ impl Savepoints {
     }
 
     /// The newest one that is whole, with the lengths of the run's other files, and a remark on each
-    /// that is not.
+    /// that is not; those go.
     ///
     /// # Errors
     /// A sentence when it belongs to another run.
@@ -200,7 +200,11 @@ impl Savepoints {
             match self.read(&place) {
                 Ok(found) => return Ok(Some(found)),
                 Err(error @ TrainerError::Config { .. }) => return Err(error),
-                Err(error) => remarks.push(format!("passed over a damaged savepoint: {error}")),
+                Err(error) => {
+                    remarks.push(format!("passed over a damaged savepoint: {error}"));
+                    // It would stand in the way of the one that this step will have.
+                    std::fs::remove_dir_all(&place).at(&place)?;
+                }
             }
         }
         Ok(None)

@@ -140,6 +140,13 @@ impl TestApp {
 }
 
 impl Client<'_> {
+    /// Presses the button on `/rank`, and returns the assignment's path.
+    pub(crate) async fn open_task(&self) -> String {
+        let answer = self.post("/rank", "").await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+        answer.location.unwrap()
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request("GET", path).body(Body::empty()).unwrap())
             .await
