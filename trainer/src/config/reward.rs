@@ -30,6 +30,10 @@ pub struct RewardConfig {
     /// labelers.) The checkpoint is a model of its own.
     #[serde(default)]
     pub cross_validation_folds: usize,
+    /// Whether each pass takes the rankings in an order of its own; off, in that of the file, as
+    /// another trainer would read it.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
     /// How a ranking becomes a loss (3.5: all strict pairs; nothing added).
     #[serde(default)]
     pub loss: RankingLoss,
@@ -37,6 +41,10 @@ pub struct RewardConfig {
     pub optimiser: AdamConfig,
     /// Shape of the learning rate (C.2: cosine to 10 %).
     pub schedule: Schedule,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl RewardConfig {
@@ -50,6 +58,7 @@ impl RewardConfig {
             max_tokens: 2048,
             held_out_share: 0.2,
             cross_validation_folds: 0,
+            shuffle: true,
             loss: RankingLoss::default(),
             optimiser: adam(9e-6),
             schedule: Schedule::Cosine { floor: 0.1 },

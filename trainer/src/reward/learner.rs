@@ -96,6 +96,8 @@ pub(super) struct Learner<'a> {
     pad_id: u32,
     /// Bytes left for the output of frozen blocks.
     room: usize,
+    /// Completions that went through the network so far.
+    n_passes: usize,
 }
 
 impl<'a> Learner<'a> {
@@ -104,6 +106,7 @@ impl<'a> Learner<'a> {
             config,
             pad_id,
             room: LOWER_CACHE_BYTES,
+            n_passes: 0,
         }
     }
 
@@ -120,7 +123,9 @@ impl<'a> Learner<'a> {
     ) -> Result<()> {
         let config = self.config;
         let n_steps = train.len().div_ceil(config.batch_prompts) * config.epochs;
-        train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        if config.shuffle {
+            train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        }
         for batch in train.chunks_mut(config.batch_prompts) {
             fit.n_seen += 1;
             if fit.n_seen <= fit.n_done {
@@ -179,6 +184,7 @@ impl<'a> Learner<'a> {
             let batch = TokenBatch::new(&rows, self.pad_id, &model.trunk.device)?;
             let lower = self.lower_of(model, groups, places, &batch)?;
             parts.push(model.scores_from(&lower, &batch, pass)?);
+            self.n_passes += places.len();
         }
         let mut back = vec![0; n];
         for (place, index) in order.into_iter().enumerate() {
@@ -282,5 +288,43 @@ impl<'a> Learner<'a> {
             all.extend(self.scores(model, micro, Pass::Frozen)?.to_vec1::<f32>()?);
         }
         Ok(mean_and_deviation(&all).0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use candle_core::Device;
+
+    use super::*;
+    use crate::config::Preset;
+
+    /// Item 14 of the checklist: a pass for each completion, not for each pair.
+    #[test]
+    fn sixty_four_prompts_of_nine_completions_take_576_passes_for_2304_pairs() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        let config = RewardConfig::preset(Preset::Tiny);
+        let model =
+            RewardModel::from_language_model(&folder, &Device::Cpu, config.trainable(), 1).unwrap();
+        let group = |index: usize| Group {
+            index,
+            prompt_id: index.to_string(),
+            split: None,
+            ranks: (1..=9).collect(),
+            ratings: vec![None; 9],
+            rows: (0..9)
+                .map(|last| vec![5, index as u32, 70 + last])
+                .collect(),
+            lengths: vec![1; 9],
+            lowers: vec![None; 9],
+        };
+        let mut groups: Vec<Group> = (0..64).map(group).collect();
+        let mut learner = Learner::new(&config, 0);
+        let mut gradients = Gradients::default();
+        let learnt = groups
+            .chunks_mut(MICRO_PROMPTS)
+            .map(|groups| learner.learn_groups(&model, groups, 1.0 / 64.0, &mut gradients));
+        let n_pairs: usize = learnt.map(|learnt| learnt.unwrap().pairs).sum();
+        assert_eq!((learner.n_passes, n_pairs), (576, 2304));
     }
 }
