@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use super::{Preset, adam, check_adam, check_memory, check_schedule, in_range, trainable};
 use crate::error::Result;
 use crate::kl::KlControl;
 use crate::model::weights::Trainable;
@@ -76,6 +76,14 @@ pub struct PpoConfig {
     pub ptx_examples_per_episode: f64,
     /// Tokens of a pretraining example.
     pub ptx_tokens: usize,
+    /// Texts kept out of the pretraining term, to measure what the policy forgets (ours); at most
+    /// half of them where that term is on.
+    #[serde(default)]
+    pub held_out_texts: usize,
+    /// Iterations from one measurement of that loss to the next (ours); 0 measures before and after
+    /// training only.
+    #[serde(default)]
+    pub text_loss_every: usize,
     /// The policy's optimiser (E.9: rates above 8.05e-6 diverged at 1.3B without ptx).
     pub policy_optimiser: AdamConfig,
     /// The value model's optimiser (C.4: 9e-6).
@@ -84,6 +92,18 @@ pub struct PpoConfig {
     pub schedule: Schedule,
     /// Decay of the average of weights that becomes the checkpoint (C.4: 0.992); 0 is off.
     pub ema_decay: f64,
+    /// The run is fitted to this much memory, in GiB, by micro-batches and recomputation; none is no
+    /// limit (ours).
+    #[serde(default)]
+    pub memory_limit_gib: Option<f64>,
+    /// Blocks keep only their input and run again in the backward pass: less memory, about a third
+    /// more time, the same gradients. Off, it is still used where the limit asks for it (ours).
+    #[serde(default)]
+    pub recompute_activations: bool,
+    /// Rows that pass through the networks together; none is 8, or fewer where the limit
+    /// on memory asks for it (ours).
+    #[serde(default)]
+    pub micro_rows: Option<usize>,
     /// Prompts answered before and after training, for people to compare.
     pub evaluation_prompts: usize,
 }
@@ -113,6 +133,8 @@ impl PpoConfig {
             ptx_coefficient: 27.8,
             ptx_examples_per_episode: 8.0,
             ptx_tokens: 1024,
+            held_out_texts: 64,
+            text_loss_every: 10,
             policy_optimiser: adam(8e-6),
             value_optimiser: adam(9e-6),
             schedule: Schedule::Constant {
@@ -120,6 +142,9 @@ impl PpoConfig {
                 from: 0.1,
             },
             ema_decay: 0.992,
+            memory_limit_gib: None,
+            recompute_activations: false,
+            micro_rows: None,
             evaluation_prompts: 16,
         };
         let small = Self {
@@ -147,6 +172,8 @@ impl PpoConfig {
                 max_new_tokens: 8,
                 max_prompt_tokens: 128,
                 ptx_tokens: 32,
+                held_out_texts: 4,
+                text_loss_every: 1,
                 policy_optimiser: adam(1e-3),
                 value_optimiser: adam(1e-3),
                 evaluation_prompts: 4,
@@ -161,6 +188,8 @@ impl PpoConfig {
                 max_new_tokens: 64,
                 max_prompt_tokens: 96,
                 ptx_tokens: 64,
+                held_out_texts: 32,
+                text_loss_every: 4,
                 policy_optimiser: adam(1e-4),
                 value_optimiser: adam(1e-4),
                 evaluation_prompts: 48,
@@ -218,6 +247,7 @@ impl PpoConfig {
             in_range("kl_control.target", target, 1e-6, 1e9)?;
             in_range("kl_control.horizon", horizon, 1.0, 1e12)?;
         }
+        check_memory(self.memory_limit_gib, &[("micro_rows", self.micro_rows)])?;
         check_schedule(&self.schedule)?;
         check_adam("policy_optimiser", &self.policy_optimiser)?;
         check_adam("value_optimiser", &self.value_optimiser)

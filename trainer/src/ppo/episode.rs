@@ -25,6 +25,8 @@ pub(super) struct Episode {
     /// What the reward model says, and what training sees: the same unless EOS is missing.
     pub(super) reward: f64,
     pub(super) score: f64,
+    /// The second opinion, where there is one; training never sees it.
+    pub(super) gold: Option<f64>,
     pub(super) advantages: Vec<f64>,
     pub(super) returns: Vec<f64>,
 }
@@ -49,9 +51,15 @@ impl Episode {
             values: Vec::new(),
             reward: 0.0,
             score: 0.0,
+            gold: None,
             advantages: Vec::new(),
             returns: Vec::new(),
         }
+    }
+
+    /// The tokens of the completion, its own EOS included.
+    pub(super) fn completion(&self) -> &[u32] {
+        &self.tokens[self.start..self.start + self.n]
     }
 
     pub(super) fn kl(&self) -> f64 {

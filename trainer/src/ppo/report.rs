@@ -1,8 +1,10 @@
 //! The figures of an iteration. Means are over real tokens or over episodes, never over padding.
 
+use std::collections::BTreeMap;
+
 use super::episode::{Episode, mean};
 use crate::kl::estimators;
-use crate::progress::Progress;
+use crate::progress::{Event, Progress};
 
 /// Figures of an iteration's learning, over real tokens only.
 #[derive(Default)]
@@ -20,6 +22,14 @@ pub(super) struct Figures {
     pub(super) value_norm: f64,
     /// Of the pretraining term, where it is on.
     pub(super) text_loss: Option<f64>,
+    /// On the texts kept out of it, by the policy that drew the episodes, where it is the turn.
+    pub(super) text_loss_held_out: Option<f64>,
+}
+
+/// The mean second opinion of a batch, where there is one.
+pub(super) fn mean_gold(episodes: &[Episode]) -> Option<f64> {
+    let gold: Option<Vec<f64>> = episodes.iter().map(|episode| episode.gold).collect();
+    gold.map(|gold| mean(gold.into_iter()))
 }
 
 impl Figures {
@@ -50,50 +60,57 @@ impl Figures {
         let score_deviation = crate::reward::mean_and_deviation(&scores).1;
         let longest = episodes.iter().map(|e| e.n as f64).fold(0.0, f64::max);
         let variance = |values: &[f32]| crate::reward::mean_and_deviation(values).1.powi(2);
-        progress.metrics(
-            step,
-            [
-                ("objective/score", each(&|episode| episode.score)),
-                ("objective/score_std", score_deviation),
-                ("objective/kl", self.kl),
-                ("objective/root_kl", self.kl.max(0.0).sqrt()),
-                ("objective/kl_k3_per_token", k3),
-                ("objective/kl_coefficient", kl_coefficient),
-                (
-                    "objective/score_minus_kl",
-                    each(&|episode| episode.score - kl_coefficient * episode.kl()),
-                ),
-                (
-                    "objective/entropy",
-                    tokens(&|episode| episode.entropy.clone()),
-                ),
-                (
-                    "objective/response_length",
-                    each(&|episode| episode.n as f64),
-                ),
-                ("objective/longest_response", longest),
-                (
-                    "objective/eos_rate",
-                    each(&|episode| f64::from(u8::from(episode.is_finished))),
-                ),
-                ("policy/loss", self.policy_loss),
-                ("policy/ratio", self.ratio),
-                ("policy/lowest_ratio", self.lowest_ratio),
-                ("policy/highest_ratio", self.highest_ratio),
-                ("policy/clipped_share", self.clipped_share),
-                ("policy/approximate_kl", self.approximate_kl),
-                ("policy/grad_norm", self.policy_norm),
-                ("value/loss", self.value_loss),
-                ("value/clipped_share", self.clipped_values_share),
-                (
-                    "value/explained_variance",
-                    1.0 - variance(&errors) / variance(&returns).max(1e-12),
-                ),
-                ("value/grad_norm", self.value_norm),
-            ],
-        );
-        if let Some(loss) = self.text_loss {
-            progress.metrics(step, [("ptx/loss", loss)]);
-        }
+        let mut values = BTreeMap::from([
+            ("objective/score", each(&|episode| episode.score)),
+            ("objective/score_std", score_deviation),
+            ("objective/kl", self.kl),
+            ("objective/root_kl", self.kl.max(0.0).sqrt()),
+            ("objective/kl_k3_per_token", k3),
+            ("objective/kl_coefficient", kl_coefficient),
+            (
+                "objective/score_minus_kl",
+                each(&|episode| episode.score - kl_coefficient * episode.kl()),
+            ),
+            (
+                "objective/entropy",
+                tokens(&|episode| episode.entropy.clone()),
+            ),
+            (
+                "objective/response_length",
+                each(&|episode| episode.n as f64),
+            ),
+            ("objective/longest_response", longest),
+            (
+                "objective/eos_rate",
+                each(&|episode| f64::from(u8::from(episode.is_finished))),
+            ),
+            ("policy/loss", self.policy_loss),
+            ("policy/ratio", self.ratio),
+            ("policy/lowest_ratio", self.lowest_ratio),
+            ("policy/highest_ratio", self.highest_ratio),
+            ("policy/clipped_share", self.clipped_share),
+            ("policy/approximate_kl", self.approximate_kl),
+            ("policy/grad_norm", self.policy_norm),
+            ("value/loss", self.value_loss),
+            ("value/clipped_share", self.clipped_values_share),
+            (
+                "value/explained_variance",
+                1.0 - variance(&errors) / variance(&returns).max(1e-12),
+            ),
+            ("value/grad_norm", self.value_norm),
+        ]);
+        // What was not asked for is left out: a 0 would look like a figure.
+        let optional = [
+            ("objective/gold", mean_gold(episodes)),
+            ("objective/text_loss_held_out", self.text_loss_held_out),
+            ("ptx/loss", self.text_loss),
+        ];
+        let optional = optional.into_iter();
+        values.extend(optional.filter_map(|(name, value)| Some((name, value?))));
+        let values = values
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        let values = values.collect();
+        progress.record(Event::Metrics { step, values });
     }
 }

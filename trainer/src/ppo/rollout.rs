@@ -2,8 +2,8 @@
 
 use candle_core::Tensor;
 
+use super::Learner;
 use super::episode::{Episode, token_positions};
-use super::{Learner, MICRO_ROWS};
 use crate::error::Result;
 use crate::generate::{SampleRequest, generate};
 use crate::model::attention::Pass;
@@ -13,6 +13,20 @@ use crate::progress::Progress;
 use crate::sampling::SamplingConfig;
 
 impl Learner<'_> {
+    /// An episode for each chosen prompt, with what everybody says of it.
+    pub(super) fn draw(
+        &self,
+        prompts: &[Vec<u32>],
+        chosen: &[usize],
+        first_stream: u64,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Episode>> {
+        let mut episodes = self.sample(prompts, chosen, "rollout", first_stream, progress)?;
+        self.appraise(&mut episodes, progress)?;
+        self.judge(&mut episodes, chosen, progress)?;
+        Ok(episodes)
+    }
+
     /// Samples one completion for each chosen prompt.
     pub(super) fn sample(
         &self,
@@ -79,7 +93,7 @@ impl Learner<'_> {
     ) -> Result<()> {
         let models = self.models;
         let n = models.policy.n_frozen();
-        for micro in episodes.chunks_mut(MICRO_ROWS) {
+        for micro in episodes.chunks_mut(self.micro_rows) {
             progress.go_on()?;
             let views: Vec<&Episode> = micro.iter().collect();
             let batch = self.batch(&views)?;

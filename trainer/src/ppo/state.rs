@@ -1,9 +1,12 @@
 //! What moves during a PPO run, kept in savepoints.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Evaluation, Learner};
-use crate::error::Result;
+use super::Learner;
+use super::evaluation::Evaluation;
+use crate::error::{Result, TrainerError};
 use crate::optim::{set_values, values};
 use crate::savepoint::Savepoint;
 
@@ -22,6 +25,8 @@ pub(super) struct State {
     pub(super) kl_last: f64,
     /// The evaluation before training.
     pub(super) before: Evaluation,
+    /// Loss on the texts kept out, before training.
+    pub(super) text_loss_before: Option<f64>,
 }
 
 impl Learner<'_> {
@@ -41,7 +46,12 @@ impl Learner<'_> {
     }
 
     pub(super) fn restore(&mut self, point: &Savepoint) -> Result<State> {
-        let state: State = point.state_as()?;
+        let state: State = point.within(self.config.iterations)?.state_as()?;
+        let n = self.written.len();
+        if state.n_done != point.step || state.order.iter().any(|index| *index >= n) {
+            let message = "names steps or prompts that the run does not have";
+            return Err(TrainerError::checkpoint(Path::new("savepoint"), message));
+        }
         let policy = self.models.policy.weights().variables();
         let value = self.models.value.trunk.weights().variables();
         set_values(policy, &point.group("policy"))?;
@@ -54,7 +64,8 @@ impl Learner<'_> {
             average.restore(&point.group("average"))?;
         }
         self.kl_coefficient = state.kl_coefficient;
-        self.next_text = state.next_text;
+        // Only the place among the texts matters.
+        self.next_text = state.next_text % self.texts.learnt.len().max(1);
         Ok(state)
     }
 }

@@ -2,15 +2,15 @@
 
 use candle_core::Tensor;
 
+use super::Learner;
 use super::episode::{Episode, token_positions};
-use super::{Learner, MICRO_ROWS};
 use crate::error::{Result, TrainerError};
 use crate::kl::estimators;
 use crate::loss::with_gradient;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
-use crate::model::token_log_probs;
 use crate::model::transformer::Transformer;
+use crate::model::{recompute, token_log_probs};
 use crate::optim::Gradients;
 use crate::progress::Progress;
 use crate::sft::{LearningRow, add_gradient};
@@ -144,7 +144,11 @@ impl Learner<'_> {
             temperature,
             &by_log_prob,
         )?;
-        gradients.add(&scalar.backward()?, policy.weights().variables(), 1.0)?;
+        gradients.add(
+            &recompute::backward(&scalar)?,
+            policy.weights().variables(),
+            1.0,
+        )?;
         Ok(sums)
     }
 
@@ -186,7 +190,11 @@ impl Learner<'_> {
         }
         let by_value = Tensor::from_vec(by_value, n, &model.trunk.device)?;
         let scalar = with_gradient(&values, &by_value)?;
-        gradients.add(&scalar.backward()?, model.trunk.weights().variables(), 1.0)?;
+        gradients.add(
+            &recompute::backward(&scalar)?,
+            model.trunk.weights().variables(),
+            1.0,
+        )?;
         Ok((sum, clipped))
     }
 
@@ -199,11 +207,11 @@ impl Learner<'_> {
         progress: &dyn Progress,
     ) -> Result<Option<f64>> {
         let wanted = (episodes as f64 * self.config.ptx_examples_per_episode).round() as usize;
-        if self.texts.is_empty() || wanted == 0 {
+        if self.texts.learnt.is_empty() || wanted == 0 {
             return Ok(None);
         }
         let rows: Vec<LearningRow> = (0..wanted)
-            .map(|index| &self.texts[(self.next_text + index) % self.texts.len()])
+            .map(|index| &self.texts.learnt[(self.next_text + index) % self.texts.learnt.len()])
             .map(|row| LearningRow {
                 tokens: row.tokens.clone(),
                 start: row.start,
@@ -213,7 +221,7 @@ impl Learner<'_> {
         let tokens: usize = rows.iter().map(|row| row.tokens.len() - row.start).sum();
         let weight = self.config.ptx_coefficient / tokens as f64;
         let mut loss = 0.0;
-        for micro in rows.chunks(MICRO_ROWS) {
+        for micro in rows.chunks(self.micro_rows) {
             progress.go_on()?;
             loss += add_gradient(
                 &self.models.policy,
