@@ -2,6 +2,7 @@
 //! model learns from the rankings, PPO runs against it.
 
 use axum::http::StatusCode;
+use scraper::{Html, Selector};
 use serde_json::json;
 use server::commands::model::register_models;
 use server::commands::simulate::simulate;
@@ -171,6 +172,7 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     assert!(page.contains("scores are shifted so that demonstrations score mean 0"));
     assert_named(&page);
     assert!(page.contains("Gain over length alone"));
+    assert_report(&place, &reward, &page).await;
 
     let judge = place.checkpoint("reward").await;
     let ppo = place
@@ -204,6 +206,69 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     ] {
         assert!(page.contains(&part), "the lineage names {part}");
     }
+}
+
+/// A finished reward run's page shows the report in pictures and numbers, in both languages, and
+/// names labelers; what leaves the house has their ids.
+async fn assert_report(place: &Place<'_>, run: &Run, page: &str) {
+    let path = format!("/runs/{}/files/report.json", run.id);
+    let report = place.operator.get(&path).await.json();
+    let html = Html::parse_document(page);
+    let find = |css: &str| -> Vec<String> {
+        let selector = Selector::parse(css).unwrap();
+        let found = html.select(&selector);
+        found.map(|one| one.text().collect()).collect()
+    };
+    let share = |value: &serde_json::Value| format!("{:.3}", value["value"].as_f64().unwrap());
+
+    let n_bins = report["calibration"]["bins"].as_array().unwrap().len();
+    assert!(n_bins > 1);
+    assert_eq!(find("#report-reliability svg circle").len(), n_bins);
+    assert_eq!(find("#report-bins tbody tr").len(), n_bins);
+    let ece = report["calibration"]["raw"]["ece"].as_f64().unwrap();
+    assert!(find("#report-fits tbody tr")[0].contains(&format!("{ece:.4}")));
+
+    // Each prompt was ranked by both simulated labelers.
+    let all = find("#report-all tbody tr");
+    assert!(all[0].contains(&share(&report["accuracy"])), "{all:?}");
+    assert!(all[1].contains(&share(&report["length_only"])), "{all:?}");
+    assert!(all[2].contains("Agreement of 2 labelers with each other"));
+    assert!(
+        all[2].contains(&share(&report["agreement"]["accuracy"])),
+        "{all:?}"
+    );
+    let slices = &report["slices"]["labeler"];
+    let labelers = find("#report-labeler tbody tr");
+    assert_eq!(labelers.len(), 2);
+    let mut db = place.app.state.db.acquire().await.unwrap();
+    let made = store::checkpoints::find_of_run(&mut db, run.id).await;
+    let made = store::checkpoints::find(&mut db, made.unwrap().unwrap()).await;
+    let folder = std::path::PathBuf::from(made.unwrap().unwrap().path);
+    drop(db);
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    for (row, slice) in labelers.iter().zip(slices.as_array().unwrap()) {
+        let id = slice["name"].as_str().unwrap();
+        assert!(!page.contains(id) && card.contains(id), "{id}");
+        assert!(
+            row.contains("imulated") && !card.contains(row.as_str()),
+            "{row}"
+        );
+        assert!(row.contains(&share(&slice["accuracy"])), "{row}");
+    }
+    assert!(card.contains("## Accuracy by labeler"), "{card}");
+    // A bar for each row, with the marks of length alone and agreement.
+    assert_eq!(find("#report-labeler svg .share-bar").len(), 2);
+    assert_eq!(find("#report-labeler svg .share-baseline").len(), 2);
+    assert_eq!(find("#report-labeler svg .share-ceiling").len(), 2);
+    assert_eq!(find("#report-correlations tbody tr").len(), 2);
+
+    let path = format!("/runs/{}", run.id);
+    let request = place.operator.request("GET", &path);
+    let request = request.header("accept-language", "zh");
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let chinese = place.operator.send(request).await.body;
+    assert!(chinese.contains("模型报告"), "{chinese}");
+    assert!(!chinese.contains("report-by-"), "{chinese}");
 }
 
 /// Every figure of a run's page is called something, besides its key.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::ppo::{MissingEos, PpoConfig};
 pub use self::reward::RewardConfig;
-pub use self::sft::SftConfig;
+pub use self::sft::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
 use crate::model::weights::Trainable;
 use crate::optim::{AdamConfig, EpsilonPlacement};
@@ -25,8 +25,8 @@ pub enum Preset {
     Tiny,
     /// Minutes for SmolLM2-135M on two CPU cores, by training the upper layers only.
     Demo,
-    /// The constants of the paper. Its dropout of 0.2 and the 10 % of pretraining data in SFT are
-    /// not built yet.
+    /// The constants of the paper: for SFT those of the start of PPO (C.3), with the dropout of C.1,
+    /// and with 10 % of pretraining data where texts are given.
     Instructgpt,
 }
 
@@ -94,6 +94,19 @@ fn check_adam(name: &str, adam: &AdamConfig) -> Result<()> {
         ("max_grad_norm", adam.max_grad_norm, 0.0, 1e9),
     ] {
         in_range(format!("{name}.{field}"), value, low, high)?;
+    }
+    Ok(())
+}
+
+/// Checks a limit on memory and sizes of micro-batches.
+fn check_memory(limit_gib: Option<f64>, sizes: &[(&'static str, Option<usize>)]) -> Result<()> {
+    if let Some(limit) = limit_gib {
+        in_range("memory_limit_gib", limit, 1e-3, 1e6)?;
+    }
+    for (name, size) in sizes {
+        if let Some(size) = size {
+            in_range(*name, *size as f64, 1.0, 1e5)?;
+        }
     }
     Ok(())
 }
@@ -184,6 +197,8 @@ mod tests {
         for (change, field) in [
             (json!({"value_clip": -0.1}), "value_clip"),
             (json!({"ptx_tokens": 0}), "ptx_tokens"),
+            (json!({"micro_rows": 0}), "micro_rows"),
+            (json!({"memory_limit_gib": -1}), "memory_limit_gib"),
             (
                 json!({"policy_optimiser": {"beta2": 1}}),
                 "policy_optimiser.beta2",

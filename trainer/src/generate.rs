@@ -17,6 +17,11 @@ const ROWS_AT_ONCE: usize = 160;
 /// The cache of the rows decoded together takes at most this many bytes.
 const CACHE_BYTES: usize = 1 << 30;
 
+/// Rows that are decoded together, where each takes so many bytes of cache.
+pub fn rows_at_once(cache_bytes: usize) -> usize {
+    (CACHE_BYTES / cache_bytes.max(1)).clamp(1, ROWS_AT_ONCE)
+}
+
 /// A sampled completion.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -77,8 +82,7 @@ pub fn generate(
     let mut done = 0;
     let longest = requests.iter().map(|request| prompts[request.prompt].len());
     let capacity = longest.max().unwrap_or(0) + config.max_new_tokens;
-    let fitting = CACHE_BYTES / model.cache_bytes(capacity).max(1);
-    for chunk in order.chunks(fitting.clamp(1, ROWS_AT_ONCE)) {
+    for chunk in order.chunks(rows_at_once(model.cache_bytes(capacity))) {
         let mut group = Group::start(model, prompts, requests, chunk, config)?;
         while !group.rows.is_empty() {
             if !progress(done) {

@@ -12,6 +12,9 @@ pub mod records;
 pub mod rng;
 pub mod split;
 pub mod text;
+pub mod tokenizer_training;
+
+mod cutting;
 
 pub mod model;
 pub mod nn;
@@ -25,13 +28,16 @@ pub mod loss;
 pub mod optim;
 pub mod schedule;
 
+pub mod memory;
 pub mod ppo;
 pub mod reward;
 pub mod self_check;
 pub mod sft;
 
 pub mod checkpoint;
+mod disk;
 pub mod events;
+mod foreign;
 pub mod gguf;
 pub mod hub;
 pub mod progress;

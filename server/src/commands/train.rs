@@ -7,13 +7,13 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use trainer::config::Preset;
 use trainer::progress::{Event, Progress};
-use trainer::savepoint::SavePolicy;
+use trainer::savepoint::{KEPT, SavePolicy};
 
 use crate::commands::serve::stop_signal;
 use crate::config::DataConfig;
 use crate::domain::run::{RunKind, resolve_config};
 use crate::worker::report::StopFlag;
-use crate::worker::train::{TrainingJob, train};
+use crate::worker::train::{TrainingJob, estimate, train};
 
 /// Settings of `plackett train`.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,7 +21,8 @@ pub struct TrainCommand {
     /// sft, reward or ppo.
     pub kind: RunKind,
 
-    /// Demonstrations (sft), rankings (reward) or prompts (ppo), JSONL.
+    /// Demonstrations (sft), rankings (reward) or prompts (ppo), JSONL; texts for sft with
+    /// `--set learn=everything`.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
@@ -29,11 +30,17 @@ pub struct TrainCommand {
     #[arg(long, value_name = "DIR")]
     pub base: PathBuf,
 
-    /// The reward model of PPO.
+    /// The reward model of PPO; for sft, one that scores sampled answers after each epoch.
     #[arg(long, value_name = "DIR")]
     pub reward: Option<PathBuf>,
 
-    /// Texts for the pretraining term of PPO, JSONL.
+    /// A second reward model beside that of PPO, which training never sees: its scores show
+    /// over-optimisation.
+    #[arg(long, value_name = "DIR")]
+    pub gold: Option<PathBuf>,
+
+    /// Pretraining texts, JSONL: for sft mixed in with the demonstrations; for ppo the pretraining
+    /// term, some being kept out of it to measure what the policy forgets.
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
 
@@ -42,8 +49,8 @@ pub struct TrainCommand {
     pub demonstrations: Option<PathBuf>,
 
     /// Folder for settings, metrics, samples and the checkpoint.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "estimate")]
+    pub out: Option<PathBuf>,
 
     /// Go on where the run in that folder stopped, as if it had not.
     #[arg(long)]
@@ -53,6 +60,18 @@ pub struct TrainCommand {
     /// is kept at a stop by Ctrl-C too.
     #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
     pub save_every: f64,
+
+    /// How many savepoints stay; the oldest goes once the newest is whole.
+    #[arg(long, value_name = "N", default_value_t = KEPT)]
+    pub keep: usize,
+
+    /// With --resume: go on after this step, whose savepoint was kept, and do the later ones again.
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    pub from: Option<usize>,
+
+    /// Say how much memory the run would need, and train nothing.
+    #[arg(long)]
+    pub estimate: bool,
 
     /// tiny, demo or instructgpt.
     #[arg(long, default_value = "demo")]
@@ -71,8 +90,17 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     if command.kind == RunKind::Generation {
         bail!("generation trains nothing: use `plackett generate`");
     }
-    if (command.kind == RunKind::Ppo) != command.reward.is_some() {
-        bail!("--reward names the reward model of ppo, and of ppo only");
+    if command.kind == RunKind::Ppo && command.reward.is_none() {
+        bail!("ppo needs a reward model: name it by --reward");
+    }
+    if command.kind == RunKind::Reward && command.reward.is_some() {
+        bail!("--reward belongs to ppo and sft; reward starts from --base");
+    }
+    if command.kind == RunKind::Reward && command.texts.is_some() {
+        bail!("--texts belongs to ppo and sft");
+    }
+    if command.kind != RunKind::Ppo && command.gold.is_some() {
+        bail!("--gold belongs to ppo");
     }
     if command.kind != RunKind::Reward && command.demonstrations.is_some() {
         bail!("--demonstrations belongs to reward; for sft they are --data");
@@ -80,8 +108,13 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     let every = Duration::try_from_secs_f64(command.save_every * 60.0);
     let saving = SavePolicy {
         every: Some(every.context("--save-every: give minutes, 0 or more")?),
+        keep: command.keep,
         resume: command.resume,
+        from: command.from,
     };
+    if command.keep == 0 {
+        bail!("--keep: at least one savepoint must stay");
+    }
     let changes = parse_settings(&command.settings)?;
     let config = resolve_config(command.kind, command.preset, &changes);
     let job = TrainingJob {
@@ -92,9 +125,20 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
         demonstrations: command.demonstrations,
         base: data.find_model(command.base),
         reward: command.reward.map(|reward| data.find_model(reward)),
-        out: command.out,
+        gold: command.gold.map(|gold| data.find_model(gold)),
+        // Only an estimate, which writes nothing, comes without a folder.
+        out: command.out.unwrap_or_default(),
         saving,
     };
+    if command.estimate {
+        let plan = tokio::task::spawn_blocking(move || estimate(&job)).await??;
+        for part in &plan.estimate.parts {
+            println!("{} {}", part.bytes, part.name);
+        }
+        println!("{} total", plan.estimate.total());
+        println!("{plan}");
+        return Ok(());
+    }
     let mut printer = Printer::default();
     stop_on_signal(printer.stop.clone());
     let outcome = tokio::task::spawn_blocking(move || train(&job, &mut printer)).await??;
@@ -180,6 +224,7 @@ impl Progress for Printer {
                 format!("check {word} {name}: {detail}")
             }
             Event::Sample { step, data } => format!("sample {step} {data}"),
+            Event::Report { data } => format!("report {data}"),
             Event::Checkpoint { path } => format!("checkpoint {}", path.display()),
         };
         if self.to_stderr {

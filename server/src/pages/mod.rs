@@ -13,6 +13,7 @@ pub mod rank_form;
 pub mod run_events;
 pub mod run_figures;
 pub mod run_form;
+pub mod run_report;
 pub mod run_samples;
 pub mod runs;
 pub mod sign_in;

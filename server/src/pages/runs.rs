@@ -17,6 +17,7 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::pages::run_figures::{self, Curve, Fact, Headline};
 use crate::pages::run_form::RunForm;
+use crate::pages::run_report::{self, ReportView};
 use crate::pages::run_samples::{self, Sample};
 use crate::state::AppState;
 use crate::store;
@@ -38,7 +39,12 @@ const METRIC_ROWS: i64 = 20_000;
 const SAMPLES: usize = 4;
 
 /// Files of a run's folder that may be downloaded.
-const FILES: [&str; 3] = ["config.json", "metrics.jsonl", "samples.jsonl"];
+const FILES: [&str; 4] = [
+    "config.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "report.json",
+];
 
 #[derive(Template)]
 #[template(path = "runs/index.html")]
@@ -166,6 +172,7 @@ struct RunPage {
     run: Run,
     last_seq: i64,
     headlines: Vec<Headline>,
+    report: Option<ReportView>,
     samples: Vec<Sample>,
     more_samples: Vec<Sample>,
     curves: Vec<Curve>,
@@ -303,6 +310,7 @@ pub async fn show(
     let checks = of_kind(db, "check", 100).await?;
     let lines = of_kind(db, "log", LOG_LINES).await?;
     let samples = of_kind(db, "sample", 200).await?;
+    let report = run_report::find(&mut *db, &page, id, last_seq).await?;
     let snapshots = store::runs::list_snapshots(&mut *db).await?;
     let chosen = |id: Option<SnapshotId>| {
         let found = snapshots.iter().find(|one| Some(one.id) == id);
@@ -316,6 +324,7 @@ pub async fn show(
     let body = RunPage {
         last_seq,
         headlines,
+        report,
         samples,
         more_samples,
         curves,
@@ -414,7 +423,7 @@ pub async fn resume(
     Ok(Redirect::to(&format!("/runs/{id}")))
 }
 
-/// `GET /runs/{id}/files/{name}`: settings, metrics or samples from the run's folder.
+/// `GET /runs/{id}/files/{name}`: settings, metrics, samples or the report from the run's folder.
 pub async fn file(
     State(state): State<AppState>,
     _: Operator,

@@ -2,6 +2,7 @@
 
 pub mod assets;
 pub mod chart;
+pub mod diagram;
 pub mod errors;
 pub mod markdown;
 pub mod page;

@@ -223,6 +223,7 @@ impl Worker {
             demonstrations,
             base,
             reward,
+            gold: None,
             out,
             saving: SavePolicy {
                 resume,
