@@ -42,7 +42,7 @@ impl Data {
 /// How a run would take its batches apart, and what memory it would need, without training.
 ///
 /// # Errors
-/// As [`run`] says of data and settings, and when nothing fits the limit.
+/// As [`super::run`] says of data and settings, and when nothing fits the limit.
 pub fn estimate(job: &RewardJob) -> Result<Plan> {
     job.config.check()?;
     let codec = TextCodec::load(&job.base)?;
