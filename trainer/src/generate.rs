@@ -29,6 +29,8 @@ pub struct Sample {
     pub prompt: usize,
     /// Its tokens, with EOS at the end if it ended by itself.
     pub tokens: Vec<u32>,
+    /// How likely each was when it was drawn, in nats.
+    pub log_probs: Vec<f64>,
     /// Whether it ended with EOS rather than at the limit.
     pub is_finished: bool,
 }
@@ -103,6 +105,7 @@ struct Row {
     prompt: usize,
     rng: rand_chacha::ChaCha12Rng,
     tokens: Vec<u32>,
+    log_probs: Vec<f64>,
 }
 
 /// Rows decoded together.
@@ -158,6 +161,7 @@ impl Group {
                 prompt: request.prompt,
                 rng: stream(config.seed, "sample", request.stream),
                 tokens: Vec::with_capacity(config.max_new_tokens),
+                log_probs: Vec::with_capacity(config.max_new_tokens),
             });
         }
         cache.copy_rows(&sources)?;
@@ -183,8 +187,9 @@ impl Group {
             .par_iter_mut()
             .zip(&logits)
             .for_each(|(row, logits)| {
-                let token = draw(logits, config, &mut row.rng);
+                let (token, log_prob) = draw(logits, config, &mut row.rng);
                 row.tokens.push(token);
+                row.log_probs.push(log_prob);
             });
         let mut ended = Vec::new();
         let mut going = Vec::new();
@@ -197,6 +202,7 @@ impl Group {
                     Sample {
                         prompt: row.prompt,
                         tokens: row.tokens,
+                        log_probs: row.log_probs,
                         is_finished,
                     },
                 ));
