@@ -41,6 +41,7 @@ async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
             demonstrations_snapshot_id: None,
             base_checkpoint_id: checkpoint,
             reward_checkpoint_id: None,
+            gold_checkpoint_id: None,
             created_by: None,
         };
         ids.push(store::runs::insert(&mut connection, &run).await.unwrap());

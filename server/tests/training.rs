@@ -175,8 +175,12 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     assert_report(&place, &reward, &page).await;
 
     let judge = place.checkpoint("reward").await;
+    // Far enough to be seen: 6 iterations at a higher rate.
+    let settings = "settings=%7B%22iterations%22%3A+6%2C+%22policy_optimiser%22%3A+%7B%22learning_rate%22%3A+0.004%7D%7D";
     let ppo = place
-        .carry_out(&format!("kind=ppo&snapshot={prompts}&reward={judge}"))
+        .carry_out(&format!(
+            "kind=ppo&snapshot={prompts}&reward={judge}&gold={judge}&{settings}"
+        ))
         .await;
     assert_eq!((ppo.status.as_str(), &ppo.error), ("finished", &None));
     let page = place.page(&ppo).await;
@@ -192,6 +196,7 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     );
     assert_named(&page);
     assert!(!page.contains("ptx/loss"), "no texts were given");
+    assert_frontier_and_sources(&page, &ppo);
 
     let policy = place.checkpoint("policy").await;
     let page = place
@@ -269,6 +274,41 @@ async fn assert_report(place: &Place<'_>, run: &Run, page: &str) {
     let chinese = place.operator.send(request).await.body;
     assert!(chinese.contains("模型报告"), "{chinese}");
     assert!(!chinese.contains("report-by-"), "{chinese}");
+}
+
+/// A finished PPO run's page draws gain against distance for both judges, which are the same one
+/// here, and says where each setting comes from.
+fn assert_frontier_and_sources(page: &str, run: &Run) {
+    let html = Html::parse_document(page);
+    let find = |css: &str| -> Vec<String> {
+        let selector = Selector::parse(css).unwrap();
+        let found = html.select(&selector);
+        found.map(|one| one.text().collect()).collect()
+    };
+    let iterations = run.config["iterations"].as_u64().unwrap() as usize;
+    assert_eq!(find("#run-frontier svg circle").len(), 2 * iterations);
+    assert_eq!(find("#run-frontier svg .chart-dot-2").len(), iterations);
+    let judges = find("#run-judges tbody tr");
+    assert_eq!(judges.len(), 2);
+    assert!(judges[0].contains("The reward model") && judges[1].contains("Second opinion"));
+    assert!(run.summary["gold_after"].is_f64(), "{}", run.summary);
+
+    let settings = find("#run-settings tbody tr");
+    let row = |name: &str| {
+        let found = settings
+            .iter()
+            .find(|row| row.trim_start().starts_with(name));
+        found.unwrap().clone()
+    };
+    assert!(row("gamma").contains("InstructGPT C.4"), "{}", row("gamma"));
+    assert!(row("stop.patience").contains("ours"));
+    assert!(row("iterations").contains("chosen for this run"));
+    assert!(
+        settings
+            .iter()
+            .all(|row| !row.contains("not known to this version"))
+    );
+    assert!(page.contains("config_sources.json"));
 }
 
 /// Every figure of a run's page is called something, besides its key.
@@ -442,6 +482,14 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
         (
             format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={base}"),
             vec!["not a reward model"],
+        ),
+        (
+            format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&gold={base}"),
+            vec!["Second opinion: this is not a reward model"],
+        ),
+        (
+            format!("kind=sft&name=x&preset=lm-human-preferences&base={base}"),
+            vec!["preset lm-human-preferences has no sft"],
         ),
         (
             format!("kind=sft&name=x&preset=tiny&snapshot={prompts}&base={base}"),

@@ -16,31 +16,43 @@ mod evaluation;
 mod first_batch;
 mod gold;
 mod learn;
+mod order;
+pub mod over_optimisation;
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod promises;
 mod report;
 mod rollout;
 mod setup;
+#[cfg(test)]
+mod stand;
 mod state;
+mod summary;
+mod sums;
 mod texts;
+mod token_samples;
 mod update;
+mod watch;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use rand::seq::SliceRandom;
-
-use self::episode::{Episode, mean};
 use self::gold::GoldJudge;
 pub use self::gold::{Gold, Utility};
-use self::report::mean_gold;
+use self::order::PromptOrder;
+use self::report::{batch_figures, tell};
+use self::rollout::{check_finite, truncate_token};
 use self::setup::{
     Prompts, Shapes, check_models, describe_models, frozen_hashes, load_models, read_prompts, write,
 };
 use self::state::State;
+use self::summary::End;
 use self::texts::{Texts, read_texts};
+use self::watch::{Batch, stop};
 use crate::config::PpoConfig;
+use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
 use crate::memory::{PeakWatch, Plan};
 use crate::model::heads::RewardModel;
@@ -48,7 +60,6 @@ use crate::model::transformer::Transformer;
 use crate::optim::{AdamW, WeightAverage};
 use crate::progress::{Event, Progress};
 use crate::records::{Prompt, name_lines};
-use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
 use crate::sft::Outcome;
@@ -100,6 +111,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let texts = read_texts(job, &codec)?;
     let shapes = Shapes::read(job)?;
     let gold = GoldJudge::load(job, &codec)?;
+    let truncate_at = truncate_token(config, &codec)?;
     let Prompts {
         tokens: prompts,
         written,
@@ -118,6 +130,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let folders: Vec<&Path> = folders.map(PathBuf::as_path).collect();
     let identity = savepoint::identity("ppo", config, &files, &folders)?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Ppo, config)?;
     let progress: &mut dyn Progress = &mut folder;
 
     // 1. Load and check.
@@ -146,6 +159,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         kl_coefficient: config.kl_coefficient,
         next_text: 0,
         micro_rows: plan.rows,
+        truncate_at,
         config,
         codec: &codec,
         models: &models,
@@ -158,26 +172,21 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         Some(point) => learner.restore(point)?,
         None => State {
             n_done: 0,
-            epoch: 0,
-            order: Vec::new(),
+            order: PromptOrder::default(),
             kl_coefficient: config.kl_coefficient,
             next_text: 0,
-            kl_last: 0.0,
+            trail: Vec::new(),
             before: learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?,
             text_loss_before: learner.held_out_text_loss(progress)?,
         },
     };
+    let mut stopped = None;
     for iteration in state.n_done..config.iterations {
-        let (mut order, mut epoch) = (state.order.clone(), state.epoch);
+        let began = Instant::now();
         progress.phase("training", iteration, config.iterations);
         // 2. Sample. Prompts come back only when all have been used.
-        while order.len() < config.batch_episodes {
-            let mut all: Vec<usize> = training.clone().collect();
-            all.shuffle(&mut stream(config.seed, "prompts", epoch));
-            order.extend(all);
-            epoch += 1;
-        }
-        let chosen: Vec<usize> = order.drain(..config.batch_episodes).collect();
+        let mut order = state.order.clone();
+        let chosen = order.next(config.batch_episodes, &training, config.seed);
         let first_stream = (iteration * config.batch_episodes) as u64;
         // 3. Old log-probabilities, reference, values, scores.
         let drawn = learner
@@ -199,59 +208,50 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         if iteration == 0 {
             learner.check_first_batch(&episodes, progress)?;
         }
-        let kl = mean(episodes.iter().map(Episode::kl));
-        if kl > config.kl_budget {
-            state.kl_last = kl;
-            let reward = mean(episodes.iter().map(|episode| episode.reward));
-            let step = iteration as u64 + 1;
-            progress.metrics(step, [("objective/kl", kl), ("objective/score", reward)]);
-            if let Some(gold) = mean_gold(&episodes) {
-                progress.metrics(step, [("objective/gold", gold)]);
-            }
-            progress.log(format!(
-                "stopped early, before learning from iteration {}: KL {kl:.2} exceeds its budget of {} nats",
-                iteration + 1,
-                config.kl_budget
-            ));
+        check_finite(&episodes)?;
+        // A run that strays too far or collapses ends before it learns from what shows it.
+        let step = iteration as u64 + 1;
+        let figures = batch_figures(&episodes, learner.kl_coefficient);
+        let batch = Batch::new(&figures);
+        let kl = batch.kl;
+        state.trail.push(batch);
+        stopped = stop(&state.trail, config);
+        if stopped.is_some() {
+            tell(step, figures, progress);
             break;
         }
-        // 6. Learn.
+        // 6. Learn. A step that is not finite is not taken, and those that led to it are taken back.
         let factor = config.schedule.factor(iteration, config.iterations);
-        let mut figures = learner.learn(&mut episodes, iteration, factor, progress)?;
+        let learnt = learner.learn_or_go_back(&mut episodes, iteration, factor, progress)?;
+        let mut figures = match learnt {
+            Ok(figures) => figures,
+            Err(stop) => {
+                stopped = Some(stop);
+                break;
+            }
+        };
         figures.text_loss_held_out = text_loss_held_out;
-        figures.report(
-            iteration as u64 + 1,
-            &episodes,
-            learner.kl_coefficient,
-            progress,
-        );
-        // 7. Control KL.
-        learner.kl_coefficient =
-            config
-                .kl_control
-                .update(learner.kl_coefficient, kl, episodes.len());
+        let n_tokens: usize = episodes.iter().map(|episode| episode.tokens.len()).sum();
+        figures.tokens_per_second = Some(n_tokens as f64 / began.elapsed().as_secs_f64());
+        figures.report(step, &episodes, learner.kl_coefficient, progress);
+        learner.show_tokens(&episodes, &chosen, iteration, progress)?;
+        // 7. Control KL; it says nothing of a policy that waits.
+        if iteration >= config.policy_waits {
+            let (control, n) = (&config.kl_control, episodes.len());
+            learner.kl_coefficient = control.update(learner.kl_coefficient, kl, n);
+        }
         state = State {
             n_done: iteration + 1,
-            epoch,
             order,
             kl_coefficient: learner.kl_coefficient,
             next_text: learner.next_text,
-            kl_last: kl,
-            before: state.before,
-            text_loss_before: state.text_loss_before,
+            ..state
         };
         if progress.wants_savepoint() || progress.is_cancelled() {
             progress.save(&learner.savepoint(&state)?)?;
         }
         progress.go_on()?;
     }
-    let State {
-        n_done,
-        kl_last,
-        before,
-        text_loss_before,
-        ..
-    } = state;
     if let Some(average) = &learner.average {
         average.adopt(models.policy.weights().variables())?;
     }
@@ -265,45 +265,24 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let after = learner.evaluate(
         &prompts,
         evaluation.clone(),
-        n_done as u64,
+        state.n_done as u64,
         "after",
         progress,
     )?;
     let text_loss = learner.held_out_text_loss(progress)?;
     progress.phase("writing", config.iterations, config.iterations);
     let are_kept_out = !evaluation.is_empty() && training.start == evaluation.end;
-    let mut summary = BTreeMap::from([
-        ("kl_after".to_owned(), after.kl),
-        ("kl_last_batch".to_owned(), kl_last),
-        ("n_iterations".to_owned(), n_done as f64),
-        ("n_evaluation_prompts".to_owned(), evaluation.len() as f64),
-        (
-            "evaluation_prompts_kept_out".to_owned(),
-            f64::from(u8::from(are_kept_out)),
-        ),
-    ]);
-    let losses = [
-        ("text_loss_held_out_before", text_loss_before),
-        ("text_loss_held_out", text_loss),
-    ];
-    let losses = losses.into_iter();
-    summary.extend(losses.filter_map(|(name, loss)| Some((name.to_owned(), loss?))));
-    let kept_out = match are_kept_out {
-        true => "kept out of training",
-        false => "not kept out of training, since there are too few",
+    let end = End {
+        state: &state,
+        stop: stopped.as_ref(),
+        after: &after,
+        are_kept_out,
+        text_loss,
+        seed: config.seed,
     };
-    for (name, gain) in after.gains_over(&before, config.seed) {
-        progress.log(format!(
-            "mean {name} on {} prompts ({kept_out}): {:.4} before, {:.4} after, gain {}",
-            evaluation.len(),
-            gain.before,
-            gain.after,
-            gain.gain,
-        ));
-        summary.extend(gain.figures(name));
-    }
+    let mut summary = end.summary(progress);
     (&mut folder as &mut dyn Progress).go_on()?;
-    let place = write(job, &codec, &models, &summary)?;
+    let place = write(job, &codec, &models, &summary, stopped.as_ref())?;
     folder.finish()?;
     watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
@@ -357,6 +336,8 @@ struct Learner<'a> {
     next_text: usize,
     /// Rows that pass through a network together.
     micro_rows: usize,
+    /// The token that ends a completion as EOS does.
+    truncate_at: Option<u32>,
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ pub use self::report::{Report, Source};
 pub use self::slices::{Slice, Slices};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::RewardConfig;
+use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
 use crate::memory::PeakWatch;
 use crate::model::attention::Pass;
@@ -138,6 +139,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         .collect();
     let identity = savepoint::identity("reward", config, &files, &[&job.base])?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Reward, config)?;
     let progress: &mut dyn Progress = &mut folder;
     for remark in remarks {
         progress.log(remark);

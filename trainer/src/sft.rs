@@ -32,6 +32,7 @@ pub use self::gradient::{Feed, LearningRow, add_gradient, add_gradient_of, learn
 pub(crate) use self::texts::read_texts;
 use self::texts::{TextPlace, Texts};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
+use crate::config::sources::{self, Kind};
 use crate::config::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
 use crate::memory::PeakWatch;
@@ -127,6 +128,7 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
     let identity = identity(job)?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Sft, config)?;
     let progress: &mut dyn Progress = &mut folder;
     if let Some(remark) = remark {
         progress.log(remark);

@@ -109,7 +109,9 @@ fn left_by(out: &Path) -> BTreeMap<String, Vec<u8>> {
         let text = std::fs::read_to_string(out.join(name)).unwrap();
         for (n, line) in text.lines().enumerate() {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("time");
+            for name in ["time", "time/tokens_per_second"] {
+                line.as_object_mut().unwrap().remove(name);
+            }
             left.insert(format!("{name} {n}"), line.to_string().into_bytes());
         }
     }

@@ -91,8 +91,11 @@ fn the_reward_model_as_its_own_second_opinion_agrees_with_itself() {
         assert!((gold - score).abs() < 1e-5, "{gold} {score}");
     }
     assert!((summary["gold_after"] - summary["reward_after"]).abs() < 1e-5);
-    let card = std::fs::read_to_string(job.out.join("checkpoint/plackett.json"));
-    assert!(card.is_err() || card.unwrap().contains("gold"));
+    // The checkpoint names it.
+    let lineage = std::fs::read(job.out.join("checkpoint/plackett.json")).unwrap();
+    let lineage: Value = serde_json::from_slice(&lineage).unwrap();
+    assert_eq!(lineage["parents"]["gold"], lineage["parents"]["reward"]);
+    assert!(lineage["parents"]["gold"].is_string());
 }
 
 /// With another tokenizer it reads the text.

@@ -224,7 +224,7 @@ fn samples_show_prompts_as_written_and_no_loss_is_told_of_texts_that_were_not_gi
         .events
         .iter()
         .filter_map(|event| match event {
-            Event::Sample { data, .. } => Some(&data["prompt"]),
+            Event::Sample { data, .. } if data["kind"] != "tokens" => Some(&data["prompt"]),
             _ => None,
         })
         .collect();

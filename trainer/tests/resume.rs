@@ -14,10 +14,13 @@ use std::time::Duration;
 use place::{Place, rankings, weights};
 use serde_json::{Value, json};
 use tiny::{Kept, write_lines};
+use trainer::advantage::AdvantageWhitening;
 use trainer::config::{Keep, Learn, PpoConfig, SftConfig};
 use trainer::error::{Result, TrainerError};
-use trainer::kl::KlControl;
+use trainer::kl::{KlControl, KlEstimator};
+use trainer::ppo::Gold;
 use trainer::progress::{Event, Progress};
+use trainer::records::Prompt;
 use trainer::savepoint::{KEPT, SavePolicy};
 use trainer::sft::Outcome;
 use trainer::{ppo, reward, sft};
@@ -41,7 +44,9 @@ fn figures(out: &Path) -> Vec<Value> {
     text.lines()
         .map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("time");
+            for name in ["time", "time/tokens_per_second"] {
+                line.as_object_mut().unwrap().remove(name);
+            }
             line
         })
         .collect()
@@ -91,6 +96,9 @@ fn assert_resumes(
         let report = |folder: &Path| std::fs::read_to_string(folder.join("report.json")).ok();
         assert_eq!(report(&out), report(&place.path("straight")));
         assert_eq!(figures(&out), figures(&place.path("straight")));
+        let samples =
+            |folder: &Path| std::fs::read_to_string(folder.join("samples.jsonl")).unwrap();
+        assert_eq!(samples(&out), samples(&place.path("straight")));
         assert!(!out.join("savepoints").exists(), "savepoints are left over");
     }
 }
@@ -179,7 +187,8 @@ fn so_does_one_that_trains_its_upper_layers_after_cross_validation() {
     });
 }
 
-/// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn.
+/// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn, what
+/// is remembered of each batch.
 #[test]
 fn ppo_goes_on_where_it_stopped() {
     let place = Place::new();
@@ -191,14 +200,30 @@ fn ppo_goes_on_where_it_stopped() {
             // Some prompts of a pass are left over at each stop.
             batch_episodes: 10,
             ema_decay: 0.9,
+            kl_estimator: KlEstimator::K3,
+            whiten_advantages: AdvantageWhitening::Minibatch,
+            policy_waits: 1,
             kl_control: KlControl::Adaptive {
                 target: 0.5,
                 horizon: 50.0,
             },
             ..job.config
         };
+        job.config.policy_optimiser.learning_rate = 4e-3;
+        job.gold = Some(Gold::Utility(Box::new(|_: &Prompt, text: &str| {
+            text.split_whitespace()
+                .filter(|word| *word == "good")
+                .count() as f64
+        })));
         job.saving = saving;
-        ppo::run(&job, progress)
+        let made = ppo::run(&job, progress)?;
+        // Fitted to every batch, those before a stop included.
+        assert!(
+            made.summary.contains_key("gold_alpha"),
+            "{:?}",
+            made.summary
+        );
+        Ok(made)
     });
 }
 

@@ -1,11 +1,13 @@
 //! `plackett train`: a training run from files, without any database.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use trainer::config::Preset;
+use trainer::config::sources::{Setting, settings};
 use trainer::progress::{Event, Progress};
 use trainer::savepoint::{KEPT, SavePolicy};
 
@@ -23,12 +25,12 @@ pub struct TrainCommand {
 
     /// Demonstrations (sft), rankings (reward) or prompts (ppo), JSONL; texts for sft with
     /// `--set learn=everything`.
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "list_settings")]
+    pub data: Option<PathBuf>,
 
     /// The model to start from: a folder, or the name of a model that was pulled or imported.
-    #[arg(long, value_name = "DIR")]
-    pub base: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "list_settings")]
+    pub base: Option<PathBuf>,
 
     /// The reward model of PPO; for sft, one that scores sampled answers after each epoch.
     #[arg(long, value_name = "DIR")]
@@ -49,7 +51,7 @@ pub struct TrainCommand {
     pub demonstrations: Option<PathBuf>,
 
     /// Folder for settings, metrics, samples and the checkpoint.
-    #[arg(long, value_name = "DIR", required_unless_present = "estimate")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["estimate", "list_settings"])]
     pub out: Option<PathBuf>,
 
     /// Go on where the run in that folder stopped, as if it had not.
@@ -73,9 +75,15 @@ pub struct TrainCommand {
     #[arg(long)]
     pub estimate: bool,
 
-    /// tiny, demo or instructgpt.
+    /// tiny, demo, instructgpt, summarize or lm-human-preferences; --settings says where each has its
+    /// values from.
     #[arg(long, default_value = "demo")]
     pub preset: Preset,
+
+    /// Print every setting with its value and where that comes from, and train nothing: `plackett train
+    /// --settings ppo --preset instructgpt`.
+    #[arg(long = "settings")]
+    pub list_settings: bool,
 
     /// A setting that differs from the preset's, for example policy_optimiser.learning_rate=1e-5.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -89,6 +97,9 @@ pub struct TrainCommand {
 pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()> {
     if command.kind == RunKind::Generation {
         bail!("generation trains nothing: use `plackett generate`");
+    }
+    if command.list_settings {
+        return print_settings(&command);
     }
     if command.kind == RunKind::Ppo && command.reward.is_none() {
         bail!("ppo needs a reward model: name it by --reward");
@@ -120,10 +131,10 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     let job = TrainingJob {
         kind: command.kind,
         config: config.map_err(anyhow::Error::msg)?,
-        data: command.data,
+        data: command.data.context("--data: name the data")?,
         texts: command.texts,
         demonstrations: command.demonstrations,
-        base: data.find_model(command.base),
+        base: data.find_model(command.base.context("--base: name a model")?),
         reward: command.reward.map(|reward| data.find_model(reward)),
         gold: command.gold.map(|gold| data.find_model(gold)),
         // Only an estimate, which writes nothing, comes without a folder.
@@ -147,6 +158,20 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
         println!("{name} {value}");
     }
     Ok(())
+}
+
+/// Every setting with its value and where that comes from, one a line.
+fn print_settings(command: &TrainCommand) -> anyhow::Result<()> {
+    let kind = command.kind.trains();
+    let kind = kind.context("generation trains nothing, and has no presets")?;
+    let changes = parse_settings(&command.settings)?;
+    let config = resolve_config(command.kind, command.preset, &changes);
+    let config = config.map_err(anyhow::Error::msg)?;
+    let line = |one: Setting| format!("{} = {}  ({})\n", one.setting, one.value, one.source);
+    let found = settings(kind, command.preset, &config).into_iter();
+    let text: String = found.map(line).collect();
+    // At once, for a reader that stops early.
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 /// Raises the flag at Ctrl-C or SIGTERM, so that the work ends at its next step.

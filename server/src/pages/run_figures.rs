@@ -92,10 +92,12 @@ pub fn facts(page: &Page, summary: &Value) -> Vec<Fact> {
 fn fact_text(page: &Page, key: &str, value: &Value) -> String {
     match value.as_f64() {
         // A trainer's figures are all numbers.
-        Some(number) if key == "evaluation_prompts_kept_out" => page.t(match number > 0.0 {
-            true => "runs-yes",
-            false => "runs-no",
-        }),
+        Some(number) if key == "evaluation_prompts_kept_out" || key.starts_with("stopped_by_") => {
+            page.t(match number > 0.0 {
+                true => "runs-yes",
+                false => "runs-no",
+            })
+        }
         Some(number) if number.fract() == 0.0 => format!("{number:.0}"),
         Some(number) => format!("{number:.4}"),
         None => value.to_string(),

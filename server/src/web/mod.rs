@@ -6,4 +6,5 @@ pub mod diagram;
 pub mod errors;
 pub mod markdown;
 pub mod page;
+pub mod scatter;
 pub mod security;

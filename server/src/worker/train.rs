@@ -44,7 +44,7 @@ pub struct TrainingJob {
 enum Job {
     Sft(SftJob),
     Reward(RewardJob),
-    Ppo(PpoJob),
+    Ppo(Box<PpoJob>),
 }
 
 impl Job {
@@ -67,7 +67,7 @@ impl Job {
                 out: job.out.clone(),
                 saving: job.saving,
             }),
-            RunKind::Ppo => Self::Ppo(PpoJob {
+            RunKind::Ppo => Self::Ppo(Box::new(PpoJob {
                 config: read_config(&job.config)?,
                 prompts: job.data.clone(),
                 texts: job.texts.clone(),
@@ -79,7 +79,7 @@ impl Job {
                 gold: job.gold.clone().map(Gold::Model),
                 out: job.out.clone(),
                 saving: job.saving,
-            }),
+            })),
             RunKind::Generation => {
                 return Err(TrainerError::Config {
                     field: "kind".into(),

@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_memory, check_schedule, in_range, trainable};
+use super::{
+    Preset, adam, check_adam, check_memory, check_schedule, in_range, tensorflow_adam, torch_adamw,
+    trainable,
+};
 use crate::error::Result;
-use crate::loss::RankingLoss;
+use crate::loss::{PreferenceModel, RankingLoss};
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -110,6 +113,23 @@ impl RewardConfig {
                 ..base
             },
             Preset::Instructgpt => base,
+            Preset::Summarize => Self {
+                max_tokens: 638,
+                optimiser: torch_adamw(3e-6),
+                schedule: Schedule::Cosine { floor: 0.0 },
+                ..base
+            },
+            Preset::LmHumanPreferences => Self {
+                batch_prompts: 32,
+                max_tokens: 88,
+                loss: RankingLoss {
+                    model: PreferenceModel::PlackettLuce,
+                    ..RankingLoss::default()
+                },
+                optimiser: tensorflow_adam(5e-5),
+                schedule: Schedule::Linear { floor: 0.0 },
+                ..base
+            },
         }
     }
 

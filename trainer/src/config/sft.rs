@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_memory, check_schedule, in_range, trainable};
+use super::{
+    Preset, adam, check_adam, check_memory, check_schedule, in_range, torch_adamw, trainable,
+};
 use crate::error::{Result, TrainerError};
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
@@ -174,7 +176,19 @@ impl SftConfig {
                 optimiser: adam(1e-4),
                 ..small
             },
-            Preset::Instructgpt => base,
+            Preset::Summarize => Self {
+                epochs: 1,
+                batch_size: 128,
+                max_tokens: 562,
+                pack_tokens: None,
+                dropout: 0.0,
+                pretraining_share: 0.0,
+                optimiser: torch_adamw(3e-6),
+                schedule: Schedule::Cosine { floor: 0.0 },
+                ..base
+            },
+            // lm-human-preferences fine-tunes nothing, see [`Preset::defines`].
+            Preset::Instructgpt | Preset::LmHumanPreferences => base,
         }
     }
 

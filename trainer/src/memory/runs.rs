@@ -351,6 +351,11 @@ pub fn ppo(
         moments(p + v),
         part("weight average", average, "no average (ema_decay=0)"),
         part(
+            "weights of the policy to go back to",
+            p + average,
+            SMALLER_MODEL,
+        ),
+        part(
             "kept outputs of frozen layers",
             outputs.iter().sum(),
             FEWER_EPISODES,

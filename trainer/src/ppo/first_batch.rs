@@ -32,9 +32,33 @@ impl Learner<'_> {
             format!("largest log-ratio of a token to the reference {kl:.2e}"),
         )?;
 
+        // Top-p or top-k would draw from another distribution than the one whose KL is taken.
+        let gaps = episodes
+            .iter()
+            .flat_map(|e| e.drawn.iter().zip(&e.old).map(|(a, b)| (a - b).abs()));
+        let gap = self_check::largest(gaps);
+        progress.check(
+            "tokens are drawn from the distribution that training sees",
+            gap < 1e-2,
+            format!("largest difference between a token's two log-probabilities {gap:.2e}"),
+        )?;
+
         let views: Vec<&Episode> = episodes.iter().take(self.micro_rows).collect();
         let mut gradients = Gradients::default();
         let figures = self.policy_gradient(&views, 1.0, &mut gradients)?;
+        // Advantages are about 0 on average, so this is the policy loss of the batch.
+        let advantages = views.iter().flat_map(|episode| &episode.advantages);
+        let loss = (figures.loss + advantages.sum::<f64>()).abs() / figures.tokens;
+        let approximate_kl = figures.approximate_kl / figures.tokens;
+        progress.check(
+            "policy loss, approximate KL and clipped share are 0 before the first step",
+            loss < 1e-3 && approximate_kl < 1e-6 && figures.clipped == 0.0,
+            format!(
+                "loss besides the mean advantage {loss:.2e}, approximate KL {approximate_kl:.2e}, \
+                 clipped tokens {}",
+                figures.clipped
+            ),
+        )?;
         let deviation = (figures.highest_ratio - 1.0).max(1.0 - figures.lowest_ratio);
         progress.check(
             "ratio is 1 before the first step",

@@ -8,6 +8,7 @@ use candle_core::Device;
 use rand::seq::SliceRandom;
 
 use super::gold::GoldJudge;
+use super::watch::Stop;
 use super::{MICRO_ROWS, Models, PpoJob};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::PpoConfig;
@@ -216,6 +217,7 @@ pub(super) fn write(
     codec: &TextCodec,
     models: &Models,
     summary: &BTreeMap<String, f64>,
+    stop: Option<&Stop>,
 ) -> Result<PathBuf> {
     let mut lineage = Lineage::new(CheckpointKind::Policy);
     lineage
@@ -238,6 +240,9 @@ pub(super) fn write(
     lineage.config = serde_json::to_value(&job.config).unwrap_or_default();
     lineage.summary = summary.clone();
     lineage.notes = training_notes(&models.policy);
+    lineage
+        .notes
+        .extend(stop.map(|stop| format!("The run {}.", stop.sentence)));
     let place = job.out.join("checkpoint");
     checkpoint::write(
         &place,
