@@ -13,7 +13,6 @@ mod epochs;
 mod gradient;
 mod packing;
 mod pretraining;
-
 mod texts;
 
 use std::collections::BTreeMap;
