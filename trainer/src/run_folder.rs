@@ -144,7 +144,10 @@ impl<'a> RunFolder<'a> {
             None => (None, BTreeMap::new()),
         };
         if let Some(point) = &point {
-            remarks.push(format!("going on after step {}", point.step));
+            remarks.push(match point.part {
+                0 => format!("going on after step {}", point.step),
+                _ => format!("going on within the step after {}", point.step),
+            });
         } else if policy.resume {
             remarks.push("there is no savepoint to go on from: starting anew".to_owned());
         }

@@ -7,6 +7,7 @@ mod place;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -225,6 +226,88 @@ fn ppo_goes_on_where_it_stopped() {
         );
         Ok(made)
     });
+}
+
+/// Asks the run to stop once it has looked so often whether it should: between any two steps, and
+/// within them.
+struct Impatient {
+    kept: Kept,
+    looks: Cell<usize>,
+    most: usize,
+}
+
+impl Progress for Impatient {
+    fn record(&mut self, event: Event) {
+        self.kept.record(event);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.looks.set(self.looks.get() + 1);
+        self.looks.get() > self.most
+    }
+}
+
+/// Without a savepoint but those at stops, which fall between the steps of an iteration, while it
+/// draws and while it answers at the end.
+#[test]
+fn ppo_goes_on_within_an_iteration() {
+    let place = Place::new();
+    let judge = place.trained_reward("judge");
+    let only_at_stops = SavePolicy {
+        every: None,
+        ..EACH_STEP
+    };
+    for train_layers in [None, Some(1)] {
+        let run = |out: &str, resume: bool, progress: &mut dyn Progress| {
+            let mut job = place.ppo(&judge, &format!("{out}-{train_layers:?}"));
+            job.config = PpoConfig {
+                iterations: 3,
+                batch_episodes: 10,
+                minibatches: 3,
+                inner_epochs: 2,
+                ema_decay: 0.9,
+                whiten_advantages: AdvantageWhitening::Minibatch,
+                train_layers,
+                micro_rows: Some(2),
+                ..job.config
+            };
+            job.saving = SavePolicy {
+                resume,
+                ..only_at_stops
+            };
+            ppo::run(&job, progress)
+        };
+        let straight = run("whole", false, &mut Kept::default()).unwrap();
+        let (mut n_stops, mut n_within) = (0, 0);
+        let folder = place.path(&format!("parts-{train_layers:?}"));
+        let ended = loop {
+            let mut progress = Impatient {
+                kept: Kept::default(),
+                looks: Cell::new(0),
+                // Enough to draw a batch, and a little.
+                most: 30 + n_stops % 7,
+            };
+            match run("parts", n_stops > 0, &mut progress) {
+                Ok(ended) => break ended,
+                Err(TrainerError::Cancelled) => n_stops += 1,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(n_stops < 200, "the run makes no progress");
+            let kept = std::fs::read_dir(folder.join("savepoints"));
+            let names = kept
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().file_name());
+            n_within += names
+                .filter(|name| name.to_string_lossy().contains('-'))
+                .count();
+        };
+        assert!(n_within > 2, "{n_stops} stops, none within an iteration");
+        assert_eq!(weights(&ended.checkpoint), weights(&straight.checkpoint));
+        assert_eq!(results(&ended), results(&straight));
+        let whole = place.path(&format!("whole-{train_layers:?}"));
+        assert_eq!(figures(&folder), figures(&whole));
+    }
 }
 
 /// With micro-batches of their own sizes and recomputed activations, which a limit on memory chose.

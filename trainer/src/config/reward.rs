@@ -63,7 +63,7 @@ pub struct RewardConfig {
     pub micro_prompts: Option<usize>,
     /// The optimiser (C.2: 9e-6).
     pub optimiser: AdamConfig,
-    /// Shape of the learning rate (C.2: cosine to 10 %).
+    /// Shape of the learning rate (C.2: cosine to 10 %; whether it warms up is not printed).
     pub schedule: Schedule,
 }
 
@@ -121,7 +121,7 @@ impl RewardConfig {
             },
             Preset::LmHumanPreferences => Self {
                 batch_prompts: 32,
-                max_tokens: 88,
+                max_tokens: 89,
                 loss: RankingLoss {
                     model: PreferenceModel::PlackettLuce,
                     ..RankingLoss::default()
@@ -161,7 +161,7 @@ impl RewardConfig {
         ];
         check_memory(self.memory_limit_gib, &sizes)?;
         self.loss.check()?;
-        check_schedule(&self.schedule)?;
+        check_schedule("schedule", &self.schedule)?;
         check_adam("optimiser", &self.optimiser)
     }
 }
