@@ -295,9 +295,15 @@ impl<'a> Learner<'a> {
     }
 
     /// Mean score of every completion.
-    pub(super) fn mean_score(&mut self, model: &RewardModel, groups: &mut [Group]) -> Result<f64> {
+    pub(super) fn mean_score(
+        &mut self,
+        model: &RewardModel,
+        groups: &mut [Group],
+        progress: &mut dyn Progress,
+    ) -> Result<f64> {
         let mut all = Vec::new();
         for micro in groups.chunks_mut(self.micro_prompts) {
+            progress.go_on()?;
             all.extend(self.scores(model, micro, Pass::Frozen)?.to_vec1::<f32>()?);
         }
         Ok(mean_and_deviation(&all).0)
