@@ -338,11 +338,14 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_peak_sees_memory_that_was_taken_and_given_back() {
-        let watch = PeakWatch::start();
-        let before = watch.bytes().unwrap();
-        let taken = std::hint::black_box(vec![1_u8; 200 << 20]);
-        drop(taken);
-        // Other tests of this process may give memory back meanwhile.
-        assert!(watch.bytes().unwrap() > before + (100 << 20));
+        let is_seen = || {
+            let watch = PeakWatch::start();
+            let before = watch.bytes().unwrap();
+            let taken = std::hint::black_box(vec![1_u8; 200 << 20]);
+            drop(taken);
+            watch.bytes().unwrap() > before + (100 << 20)
+        };
+        // Runs that other tests of this process begin count anew, or give memory back, meanwhile.
+        assert!((0..20).any(|_| is_seen()));
     }
 }
