@@ -331,7 +331,10 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         ));
     }
     let parent = parent_of(place);
-    disk::create_folder(parent)?;
+    if !parent.exists() {
+        disk::create_folder(parent)?;
+        disk::sync(parent_of(parent))?;
+    }
     let folder = tempfile::Builder::new()
         .prefix(disk::TORN)
         .tempdir_in(parent)
@@ -342,6 +345,7 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         let path = entry.at(folder.path())?.path();
         disk::sync(&path)?;
     }
+    disk::sync(folder.path())?;
     disk::rename(folder.path(), place)?;
     disk::sync(parent)
 }

@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::checkpoint::{sha256, sha256_of_weights, write_atomically};
+use crate::checkpoint::{parent_of, sha256, sha256_of_weights, write_atomically};
 use crate::disk;
-use crate::error::{AtPath, Result, TrainerError};
+use crate::error::{AtPath, Result, TrainerError, one_sentence};
 
 /// How many are kept unless the run says otherwise: the newest, and one before it.
 pub const KEPT: usize = 2;
@@ -278,7 +278,7 @@ impl Savepoints {
                 message: format!("there is no savepoint of step {step}; {steps}"),
             });
         };
-        let found = self.read(place)?;
+        let found = self.read(place, remarks)?;
         // The run comes by those steps again, and its other files are cut to this one's lengths.
         for ((own, part), later) in &kept {
             if (*own, *part) > (step, 0) {
@@ -301,7 +301,7 @@ impl Savepoints {
         remarks: &mut Vec<String>,
     ) -> Result<Option<(Savepoint, BTreeMap<String, u64>)>> {
         for (_, place) in self.list()? {
-            match self.read(&place) {
+            match self.read(&place, remarks) {
                 Ok(found) => return Ok(Some(found)),
                 Err(error @ TrainerError::Checkpoint { .. }) => {
                     remarks.push(format!("passed over a damaged savepoint: {error}"));
@@ -315,7 +315,11 @@ impl Savepoints {
         Ok(None)
     }
 
-    fn read(&self, place: &Path) -> Result<(Savepoint, BTreeMap<String, u64>)> {
+    fn read(
+        &self,
+        place: &Path,
+        remarks: &mut Vec<String>,
+    ) -> Result<(Savepoint, BTreeMap<String, u64>)> {
         let torn = |path: &Path, message: String| TrainerError::checkpoint(path, message);
         for name in [SUMS, STATE, TENSORS] {
             if !place.join(name).is_file() {
@@ -340,6 +344,7 @@ impl Savepoints {
                 message,
             });
         }
+        self.check_lengths(place, &header.lengths)?;
         let path = place.join(TENSORS);
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
             .map_err(|error| torn(&path, format!("is damaged: {error}")))?;
@@ -349,7 +354,32 @@ impl Savepoints {
             state: header.state,
             tensors: tensors.into_iter().collect(),
         };
+        let own = env!("CARGO_PKG_VERSION");
+        if header.program != own {
+            remarks.push(format!(
+                "this savepoint was kept by version {} of the program, and this is {own}: what the \
+                 run makes may differ from what one version alone would make",
+                one_sentence(&header.program)
+            ));
+        }
         Ok((point, header.lengths))
+    }
+
+    /// What was written before the savepoint is still there: a file that the power's failure made
+    /// shorter would be filled up with nothing.
+    fn check_lengths(&self, place: &Path, lengths: &BTreeMap<String, u64>) -> Result<()> {
+        let out = parent_of(&self.folder);
+        for (name, length) in lengths {
+            let found = std::fs::metadata(out.join(name)).map_or(0, |data| data.len());
+            if found < *length {
+                let name = one_sentence(name);
+                let message = format!(
+                    "is damaged: {name} has {found} bytes, and had {length} when it was kept"
+                );
+                return Err(TrainerError::checkpoint(place, message));
+            }
+        }
+        Ok(())
     }
 
     /// Savepoints by their steps and parts, newest first. What a killed program left half-written

@@ -188,6 +188,94 @@ fn so_does_one_that_trains_its_upper_layers_after_cross_validation() {
     });
 }
 
+/// Asks the run to stop once an event is there that `stops` says.
+struct StopAt<'a> {
+    stops: &'a dyn Fn(&Event) -> bool,
+    is_there: bool,
+    /// Events so far.
+    events: Vec<Event>,
+}
+
+impl Progress for StopAt<'_> {
+    fn record(&mut self, event: Event) {
+        self.is_there |= (self.stops)(&event);
+        self.events.push(event);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_there
+    }
+}
+
+/// At an epoch's end, where figures were told and no savepoint is due, and while the scores are
+/// shifted: nothing is told twice, and no step is lost.
+#[test]
+fn so_does_one_that_is_stopped_at_an_epochs_end_or_while_it_writes() {
+    const AT_A_STOP: SavePolicy = SavePolicy {
+        every: None,
+        ..EACH_STEP
+    };
+    let place = Place::new();
+    let run = |out: &str, resume: bool, progress: &mut dyn Progress| {
+        let mut job = place.reward(out);
+        job.config.train_layers = Some(1);
+        job.config.epochs = 3;
+        job.saving = SavePolicy {
+            resume,
+            ..AT_A_STOP
+        };
+        reward::run(&job, progress)
+    };
+    let straight = run("straight", false, &mut Kept::default()).unwrap();
+    let told = figures(&place.path("straight"));
+    let measured: Vec<u64> = told
+        .iter()
+        .filter(|line| line.get("held_out/accuracy").is_some())
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(measured.len(), 4, "{told:?}");
+    let stop_after = |at: u64| {
+        move |event: &Event| {
+            matches!(event, Event::Metrics { step, values }
+                if *step == at && values.contains_key("held_out/accuracy"))
+        }
+    };
+    let is_writing =
+        |event: &Event| matches!(event, Event::Phase { name, .. } if name == "writing");
+    let is_report = |event: &Event| matches!(event, Event::Report { .. });
+    let (first, second, last) = (
+        stop_after(measured[1]),
+        stop_after(measured[2]),
+        stop_after(measured[3]),
+    );
+    let moments: [&dyn Fn(&Event) -> bool; 5] = [&first, &second, &last, &is_writing, &is_report];
+    for (index, stops) in moments.into_iter().enumerate() {
+        let out = format!("stopped-{index}");
+        let mut progress = StopAt {
+            stops,
+            is_there: false,
+            events: Vec::new(),
+        };
+        let error = run(&out, false, &mut progress).unwrap_err();
+        assert!(matches!(error, TrainerError::Cancelled), "{index}: {error}");
+        let kept = std::fs::read_dir(place.path(&out).join("savepoints"));
+        assert_eq!(
+            kept.map_or(0, Iterator::count),
+            1,
+            "{index}: no savepoint was kept"
+        );
+        let mut rest = Kept::default();
+        let ended = run(&out, true, &mut rest).unwrap();
+        assert_eq!(weights(&ended.checkpoint), weights(&straight.checkpoint));
+        assert_eq!(results(&ended), results(&straight), "{index}");
+        assert_eq!(figures(&place.path(&out)), told, "{index}");
+        let trained = rest.metric("train/loss").len() as u64;
+        let n_steps = measured[3];
+        let left = [n_steps - measured[1], n_steps - measured[2], 0, 0, 0];
+        assert_eq!(trained, left[index], "{index}: steps were done again");
+    }
+}
+
 /// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn, what
 /// is remembered of each batch.
 #[test]

@@ -30,7 +30,8 @@ pub struct RewardConfig {
     pub held_out_share: f64,
     /// Parts that the prompts are divided into, each held out once from a model trained on the
     /// rest, so that accuracy is measured on all of them; 0 is off. (E.2 does so by labelers, see
-    /// `labeler_folds`.) The checkpoint is a model of its own.
+    /// `labeler_folds`.) The checkpoint is a model of its own. Folds keep no savepoints: a run that
+    /// is stopped within them begins them anew.
     #[serde(default)]
     pub cross_validation_folds: usize,
     /// Groups that the labelers are divided into, each held out once from a model trained on the
