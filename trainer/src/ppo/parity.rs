@@ -58,6 +58,7 @@ struct Step {
     policy_loss: f64,
     value_loss: f64,
     text_loss: f64,
+    clipped: f64,
     policy_norm: f64,
     value_norm: f64,
 }
@@ -290,8 +291,13 @@ fn assert_one_update(micro_rows: usize, recomputes: bool) {
     );
     let text_loss = figures.text_loss.unwrap();
     assert_near("text loss", text_loss, mean(|step| step.text_loss));
-    // The clips took part, or equal numbers would say little about them.
-    assert!(policy.clipped_share > 0.0 && figures.clipped_values_share > 0.0);
+    // The clips took part, and so did ratios other than 1 within them, or equal numbers would say
+    // little about either.
+    let clipped = mean(|step| step.clipped);
+    assert_near("clipped share", policy.clipped_share, clipped);
+    assert!(clipped > 0.05 && clipped < 0.6, "{clipped}");
+    assert!(expected.steps[1].clipped < 0.9);
+    assert!(figures.clipped_values_share > 0.0);
 
     let wanted = tensors(&fixtures().join("ppo_update.safetensors"));
     let trained = models.policy.weights().tensors().clone();
