@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use crate::support::{TestApp, fake};
 
 /// Queues `n` runs of one project, which no worker could carry out.
-pub async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
+pub(crate) async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
     let project_id = fake::project(db, 1, 4, 1, 60).await;
     let checkpoint = CheckpointId::new();
     sqlx::query("INSERT INTO checkpoints (id, kind, name, path, architecture, n_parameters, sha256) VALUES ($1, 'base', 'none', '/nowhere', 'LlamaForCausalLM', 1, '')")
@@ -60,7 +60,7 @@ async fn snapshot_of_nothing(db: &mut sqlx::PgConnection, project_id: ProjectId)
     id
 }
 
-pub fn worker(db: &PgPool, name: &str) -> Worker {
+pub(crate) fn worker(db: &PgPool, name: &str) -> Worker {
     let data = DataConfig {
         database_url: None,
         data_dir: Some(std::env::temp_dir().join("plackett-runs-test")),
@@ -91,7 +91,7 @@ fn lines(from: usize, to: usize) -> Vec<(String, Value)> {
         .collect()
 }
 
-pub async fn record(
+pub(crate) async fn record(
     db: &PgPool,
     id: RunId,
     worker: &str,
@@ -105,7 +105,7 @@ pub async fn record(
     asked
 }
 
-pub async fn finish(db: &PgPool, id: RunId, worker: &str, ending: Ending) -> bool {
+pub(crate) async fn finish(db: &PgPool, id: RunId, worker: &str, ending: Ending) -> bool {
     let mut transaction = db.begin().await.unwrap();
     let is_ours = store::runs::finish(&mut transaction, id, worker, &ending)
         .await
