@@ -99,16 +99,23 @@ pub fn text(lang: Lang, key: &str, args: &[(&str, String)]) -> String {
     };
     let mut values = FluentArgs::new();
     for (name, value) in args {
-        // Numbers stay numbers, so that plural rules work.
-        match value.parse::<f64>() {
-            Ok(number) if value.len() < 16 => values.set(*name, number),
-            _ => values.set(*name, value.clone()),
+        match count(value) {
+            Some(number) => values.set(*name, number),
+            None => values.set(*name, value.clone()),
         }
     }
     let mut errors = Vec::new();
     bundle
         .format_pattern(pattern, Some(&values), &mut errors)
         .into_owned()
+}
+
+/// A value as a whole number, so that plural rules work. One that is written in another way, with a sign
+/// or with decimals, stays as it is written.
+fn count(value: &str) -> Option<i64> {
+    let number: i64 = value.parse().ok()?;
+    // Beyond that a message's numbers, which are floating, would not be exact.
+    (number.unsigned_abs() < 1 << 53 && number.to_string() == value).then_some(number)
 }
 
 #[cfg(test)]
@@ -178,6 +185,26 @@ mod tests {
         assert!(in_templates.len() > 20 && in_refusals.len() > 20);
         for key in in_templates.iter().chain(&in_refusals) {
             assert!(known.contains(key), "no message {key:?}");
+        }
+    }
+
+    #[test]
+    fn counts_follow_plural_rules_and_other_numbers_stay_as_they_are_written() {
+        let say =
+            |key: &str, name: &str, value: &str| text(Lang::En, key, &[(name, value.to_owned())]);
+        assert_eq!(say("runs-more-samples", "n", "1"), "1 more sample");
+        assert_eq!(say("runs-more-samples", "n", "30000"), "30000 more samples");
+        for value in [
+            "+0.35",
+            "4.00",
+            "+5",
+            "007",
+            "0.10",
+            "1e3",
+            "9007199254740993",
+        ] {
+            let said = say("runs-kl-budget", "budget", value);
+            assert_eq!(said, format!("of {value} nats allowed"));
         }
     }
 

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use thirtyfour::prelude::*;
 
+use crate::runs::{queue, record, worker};
 use crate::support::browser::{
     Chrome, Kind, check_reach, choose, click, look, wait_for, wait_for_address, wait_for_text,
 };
@@ -360,6 +361,69 @@ async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
     browser.quit().await.unwrap();
 }
 
+/// A batch of PPO, as the trainer tells it.
+fn batch(step: u64) -> (String, serde_json::Value) {
+    let d = (step - 1) as f64 / 4.0;
+    let values = serde_json::json!({
+        "objective/root_kl": d, "objective/score": d, "objective/score_std": 1.0,
+        "objective/gold": d * (1.0 - d), "objective/gold_std": 1.0,
+    });
+    let data = serde_json::json!({"step": step, "values": values});
+    ("metrics".to_owned(), data)
+}
+
+/// The server fits and draws it, so nothing but the page's own asking makes it move.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn over_optimisation_appears_and_moves_while_a_run_goes_on(db: PgPool) {
+    let program = start(&db, &["--no-worker"]).await;
+    let id = queue(&db, 1).await[0];
+    sqlx::query("UPDATE runs SET kind = 'ppo'")
+        .execute(&db)
+        .await
+        .unwrap();
+    worker(&db, "w").claim_next().await.unwrap().unwrap();
+    record(&db, id, "w", &[batch(1)]).await;
+    let chrome = Chrome::start().await;
+    let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
+    sign_in(&browser, &db, &program, "olga@example.org").await;
+    let page = format!("{}/runs/{id}", program.url);
+    browser.goto(&page).await.unwrap();
+    // It follows the run, and knows the curves already.
+    record(&db, id, "w", &[batch(2)]).await;
+    let curve = "[data-metric='objective/score']";
+    wait_for_text(&browser, &format!("{curve} output"), "0.2500").await;
+    let summary = wait_for(&browser, &format!("{curve} summary")).await;
+    summary.send_keys(Key::Enter).await.unwrap();
+    assert!(browser.find(By::Css("#run-frontier")).await.is_err());
+
+    record(&db, id, "w", &[batch(3), batch(4)]).await;
+    // What is unfolded grows with the curve.
+    wait_for_text(
+        &browser,
+        &format!("{curve} tbody tr:nth-child(4)"),
+        "0.7500",
+    )
+    .await;
+    wait_for(&browser, "#run-frontier > svg circle:nth-of-type(4)").await;
+    record(&db, id, "w", &[batch(5), batch(6)]).await;
+    wait_for(&browser, "#run-frontier > svg circle:nth-of-type(6)").await;
+    wait_for(&browser, "#run-status.badge-running").await;
+    wait_for(&browser, &format!("{curve} details[open]")).await;
+    browser.quit().await.unwrap();
+    for (kind, size) in [(Kind::Phone, "narrow"), (Kind::Desktop, "wide")] {
+        let browser = chrome.open(kind, program.folder.path()).await;
+        sign_in(&browser, &db, &program, "olga@example.org").await;
+        browser.goto(&page).await.unwrap();
+        let summary = wait_for(&browser, "#run-frontier-numbers summary").await;
+        summary.send_keys(Key::Enter).await.unwrap();
+        wait_for(&browser, "#run-frontier-numbers[open]").await;
+        let script = "document.getElementById('run-over-optimisation').scrollIntoView({behavior: 'instant'})";
+        browser.execute(script, Vec::new()).await.unwrap();
+        look(&browser, &format!("run-over-optimisation-{size}")).await;
+        browser.quit().await.unwrap();
+    }
+}
+
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
     fake::project(&db, 3, 6, 1, 3600).await;
@@ -394,6 +458,7 @@ async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
                 vec![
                     "/",
                     "/runs",
+                    "/runs/new?kind=sft",
                     "/runs/new?kind=reward",
                     "/runs/new?kind=ppo",
                     "/runs/new?kind=generation",

@@ -4,11 +4,14 @@ use std::io::Cursor;
 
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use server::domain::ids::ProjectId;
+use server::domain::ids::{ProjectId, SnapshotId};
+use server::domain::snapshot::{Selection, SnapshotKind};
+use server::exchange::export::{create_snapshot, write_snapshot};
 use server::exchange::import::{FileFormat, Report, import};
 use server::exchange::records::ImportKind;
 use server::store;
 use sqlx::PgPool;
+use trainer::records::RankedPrompt;
 
 use crate::support::{Answer, Client, TestApp, fake};
 
@@ -227,6 +230,128 @@ async fn rankings_of_several_labelers_share_a_task_and_nobody_ranks_twice(db: Pg
     );
     let again = import_jsonl(&db, ImportKind::Rankings, &ranking("bob", [1, 2, 3])).await;
     assert_eq!(again.problems[0].message, "this ranking is here already");
+}
+
+/// A ranking of a prompt with further fields, such as `"customer":"acme",`.
+fn ranking_of(prompt: &str, labeler: &str, fields: &str) -> String {
+    let line = ranking(labeler, [1, 2, 3]);
+    line.replace("{\"id\":\"p\",", &format!("{{\"id\":\"{prompt}\",{fields}"))
+}
+
+async fn export(db: &PgPool, project_id: ProjectId, kind: SnapshotKind) -> String {
+    let selection = Selection {
+        project_id,
+        kind,
+        name: "all".to_owned(),
+        categories: Vec::new(),
+        include_simulated: true,
+    };
+    let id = create_snapshot(db, &selection, None).await.unwrap();
+    written(db, id).await
+}
+
+/// A snapshot's lines; an error when they are no longer those that were hashed.
+async fn written(db: &PgPool, id: SnapshotId) -> String {
+    let mut connection = db.acquire().await.unwrap();
+    let mut bytes = Vec::new();
+    write_snapshot(&mut connection, id, &mut bytes)
+        .await
+        .unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn whose_a_prompt_is_comes_in_and_goes_out_with_it(db: PgPool) {
+    let project = empty_project(&db).await;
+    let prompts = concat!(
+        r#"{"id":"a","prompt":"one","category":"chat","customer":"acme"}"#,
+        "\n",
+        r#"{"id":"b","prompt":"two"}"#,
+        "\n"
+    );
+    let report = import_jsonl(&db, ImportKind::Prompts, prompts).await;
+    assert!(report.is_clean(), "{report:?}");
+    let csv = b"id,prompt,customer\nc,three,acme\nd,four,\n";
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, csv).await;
+    assert!(report.is_clean(), "{report:?}");
+    let task = candidates("e").replace("{\"id\":\"e\",", "{\"id\":\"e\",\"customer\":\"zeta\",");
+    let report = import_jsonl(&db, ImportKind::Candidates, &task).await;
+    assert!(report.is_clean(), "{report:?}");
+    // Nothing is said of a customer where there is none.
+    let lines = [
+        r#"{"id":"a","prompt":"one","category":"chat","customer":"acme"}"#,
+        r#"{"id":"b","prompt":"two","category":"other"}"#,
+        r#"{"id":"c","prompt":"three","category":"other","customer":"acme"}"#,
+        r#"{"id":"d","prompt":"four","category":"other"}"#,
+        r#"{"id":"e","prompt":"ask e","category":"other","customer":"zeta"}"#,
+    ];
+    let exported = export(&db, project, SnapshotKind::Prompts).await;
+    assert_eq!(exported.lines().collect::<Vec<_>>(), lines);
+
+    // One line of a prompt may say it for all of the file.
+    let acme = "\"customer\":\"acme\",";
+    let file = [
+        ranking_of("r", "ada", ""),
+        ranking_of("r", "bob", acme),
+        ranking_of("r", "cleo", ""),
+        ranking_of("s", "ada", ""),
+    ];
+    let report = import_jsonl(&db, ImportKind::Rankings, &file.concat()).await;
+    assert!(report.is_clean(), "{report:?}");
+    let exported = export(&db, project, SnapshotKind::Rankings).await;
+    let customers: Vec<Option<String>> = exported
+        .lines()
+        .map(|line| serde_json::from_str::<RankedPrompt>(line).unwrap().customer)
+        .collect();
+    let acme = || Some("acme".to_owned());
+    assert_eq!(customers, [acme(), acme(), acme(), None]);
+    assert_eq!(exported.matches("customer").count(), 3);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_prompt_has_one_customer_and_snapshots_keep_what_they_had(db: PgPool) {
+    let project = empty_project(&db).await;
+    let named = |name: &str| format!("\"customer\":\"{name}\",");
+    let file = [
+        ranking_of("p", "ada", &named("acme")),
+        ranking_of("p", "bob", &named("zeta")),
+        ranking_of("q", "ada", &named(" ")),
+        ranking_of("p", "cleo", ""),
+    ];
+    let report = import_jsonl(&db, ImportKind::Rankings, &file.concat()).await;
+    assert_eq!(places(&report), [(2, "customer"), (3, "customer")]);
+    let said = |report: &Report, index: usize| report.problems[index].message.clone();
+    assert!(said(&report, 0).contains("an earlier line of the prompt"));
+    assert!(said(&report, 1).contains("leave it out"));
+    assert_eq!(count(&db, "prompts").await, 0);
+    let csv = b"id,prompt,customer\na,one, \n";
+    let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, csv).await;
+    assert_eq!(places(&report), [(2, "customer")]);
+
+    let file = [
+        ranking_of("p", "ada", &named("acme")),
+        ranking_of("q", "ada", ""),
+    ];
+    let report = import_jsonl(&db, ImportKind::Rankings, &file.concat()).await;
+    assert!(report.is_clean(), "{report:?}");
+    let before = export(&db, project, SnapshotKind::Rankings).await;
+    let id: uuid::Uuid = sqlx::query_scalar("SELECT id FROM snapshots")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    // Later files may repeat a customer or leave it out, and cannot change it.
+    let file = [
+        ranking_of("p", "bob", &named("zeta")),
+        ranking_of("q", "bob", &named("acme")),
+        ranking_of("p", "cleo", &named("acme")),
+        ranking_of("p", "dora", ""),
+    ];
+    let report = import_jsonl(&db, ImportKind::Rankings, &file.concat()).await;
+    assert_eq!(places(&report), [(1, "customer"), (2, "customer")]);
+    assert!(said(&report, 0).contains("snapshots may hold already"));
+    let report = import_jsonl(&db, ImportKind::Rankings, &file[2..].concat()).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(written(&db, SnapshotId(id)).await, before);
 }
 
 /// Posts the import form with a file.

@@ -61,8 +61,9 @@ fn a_run_killed_again_and_again_ends_as_if_it_had_not_been() {
             n_kills += 1;
         }
         let status = child.wait().unwrap();
-        // A kill may fall between the checkpoint and the end of the program.
-        if status.success() || place.join("killed/checkpoint").exists() {
+        // A kill may fall between the checkpoint and the end of the program; the next life then ends
+        // well without training.
+        if status.success() {
             break;
         }
         assert_eq!(status.code(), None, "it ended by itself: {status}");
@@ -70,4 +71,45 @@ fn a_run_killed_again_and_again_ends_as_if_it_had_not_been() {
     }
     assert!(n_kills > 1, "the run was killed {n_kills} times");
     assert_eq!(weights(place, "killed"), weights(place, "straight"));
+    assert_taken_as_it_is(place);
+}
+
+/// What a kill leaves after the checkpoint and before the last word: whoever goes on trains nothing
+/// again, and takes no checkpoint for another run's.
+fn assert_taken_as_it_is(place: &Path) {
+    let metrics = place.join("killed/metrics.jsonl");
+    let told = std::fs::read(&metrics).unwrap();
+    let savepoints = place.join("killed/savepoints");
+    std::fs::create_dir(&savepoints).unwrap();
+    let again = train(place, "killed", &["--resume"])
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(again.stdout).unwrap();
+    assert!(again.status.success(), "{said}");
+    assert!(said.contains("its checkpoint is taken as it is"), "{said}");
+    assert!(said.contains("\nheld_out_loss "), "no summary: {said}");
+    assert!(!said.contains("phase training") && !savepoints.exists());
+    assert_eq!(std::fs::read(&metrics).unwrap(), told);
+
+    let other = train(place, "killed", &["--resume", "--set", "seed=5"])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(!other.status.success());
+    assert!(said.contains("other settings, data or models"), "{said}");
+    let weights = place.join("killed/checkpoint/model.safetensors");
+    let mut damaged = std::fs::read(&weights).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(&weights, damaged).unwrap();
+    let torn = train(place, "killed", &["--resume"])
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(torn.stderr).unwrap();
+    assert!(
+        !torn.status.success() && said.contains("is damaged"),
+        "{said}"
+    );
 }

@@ -1,7 +1,9 @@
 //! The pages of runs: what people look for stands first, and what cannot be told is said.
 
 use axum::body::Body;
+use scraper::{Html, Selector};
 use serde_json::{Value, json};
+use server::domain::ids::RunId;
 use server::store::runs::Ending;
 use sqlx::PgPool;
 
@@ -258,4 +260,162 @@ async fn a_choice_says_first_what_tells_it_from_others(db: PgPool) {
     ] {
         assert!(page.contains(choice), "no {choice} in {page}");
     }
+}
+
+/// What a batch of PPO tells.
+fn batch(step: u64, distance: f64, score: f64, gold: f64) -> (String, Value) {
+    let values = json!({
+        "objective/root_kl": distance, "objective/score": score, "objective/score_std": 2.0,
+        "objective/gold": gold, "objective/gold_std": 4.0, "objective/kl": distance * distance,
+        "policy/ratio": 1.0,
+    });
+    (
+        "metrics".to_owned(),
+        json!({"step": step, "values": values}),
+    )
+}
+
+/// A PPO run that a worker `w` has.
+async fn claim_ppo(db: &PgPool) -> RunId {
+    let id = queue(db, 1).await[0];
+    sqlx::query("UPDATE runs SET kind = 'ppo', config = $1")
+        .bind(json!({"kl_budget": 30.0, "iterations": 24}))
+        .execute(db)
+        .await
+        .unwrap();
+    worker(db, "w").claim_next().await.unwrap().unwrap();
+    id
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_second_opinion_stands_beside_the_reward_and_pictures_have_their_numbers(db: PgPool) {
+    let id = claim_ppo(&db).await;
+    // Both gain up to a distance and lose beyond it, the second opinion more.
+    let mut events: Vec<(String, Value)> = (1..=60)
+        .map(|step: u64| {
+            let d = (step - 1) as f64 / 20.0;
+            let worth = |alpha: f64| match d > 0.0 {
+                true => d * (alpha - d.ln()),
+                false => 0.0,
+            };
+            batch(step, d, 1.0 + 2.0 * worth(0.5), -1.0 + 4.0 * worth(-0.5))
+        })
+        .collect();
+    let data = json!({
+        "moment": "before", "prompt_index": 0, "prompt": "Why?", "completion": "So.",
+        "reward": 0.5, "gold": -0.75, "kl": 0.25,
+    });
+    events.push(("sample".to_owned(), json!({"step": 0, "data": data})));
+    let check = json!({"name": "ratio is 1", "passed": true, "detail": "0"});
+    events.push(("check".to_owned(), check));
+    record(&db, id, "w", &events).await;
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    let path = format!("/runs/{id}");
+    let running = operator.get(&path).await.body;
+    assert!(running.contains("data-follows=\"objective/gold\""));
+
+    let summary = json!({
+        "reward_before": 1.0, "reward_after": 2.13, "reward_gain": 1.13, "reward_gain_low": 0.58,
+        "reward_gain_high": 1.68, "gold_gain": -0.2, "gold_gain_low": -0.5, "gold_gain_high": 0.1,
+        "n_iterations": 24.0,
+    });
+    finish(&db, id, "w", Ending::Finished(summary)).await;
+    let page = operator.get(&path).await.body;
+    let parts = [
+        "Gain in reward",
+        "+1.130",
+        "Gain by the second opinion",
+        "-0.200",
+        "95 % interval [-0.500, 0.100]",
+        "reward <b>0.500</b> · second opinion <b>-0.750</b> · KL 0.250",
+        "data-metric=\"objective/gold\"",
+        "<details id=\"run-all-figures\">",
+        "data-metric=\"policy/ratio\"",
+    ];
+    assert_in_order(&page, &parts);
+
+    let html = Html::parse_document(&page);
+    let find = |css: &str| -> Vec<String> {
+        let selector = Selector::parse(css).unwrap();
+        let found = html.select(&selector);
+        found.map(|one| one.text().collect()).collect()
+    };
+    // Who is drawn how, whose peak is where, and where nothing is gained.
+    let legend = find("#run-frontier .legend li:has(circle), #run-frontier .legend li:has(rect)");
+    assert_eq!(legend.len(), 2);
+    let words = find("#run-frontier .chart-words");
+    assert_eq!(words, ["peak, reward model", "peak, second opinion"]);
+    assert!(find("#run-frontier > svg text").contains(&"0".to_owned()));
+    // A table of fifty rows at most, from the first to the last.
+    let rows = find("#run-frontier-numbers tbody tr");
+    assert_eq!(rows.len(), 50);
+    assert!(rows[0].starts_with("10.000+0.000+0.000"), "{}", rows[0]);
+    assert!(rows[49].starts_with("602.950"), "{}", rows[49]);
+    let rows = find("#numbers-objective-kl tbody tr");
+    assert_eq!((rows.len(), rows[0].as_str()), (50, "10.0000"));
+    assert!(page.contains("50 of 60 steps, at even distances."));
+    assert_eq!(find("#run-checks th"), ["Status", "Check", "Found"]);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn answers_before_and_after_are_to_the_same_prompts_however_many_there_are(db: PgPool) {
+    let id = claim_ppo(&db).await;
+    let mut events = Vec::new();
+    // A run that started anew answers them again before training.
+    for moment in ["before", "before", "after"] {
+        for index in 0..150 {
+            let data = json!({
+                "moment": moment, "prompt_index": index, "prompt": format!("Question {index}"),
+                "completion": format!("{moment} {index} of {}", events.len() / 150), "reward": 0.5,
+            });
+            events.push(("sample".to_owned(), json!({"step": 0, "data": data})));
+        }
+    }
+    record(&db, id, "w", &events).await;
+    let app = TestApp::new(db);
+    let operator = app.operator().await;
+    let page = operator.get(&format!("/runs/{id}")).await.body;
+    let count = |part: &str| page.matches(part).count();
+    assert_eq!((count("sample-before"), count("sample-after")), (100, 100));
+    assert!(page.contains("96 more samples"));
+    let parts = [
+        "Question 0<",
+        "before 0 of 1",
+        "after 0 of 2",
+        "Question 1<",
+    ];
+    assert_in_order(&page, &parts);
+    assert_in_order(&page, &["Question 99<", "before 99 of 1", "after 99 of 2"]);
+    assert!(!page.contains("Question 100<"));
+}
+
+/// Only the newest figures of a long run are read, and its first batch is not among them.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn the_gains_of_a_long_run_are_measured_from_its_first_batch(db: PgPool) {
+    let id = claim_ppo(&db).await;
+    record(&db, id, "w", &[batch(1, 0.0, 1.0, 0.0)]).await;
+    let statement = "INSERT INTO run_events (run_id, seq, kind, data)
+        SELECT $1, n + 100, 'metrics', jsonb_build_object('step', n, 'values', jsonb_build_object(
+            'objective/root_kl', n / 10000.0, 'objective/score', 7, 'objective/score_std', 2))
+        FROM generate_series(2, 20001) AS n";
+    sqlx::query(statement)
+        .bind(id.0)
+        .execute(&db)
+        .await
+        .unwrap();
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    let path = format!("/runs/{id}");
+    let page = operator.get(&path).await.body;
+    // From a score of 1 to one of 7, in deviations of 2.
+    let newest = "<b>The reward model that is trained against</b>";
+    assert_in_order(&page, &["id=\"run-judges\"", newest, ">+3.00<"]);
+    // A picture that begins later would show no gain at all.
+    sqlx::query("DELETE FROM run_events WHERE kind = 'metrics' AND data -> 'step' = '1'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let page = operator.get(&path).await.body;
+    assert!(!page.contains("id=\"run-judges\""));
 }

@@ -6,12 +6,13 @@ use scraper::{Html, Selector};
 use serde_json::json;
 use server::commands::model::register_models;
 use server::commands::simulate::simulate;
-use server::domain::ids::{ProjectId, RunId, SnapshotId};
+use server::domain::ids::{CheckpointId, ProjectId, RunId, SnapshotId};
 use server::domain::snapshot::{Selection, SnapshotKind};
 use server::exchange::export::create_snapshot;
 use server::store;
 use server::store::demonstrations::NewDemonstration;
 use server::store::runs::Run;
+use server::store::texts::NewText;
 use server::worker::claim::Worker;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,15 @@ impl<'app> Place<'app> {
             });
         }
         store::demonstrations::insert_all(&mut connection, project_id, &demonstrations)
+            .await
+            .unwrap();
+        let texts: Vec<NewText> = (0..20)
+            .map(|index| NewText {
+                external_id: format!("t{index}"),
+                body: format!("count {} {} please", word(index), word(index + 5)),
+            })
+            .collect();
+        store::texts::insert_all(&mut connection, project_id, &texts)
             .await
             .unwrap();
         drop(connection);
@@ -175,11 +185,20 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     assert_report(&place, &reward, &page).await;
 
     let judge = place.checkpoint("reward").await;
+    assert_fine_tuning_is_judged(&place, demonstrations, &judge).await;
+    let other = place
+        .carry_out(&format!(
+            "kind=reward&snapshot={rankings}&settings=%7B%22seed%22%3A+2%7D"
+        ))
+        .await;
+    assert_eq!((other.status.as_str(), &other.error), ("finished", &None));
+    let gold = place.checkpoint("reward").await;
+    assert_ne!(gold, judge);
     // Far enough to be seen: 6 iterations at a higher rate.
     let settings = "settings=%7B%22iterations%22%3A+6%2C+%22policy_optimiser%22%3A+%7B%22learning_rate%22%3A+0.004%7D%7D";
     let ppo = place
         .carry_out(&format!(
-            "kind=ppo&snapshot={prompts}&reward={judge}&gold={judge}&{settings}"
+            "kind=ppo&snapshot={prompts}&reward={judge}&gold={gold}&{settings}"
         ))
         .await;
     assert_eq!((ppo.status.as_str(), &ppo.error), ("finished", &None));
@@ -208,8 +227,41 @@ async fn from_prompts_to_a_policy(db: PgPool) {
         format!("/runs/{}", ppo.id),
         format!("/checkpoints/{}", place.base),
         format!("/checkpoints/{judge}"),
+        format!("/checkpoints/{gold}"),
     ] {
         assert!(page.contains(&part), "the lineage names {part}");
+    }
+}
+
+/// SFT takes texts and a reward model by its page, which names them, and keeps the epoch that the
+/// reward model likes best.
+async fn assert_fine_tuning_is_judged(place: &Place<'_>, demonstrations: SnapshotId, judge: &str) {
+    let texts = place.snapshot(SnapshotKind::Texts).await;
+    let settings =
+        "settings=%7B%22keep%22%3A+%22best_reward%22%2C+%22pretraining_share%22%3A+0.5%7D";
+    let form = format!("kind=sft&snapshot={demonstrations}&{settings}");
+    let typed = format!("name=x&base={}&preset=tiny&{form}", place.base);
+    let refused = place.operator.post("/runs", &typed).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(
+        refused
+            .body
+            .contains("Reward model: choose one: the setting keep is best_reward"),
+        "{}",
+        refused.body
+    );
+    let run = place
+        .carry_out(&format!("{form}&texts={texts}&reward={judge}"))
+        .await;
+    assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
+    assert!(run.summary["held_out_reward"].is_f64(), "{:#}", run.summary);
+    let share = run.summary["pretraining_share"].as_f64().unwrap();
+    assert!((0.3..0.7).contains(&share), "{share}");
+    let made = format!("/checkpoints/{}", place.checkpoint("sft").await);
+    let lineage = place.operator.get(&made).await.body;
+    for page in [place.page(&run).await, lineage] {
+        assert!(page.contains(&format!("/snapshots/{texts}")), "{page}");
+        assert!(page.contains(&format!("/checkpoints/{judge}")), "{page}");
     }
 }
 
@@ -276,8 +328,8 @@ async fn assert_report(place: &Place<'_>, run: &Run, page: &str) {
     assert!(!chinese.contains("report-by-"), "{chinese}");
 }
 
-/// A finished PPO run's page draws gain against distance for both judges, which are the same one
-/// here, and says where each setting comes from.
+/// A finished PPO run's page draws gain against distance for both judges, by points of two shapes
+/// and in numbers, and says where each setting comes from.
 fn assert_frontier_and_sources(page: &str, run: &Run) {
     let html = Html::parse_document(page);
     let find = |css: &str| -> Vec<String> {
@@ -286,8 +338,14 @@ fn assert_frontier_and_sources(page: &str, run: &Run) {
         found.map(|one| one.text().collect()).collect()
     };
     let iterations = run.config["iterations"].as_u64().unwrap() as usize;
-    assert_eq!(find("#run-frontier svg circle").len(), 2 * iterations);
-    assert_eq!(find("#run-frontier svg .chart-dot-2").len(), iterations);
+    let picture = "#run-frontier > svg";
+    assert_eq!(find(&format!("{picture} circle")).len(), iterations);
+    assert_eq!(find(&format!("{picture} rect")).len(), iterations);
+    let numbers = find("#run-frontier-numbers tbody tr");
+    assert_eq!(numbers.len(), iterations);
+    assert!(numbers[0].ends_with("+0.000+0.000"), "{}", numbers[0]);
+    let legend = find("#run-frontier .legend li");
+    assert!(legend[0].contains("trained against") && legend[1].contains("Second opinion"));
     let judges = find("#run-judges tbody tr");
     assert_eq!(judges.len(), 2);
     assert!(judges[0].contains("The reward model") && judges[1].contains("Second opinion"));
@@ -468,6 +526,91 @@ async fn a_run_that_was_stopped_goes_on_and_makes_what_it_would_have_made(db: Pg
     assert_eq!(hashes[0], hashes[1]);
 }
 
+/// Postgres was away when the run came to its end, or its worker was killed then: the folder has a
+/// whole checkpoint, and the database knows of none.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_run_that_trained_to_its_end_unheard_is_finished_without_training_again(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let place = Place::new(&app).await;
+    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
+    let run = place
+        .carry_out(&format!("kind=sft&snapshot={snapshot}"))
+        .await;
+    assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
+    let sha256 = find_sha256(&db, &run).await.unwrap();
+
+    let last = forget_the_end(&db, &run).await;
+    assert_eq!(find_sha256(&db, &run).await, None);
+    go_on(&place, &run).await;
+    let again = place.find(run.id).await;
+    assert_eq!((again.status.as_str(), &again.error), ("finished", &None));
+    assert_eq!(find_sha256(&db, &run).await, Some(sha256));
+    for figure in ["held_out_loss", "n_train"] {
+        assert!(again.summary[figure].is_f64(), "no {figure}");
+        assert_eq!(again.summary[figure], run.summary[figure]);
+    }
+    let mut connection = db.acquire().await.unwrap();
+    let events = store::run_events::list_after(&mut connection, run.id, last, 10_000)
+        .await
+        .unwrap();
+    drop(connection);
+    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["status", "status", "log", "checkpoint", "status"]);
+
+    // A folder that holds what another run made is not taken for this run's.
+    forget_the_end(&db, &run).await;
+    sqlx::query("UPDATE runs SET config = jsonb_set(config, '{seed}', '77')")
+        .execute(&db)
+        .await
+        .unwrap();
+    go_on(&place, &run).await;
+    let other = place.find(run.id).await;
+    assert_eq!(other.status, "failed");
+    let error = other.error.unwrap();
+    assert!(
+        error.contains("other settings, data or models than this run's"),
+        "{error}"
+    );
+    assert_eq!(find_sha256(&db, &run).await, None);
+}
+
+/// The SHA-256 of the checkpoint that the database knows of the run.
+async fn find_sha256(db: &PgPool, run: &Run) -> Option<String> {
+    sqlx::query_scalar("SELECT sha256 FROM checkpoints WHERE run_id = $1")
+        .bind(run.id.0)
+        .fetch_optional(db)
+        .await
+        .unwrap()
+}
+
+/// Leaves the run as if its end had never been written down; returns its last event's number.
+async fn forget_the_end(db: &PgPool, run: &Run) -> i64 {
+    let forgotten = [
+        "DELETE FROM checkpoints WHERE run_id = $1",
+        "UPDATE runs SET status = 'failed', error = 'the worker stopped reporting', summary = '{}' WHERE id = $1",
+    ];
+    for statement in forgotten {
+        sqlx::query(statement)
+            .bind(run.id.0)
+            .execute(db)
+            .await
+            .unwrap();
+    }
+    let mut connection = db.acquire().await.unwrap();
+    store::run_events::last_seq(&mut connection, run.id)
+        .await
+        .unwrap()
+}
+
+/// Presses "go on" on the run's page and lets a worker do it.
+async fn go_on(place: &Place<'_>, run: &Run) {
+    let path = format!("/runs/{}/resume", run.id);
+    let answer = place.operator.post(&path, "").await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let worker = place.worker();
+    worker.run(&CancellationToken::new(), true).await.unwrap();
+}
+
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
     let app = TestApp::new(db.clone());
@@ -486,6 +629,13 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
         (
             format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&gold={base}"),
             vec!["Second opinion: this is not a reward model"],
+        ),
+        (
+            format!("kind=sft&name=x&preset=tiny&base={base}&texts={prompts}&reward={base}"),
+            vec![
+                "Texts: choose a snapshot of texts",
+                "Reward model: this is not a reward model",
+            ],
         ),
         (
             format!("kind=sft&name=x&preset=lm-human-preferences&base={base}"),
@@ -529,6 +679,7 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
             assert!(answer.body.contains(word), "{form}: no {word:?}");
         }
     }
+    assert_the_judge_is_no_second_opinion(&place, prompts).await;
     let mut connection = db.acquire().await.unwrap();
     assert!(
         store::runs::list(&mut connection, 10)
@@ -536,4 +687,63 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
             .unwrap()
             .is_empty()
     );
+}
+
+/// The same model under another name and in another folder is no second opinion either.
+async fn assert_the_judge_is_no_second_opinion(place: &Place<'_>, prompts: SnapshotId) {
+    let mut models = Vec::new();
+    for path in ["/first", "/second"] {
+        let id = CheckpointId::new();
+        sqlx::query("INSERT INTO checkpoints (id, kind, name, path, architecture, n_parameters, sha256) VALUES ($1, 'reward', 'judge', $2, 'LlamaForSequenceClassification', 1, 'ab')")
+            .bind(id.0)
+            .bind(path)
+            .execute(&place.app.state.db)
+            .await
+            .unwrap();
+        models.push(id);
+    }
+    let (base, reward) = (&place.base, models[0]);
+    for gold in models {
+        let form = format!(
+            "kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={reward}&gold={gold}"
+        );
+        for (language, said) in [
+            ("en", "Second opinion: this is the reward model itself"),
+            ("zh", "第二评价：这正是奖励模型本身"),
+        ] {
+            let request = place.operator.request("POST", "/runs");
+            let request = request
+                .header("accept-language", language)
+                .header("content-type", "application/x-www-form-urlencoded");
+            let request = request.body(form.clone().into()).unwrap();
+            let answer = place.operator.send(request).await;
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{form}");
+            assert!(answer.body.contains(said), "{}", answer.body);
+        }
+    }
+}
+
+/// As on the page: a copy of the reward model's weights in another folder is the same judge.
+#[test]
+fn the_command_line_takes_no_reward_model_for_its_own_second_opinion() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write_model(&path("judge"));
+    write_model(&path("copy"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_plackett"));
+    command.args(["train", "ppo", "--preset", "tiny"]);
+    for (flag, name) in [
+        ("--data", "prompts.jsonl"),
+        ("--base", "judge"),
+        ("--reward", "judge"),
+        ("--gold", "copy"),
+        ("--out", "out"),
+    ] {
+        command.arg(flag).arg(path(name));
+    }
+    let answer = command.output().unwrap();
+    let said = String::from_utf8(answer.stderr).unwrap();
+    assert!(!answer.status.success());
+    assert!(said.contains("--gold is the model of --reward"), "{said}");
+    assert!(!path("out").exists());
 }

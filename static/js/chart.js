@@ -8,6 +8,33 @@ function short(value) {
   return value.toFixed(decimals);
 }
 
+// Rows of a curve's table, at even distances, as the server chooses them.
+const mostRows = 50;
+
+function evenly(points) {
+  const n = Math.min(points.length, mostRows);
+  return Array.from({ length: n }, (_, index) => points[n === 1 ? 0 : Math.floor((index * (points.length - 1)) / (n - 1))]);
+}
+
+function fillTable(figure, points) {
+  const rows = evenly(points).map(([step, value]) => {
+    const row = document.createElement('tr');
+    const head = document.createElement('th');
+    head.scope = 'row';
+    head.textContent = step;
+    row.append(head);
+    row.insertCell().textContent = short(value);
+    return row;
+  });
+  figure.querySelector('tbody').replaceChildren(...rows);
+}
+
+// A table that nobody sees is not kept up to date, so it is when it is unfolded.
+document.addEventListener('toggle', (event) => {
+  const figure = event.target.open && event.target.closest('[data-has-grown]');
+  if (figure) fillTable(figure, JSON.parse(figure.dataset.points));
+}, true);
+
 function share(at, from, to, otherwise) {
   return to > from ? (at - from) / (to - from) : otherwise;
 }
@@ -20,7 +47,9 @@ export function addPoint(figure, step, value) {
   else points.push([step, value]);
   points.sort((a, b) => a[0] - b[0]);
   figure.dataset.points = JSON.stringify(points);
+  figure.dataset.hasGrown = '';
   draw(figure, points);
+  if (figure.querySelector('details[open]')) fillTable(figure, points);
 }
 
 function draw(figure, points) {

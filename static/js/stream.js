@@ -5,35 +5,45 @@ const head = () => document.querySelector('#run-head');
 const { addPoint } = await import(head().dataset.chart);
 const parts = ['#run-head', '#run-headlines', '#run-report', '#run-samples', '#run-charts', '#run-over-optimisation', '#run-figures', '#run-checks', '#run-about'];
 let timer = 0;
+// How long the picture of over-optimisation, which the server fits and draws, may lag behind.
+const lag = 10_000;
+let late = 0;
 // What arrives while the page is fetched again: the fetched parts may be older than it.
 let missed = null;
 
 function refreshSoon() {
   clearTimeout(timer);
-  timer = setTimeout(refresh, 400);
+  timer = setTimeout(() => refresh(), 400);
 }
 
-async function refresh() {
+function refreshLater() {
+  late ||= setTimeout(() => {
+    late = 0;
+    refresh(['#run-over-optimisation']);
+  }, lag);
+}
+
+async function refresh(wanted = parts) {
   if (missed) {
     refreshSoon();
     return;
   }
   missed = [];
   try {
-    await replaceParts();
+    await replaceParts(wanted);
   } finally {
     missed = null;
   }
 }
 
-async function replaceParts() {
+async function replaceParts(wanted) {
   const answer = await fetch(location.pathname, { headers: { accept: 'text/html' } }).catch(() => null);
   if (!answer?.ok) return;
   const text = await answer.text().catch(() => null);
   if (text === null) return;
   const fresh = new DOMParser().parseFromString(text, 'text/html');
   const after = Number(fresh.querySelector('#run-head')?.dataset.after);
-  for (const part of parts) {
+  for (const part of wanted) {
     const [old, next] = [document.querySelector(part), fresh.querySelector(part)];
     if (!old || !next) continue;
     if (old.contains(document.activeElement)) {
@@ -43,7 +53,7 @@ async function replaceParts() {
     }
     // What the reader has unfolded stays so.
     for (const open of old.querySelectorAll('details[id][open]')) {
-      next.querySelector(`#${open.id}`)?.setAttribute('open', '');
+      next.querySelector(`#${CSS.escape(open.id)}`)?.setAttribute('open', '');
     }
     old.replaceWith(next);
   }
@@ -62,6 +72,7 @@ function onPhase(data) {
 }
 
 function onMetrics(data) {
+  if ('objective/root_kl' in data.values) refreshLater();
   for (const [name, value] of Object.entries(data.values)) {
     if (value === null) continue;
     for (const headline of document.querySelectorAll(`[data-follows="${CSS.escape(name)}"]`)) {

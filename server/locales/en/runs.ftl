@@ -33,8 +33,13 @@ runs-snapshot = Snapshot
 runs-snapshot-demonstrations = Demonstrations
 runs-snapshot-rankings = Rankings
 runs-snapshot-prompts = Prompts
-runs-texts = Texts for the pretraining term
+runs-texts = Pretraining texts
 runs-no-texts = none: plain PPO
+runs-texts-help = For the pretraining term; some are kept out of it to measure what the policy forgets.
+runs-no-texts-sft = none: demonstrations alone
+runs-texts-help-sft = Mixed in with the demonstrations: the setting pretraining_share says how much of what is learnt. At 0, as in summarize, they are not used.
+runs-no-reward-sft = none: epochs are told apart by their loss alone
+runs-reward-help-sft = Scores sampled answers to held-out prompts after each epoch. With {"{"}"keep": "best_reward"{"}"} in the settings, the epoch that it scores highest is kept.
 runs-demonstrations = Demonstrations for the zero point
 runs-no-demonstrations = none: the ranked completions score 0 on average
 runs-demonstrations-help = Scores are shifted so that these demonstrations score 0 on average.
@@ -67,6 +72,9 @@ runs-tasks-opened = { $n ->
    *[other] { $n } tasks were opened for labelers.
   }
 runs-curves = Curves
+runs-numbers = Numbers
+runs-numbers-chosen = { $n } of { $all } steps, at even distances.
+runs-step = Step
 runs-no-curves = No numbers yet.
 runs-ended-without-figures = This run ended before its first figure.
 runs-stopped-on-request = Somebody asked this run to stop ({ $at }).
@@ -107,6 +115,7 @@ runs-role-assistant = Assistant
 runs-before = Before training
 runs-after = After training
 runs-sample-reward = reward
+runs-sample-gold = second opinion
 runs-log = Log
 runs-about = About this run
 runs-files = Files:
@@ -115,15 +124,20 @@ runs-over-optimisation = Over-optimisation
 runs-over-optimisation-help = What the policy gained with its distance from where it began, in standard deviations of the first batch. By a second opinion the gain first grows and then falls; the curve tells where (Gao et al., 2022).
 runs-frontier = Gain against the square root of KL
 runs-frontier-label = Mean score of each batch against the square root of its KL, with a fitted curve for each judge
-runs-frontier-help = Points are batches; lines are d (alpha - beta ln d), fitted to them. A dashed line upwards marks the peak where the run came so far. The first judge's points and line are those without dashes.
+runs-frontier-help = Points are batches; lines are d (alpha - beta ln d) above what the first batch was off by, fitted to them. In brackets: where the peak lies in 95 of 100 resamples of the batches. A line upwards marks the peak of a judge's curve where the run came so far.
 runs-root-kl = d = square root of KL (nats)
 runs-judge = Judge
 runs-judge-reward = The reward model that is trained against
 runs-judge-gold = Second opinion, not trained on
+runs-judge-reward-short = reward model
+runs-judge-gold-short = second opinion
+runs-gain-of = Gain, { $judge }
+runs-peak-of = peak, { $judge }
 runs-judge-newest = Newest gain
 runs-judge-curve = Fitted curve
 runs-judge-peak = Highest
-runs-peak = { $gain } at d = { $distance }, a KL of { $kl } nats
+runs-peak = { $gain } at d = { $distance } [{ $low }, { $high }], a KL of { $kl } nats
+runs-no-limit = no limit
 runs-no-peak = nowhere: the curve only rises
 runs-setting = Setting
 runs-setting-value = Value

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
+use trainer::checkpoint::sha256_of_weights;
 use trainer::config::Preset;
 use trainer::config::sources::{Setting, settings};
 use trainer::progress::{Event, Progress};
@@ -112,6 +113,15 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     }
     if command.kind != RunKind::Ppo && command.gold.is_some() {
         bail!("--gold belongs to ppo");
+    }
+    if let (Some(reward), Some(gold)) = (&command.reward, &command.gold) {
+        let (reward, gold) = (
+            data.find_model(reward.clone()),
+            data.find_model(gold.clone()),
+        );
+        if sha256_of_weights(&reward)? == sha256_of_weights(&gold)? {
+            bail!("--gold is the model of --reward: a second opinion is another model's");
+        }
     }
     if command.kind != RunKind::Reward && command.demonstrations.is_some() {
         bail!("--demonstrations belongs to reward; for sft they are --data");

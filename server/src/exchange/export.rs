@@ -40,6 +40,15 @@ struct RankingLine {
     simulated: bool,
 }
 
+/// A line of a prompts export: the contract's fields, and whose prompt it is, where that is known.
+#[derive(Serialize)]
+struct PromptLine {
+    #[serde(flatten)]
+    record: PromptRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer: Option<String>,
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "the shape that serde wants"
@@ -168,10 +177,13 @@ async fn write(
         (SnapshotKind::Prompts, _) => {
             let rows = snapshots::stream_prompts(db, id);
             let record = |row: snapshots::PromptItem| {
-                Ok(vec![PromptRecord {
-                    id: row.external_id,
-                    prompt: serde_json::from_value(row.body)?,
-                    category: Some(row.category),
+                Ok(vec![PromptLine {
+                    record: PromptRecord {
+                        id: row.external_id,
+                        prompt: serde_json::from_value(row.body)?,
+                        category: Some(row.category),
+                    },
+                    customer: row.customer,
                 }])
             };
             lines.write_all(rows, record).await
@@ -200,7 +212,7 @@ fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
             completions,
             labeler: Some(row.labeler_id.to_string()),
             category: Some(row.category),
-            customer: None,
+            customer: row.customer,
             split: Some(split),
         },
         ranking_id: row.ranking_id,

@@ -305,7 +305,7 @@ async fn store_batch(
     }
     for (line, refusal) in rows.store(db, project, versions).await? {
         report.n_records -= 1;
-        report.add(line, ("id".to_owned(), refusal.to_string()));
+        report.add(line, (refusal.field().to_owned(), refusal.to_string()));
     }
     Ok(())
 }

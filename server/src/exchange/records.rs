@@ -22,7 +22,7 @@ use fields::{Fields, messages, read, read_items};
 /// What a file to import holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ImportKind {
-    /// `{"id","prompt","category","language"}`: what models are asked.
+    /// `{"id","prompt","category","customer","language"}`: what models are asked.
     Prompts,
     /// `{"id","messages":[…],"category"}`: answers that people wrote.
     Demonstrations,
@@ -58,14 +58,22 @@ impl ImportKind {
     /// The fields that a line may have; any other is refused, so that a misspelt one is noticed.
     pub fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Prompts => &["id", "prompt", "category", "language"],
+            Self::Prompts => &["id", "prompt", "category", "customer", "language"],
             Self::Demonstrations => &["id", "messages", "category"],
             Self::Texts => &["id", "text"],
-            Self::Candidates => &["id", "prompt", "category", "language", "completions"],
+            Self::Candidates => &[
+                "id",
+                "prompt",
+                "category",
+                "customer",
+                "language",
+                "completions",
+            ],
             Self::Rankings => &[
                 "id",
                 "prompt",
                 "category",
+                "customer",
                 "language",
                 "completions",
                 "labeler",
@@ -161,6 +169,7 @@ fn prompt(fields: &mut Fields) -> Result<NewPrompt, Complaint> {
         body: to_json(&record.prompt)?,
         external_id: record.id,
         category: record.category.unwrap_or_default(),
+        customer: fields.customer()?,
         language: fields.optional("language")?,
     })
 }
@@ -278,7 +287,7 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         completions,
         labeler: None,
         category: None,
-        customer: None,
+        customer: prompt.customer.clone(),
         split: None,
     };
     check(&record)?;

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 
 use crate::auth::visitor::Operator;
-use crate::domain::ids::CheckpointId;
+use crate::domain::ids::{CheckpointId, SnapshotId};
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
@@ -44,7 +44,10 @@ struct CheckpointPage {
     children: Vec<Checkpoint>,
     run: Option<Run>,
     reward: Option<Checkpoint>,
+    gold: Option<Checkpoint>,
     snapshot: Option<SnapshotChoice>,
+    texts: Option<SnapshotChoice>,
+    demonstrations: Option<SnapshotChoice>,
 }
 
 impl CheckpointPage {
@@ -78,12 +81,15 @@ pub async fn show(
         Some(run_id) => store::runs::find(&mut db, run_id).await?,
         None => None,
     };
-    let reward = match run.as_ref().and_then(|run| run.reward_checkpoint_id) {
-        Some(reward) => store::checkpoints::find(&mut db, reward).await?,
-        None => None,
-    };
-    let snapshot_id = run.as_ref().and_then(|run| run.snapshot_id);
+    let reward = run.as_ref().and_then(|run| run.reward_checkpoint_id);
+    let reward = store::checkpoints::find_optional(&mut db, reward).await?;
+    let gold = run.as_ref().and_then(|run| run.gold_checkpoint_id);
+    let gold = store::checkpoints::find_optional(&mut db, gold).await?;
     let snapshots = store::runs::list_snapshots(&mut db).await?;
+    let read = |id: fn(&Run) -> Option<SnapshotId>| {
+        let id = run.as_ref().and_then(id)?;
+        snapshots.iter().find(|one| one.id == id).cloned()
+    };
     let children = store::checkpoints::list_children(&mut db, id).await?;
     let page = Page {
         title: checkpoint.name.clone(),
@@ -94,11 +100,12 @@ pub async fn show(
         checkpoint,
         ancestors,
         children,
-        run,
         reward,
-        snapshot: snapshots
-            .into_iter()
-            .find(|one| Some(one.id) == snapshot_id),
+        gold,
+        snapshot: read(|run| run.snapshot_id),
+        texts: read(|run| run.texts_snapshot_id),
+        demonstrations: read(|run| run.demonstrations_snapshot_id),
+        run,
     };
     Ok(render(&body)?.into_response())
 }

@@ -132,7 +132,9 @@ impl Figures<'_> {
         let kl = |found: Headline| found.with_detail(budget);
         if self.summary("reward_after").is_none() {
             return vec![
-                self.newest("objective/score"),
+                self.newest("objective/reward")
+                    .or_else(|| self.newest("objective/score")),
+                self.newest("objective/gold"),
                 self.newest("objective/kl").map(kl),
             ];
         }
@@ -142,6 +144,8 @@ impl Figures<'_> {
             before.map(|found| found.with_detail(self.evaluation_prompts())),
             after.map(|found| found.with_detail(self.page.t("runs-same-prompts"))),
             self.gained("reward_gain")
+                .map(|found| self.or_no_interval(found)),
+            self.gained("gold_gain")
                 .map(|found| self.or_no_interval(found)),
             self.measured("kl_last_batch").map(kl),
         ]
@@ -168,13 +172,18 @@ impl Figures<'_> {
 
     fn of_sft(&self) -> Vec<Option<Headline>> {
         if self.summary("held_out_loss").is_none() {
-            return ["train/loss", "held_out/loss"]
+            return ["train/loss", "held_out/loss", "held_out/reward"]
                 .map(|key| self.newest(key))
                 .into();
         }
-        ["held_out_loss_before", "held_out_loss"]
-            .map(|key| self.measured(key))
-            .into()
+        [
+            "held_out_loss_before",
+            "held_out_loss",
+            "held_out_reward_before",
+            "held_out_reward",
+        ]
+        .map(|key| self.measured(key))
+        .into()
     }
 
     /// How far the policy may stray.

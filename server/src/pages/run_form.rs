@@ -1,15 +1,17 @@
-//! The form that starts a run: what was typed, and what it means. Every wrong field is named; a
-//! run that could not start is never queued.
+//! The form that starts a run: what was typed, and what it means. Every wrong field is named, and
+//! nothing is queued then. What only models and data can tell, for one that a reward model has
+//! another tokenizer, the trainer says when the run starts, before it trains.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
-use trainer::config::Preset;
+use trainer::config::{Keep, Preset};
 
 use crate::domain::ids::{AccountId, CheckpointId, RunId, SnapshotId};
 use crate::domain::run::{GenerationConfig, RunKind, resolve_config};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::store;
+use crate::store::checkpoints::Checkpoint;
 use crate::store::runs::{NewRun, SnapshotChoice};
 
 /// What was typed.
@@ -26,11 +28,11 @@ pub struct RunForm {
     pub base: String,
     /// What the run reads.
     pub snapshot: String,
-    /// The reward model of PPO.
+    /// The reward model of PPO, or one that judges the epochs of SFT; may be empty for SFT.
     pub reward: String,
     /// The second opinion of PPO; may be empty.
     pub gold: String,
-    /// Texts for the pretraining term of PPO.
+    /// Texts for the pretraining term of PPO, or to mix in with demonstrations; may be empty.
     pub texts: String,
     /// Demonstrations for the zero point of a reward model.
     pub demonstrations: String,
@@ -98,24 +100,33 @@ impl RunForm {
         let base = self.checkpoint(db, "base", &self.base, false).await?;
         let base = note(base, &mut errors);
         let mut reward = None;
-        if kind == RunKind::Ppo {
+        if kind == RunKind::Ppo || (kind == RunKind::Sft && !self.reward.is_empty()) {
             let found = self.checkpoint(db, "reward", &self.reward, true).await?;
             reward = note(found, &mut errors);
+        }
+        let by_reward = config.as_ref().filter(|config| keeps_by_reward(config));
+        if kind == RunKind::Sft && self.reward.is_empty() && by_reward.is_some() {
+            errors.push(wrong("reward", Message::new("error-keep-needs-reward")));
         }
         let mut gold = None;
         if kind == RunKind::Ppo && !self.gold.is_empty() {
             let found = self.checkpoint(db, "gold", &self.gold, true).await?;
             gold = note(found, &mut errors);
         }
-        let mut optional = |of: RunKind, field: &str, typed: &str| {
-            if kind != of || typed.is_empty() {
+        if let (Some(first), Some(second)) = (&reward, &gold)
+            && first.sha256 == second.sha256
+        {
+            errors.push(wrong("gold", Message::new("error-gold-is-reward")));
+        }
+        let mut optional = |of: &[RunKind], field: &str, typed: &str| {
+            if !of.contains(&kind) || typed.is_empty() {
                 return None;
             }
             let found = choose(field, typed, &snapshots, field);
             note(found, &mut errors).map(|one| one.id)
         };
-        let texts = optional(RunKind::Ppo, "texts", &self.texts);
-        let demonstrations = optional(RunKind::Reward, "demonstrations", &self.demonstrations);
+        let texts = optional(&[RunKind::Ppo, RunKind::Sft], "texts", &self.texts);
+        let demonstrations = optional(&[RunKind::Reward], "demonstrations", &self.demonstrations);
         let (Some(config), Some(snapshot), Some(base), true) =
             (config, snapshot, base, errors.is_empty())
         else {
@@ -134,9 +145,9 @@ impl RunForm {
             snapshot_id: snapshot.id,
             texts_snapshot_id: texts,
             demonstrations_snapshot_id: demonstrations,
-            base_checkpoint_id: base,
-            reward_checkpoint_id: reward,
-            gold_checkpoint_id: gold,
+            base_checkpoint_id: base.id,
+            reward_checkpoint_id: reward.map(|model| model.id),
+            gold_checkpoint_id: gold.map(|model| model.id),
             created_by: Some(created_by),
         };
         Ok(store::runs::insert(db, &run).await?)
@@ -190,13 +201,13 @@ impl RunForm {
         field: &str,
         typed: &str,
         is_reward: bool,
-    ) -> AppResult<Result<CheckpointId, FieldError>> {
+    ) -> AppResult<Result<Checkpoint, FieldError>> {
         let Ok(id) = typed.parse::<CheckpointId>() else {
             return Ok(Err(wrong(field, Message::new("error-choose-checkpoint"))));
         };
         Ok(match store::checkpoints::find(db, id).await? {
             None => Err(wrong(field, Message::new("error-no-checkpoint"))),
-            Some(found) if (found.kind == "reward") == is_reward => Ok(id),
+            Some(found) if (found.kind == "reward") == is_reward => Ok(found),
             Some(_) if is_reward => Err(wrong(field, Message::new("error-not-a-reward-model"))),
             Some(_) => Err(wrong(field, Message::new("error-a-reward-model"))),
         })
@@ -205,6 +216,11 @@ impl RunForm {
 
 fn wrong(field: &str, message: impl Into<Message>) -> FieldError {
     FieldError::new(field, message)
+}
+
+/// Whether a reward model decides which epoch of SFT is kept.
+fn keeps_by_reward(config: &Value) -> bool {
+    config["keep"] == json!(Keep::BestReward)
 }
 
 /// Keeps the value, or the error.

@@ -5,10 +5,18 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use trainer::ppo::over_optimisation::{Curve, fit, gains};
+use trainer::ppo::over_optimisation::{Curve, fit, gains, peak_interval};
 
+use crate::web::chart::{MAX_POINTS, MAX_ROWS};
+use crate::web::fewer::{evenly, thin};
 use crate::web::page::Page;
 use crate::web::scatter::{Scatter, Series};
+
+/// The step of the first batch.
+pub const FIRST_BATCH: u64 = 1;
+
+/// A metric that every batch has.
+pub const DISTANCE: &str = "objective/root_kl";
 
 /// Fewest batches that make a picture.
 const LEAST_BATCHES: usize = 3;
@@ -19,12 +27,34 @@ pub struct Frontier {
     pub scatter: Scatter,
     /// One for each judge, in the order of the picture's series.
     pub judges: Vec<JudgeRow>,
+    /// Some of the batches, at even distances.
+    pub rows: Vec<BatchRow>,
+    n_batches: usize,
+}
+
+impl Frontier {
+    /// How many batches there are.
+    pub fn n_batches(&self) -> usize {
+        self.n_batches
+    }
+}
+
+/// A batch as texts.
+pub struct BatchRow {
+    /// Its step.
+    pub step: u64,
+    /// Its distance from where the policy began.
+    pub distance: String,
+    /// Its gain, by each judge.
+    pub gains: Vec<String>,
 }
 
 /// What one judge's points say.
 pub struct JudgeRow {
     /// Who judges.
     pub name: String,
+    /// The same where there is little room.
+    pub short: String,
     /// Gain in the newest batch.
     pub newest: String,
     /// The fitted curve; empty where nothing could be fitted.
@@ -35,15 +65,17 @@ pub struct JudgeRow {
 
 /// The figures of one batch that are needed.
 struct Batch {
+    step: u64,
     distance: f64,
     score: (f64, f64),
     gold: Option<(f64, f64)>,
 }
 
-/// The picture of a run's metrics, where they are those of PPO.
+/// The picture of a run's metrics, where they are those of PPO and begin with its first batch, which
+/// gains are measured from.
 pub fn find<'a>(page: &Page, metrics: impl IntoIterator<Item = &'a Value>) -> Option<Frontier> {
     let batches = batches(metrics);
-    if batches.len() < LEAST_BATCHES {
+    if batches.len() < LEAST_BATCHES || batches.first()?.step != FIRST_BATCH {
         return None;
     }
     let scores: Vec<(f64, f64)> = batches.iter().map(|batch| batch.score).collect();
@@ -53,15 +85,23 @@ pub fn find<'a>(page: &Page, metrics: impl IntoIterator<Item = &'a Value>) -> Op
         ("runs-judge-reward", Some(scores)),
         ("runs-judge-gold", gold),
     ];
-    let (mut series, mut rows) = (Vec::new(), Vec::new());
+    let (mut series, mut judged) = (Vec::new(), Vec::new());
+    let mut rows: Vec<BatchRow> = evenly(batches.len(), MAX_ROWS)
+        .map(|index| BatchRow {
+            step: batches[index].step,
+            distance: format!("{:.3}", batches[index].distance),
+            gains: Vec::new(),
+        })
+        .collect();
     for (key, found) in judges {
-        let Some((name, points)) =
-            found.and_then(|found| Some((page.t(key), points(&distances, &found)?)))
-        else {
+        let Some(points) = found.and_then(|found| points(&distances, &found)) else {
             continue;
         };
         let curve = fit(&points);
-        rows.push(row(page, name, &points, curve));
+        judged.push(row(page, key, &points, curve));
+        for (row, index) in rows.iter_mut().zip(evenly(points.len(), MAX_ROWS)) {
+            row.gains.push(format!("{:+.3}", points[index].1));
+        }
         series.push(Series {
             line: curve
                 .map(|curve| trace(&distances, curve))
@@ -69,13 +109,15 @@ pub fn find<'a>(page: &Page, metrics: impl IntoIterator<Item = &'a Value>) -> Op
             mark: curve
                 .and_then(|curve| curve.peak())
                 .map(|peak| peak.distance),
-            points,
+            points: thin(&points, MAX_POINTS),
         });
     }
     let scatter = Scatter::new(series)?;
     Some(Frontier {
         scatter,
-        judges: rows,
+        judges: judged,
+        rows,
+        n_batches: batches.len(),
     })
 }
 
@@ -87,8 +129,9 @@ fn batches<'a>(metrics: impl IntoIterator<Item = &'a Value>) -> Vec<Batch> {
         let both = |name: &str| Some((read(name)?, read(&format!("{name}_std"))?));
         let (Some(step), Some(distance), Some(score)) = (
             data["step"].as_u64(),
-            read("objective/root_kl"),
-            both("objective/score"),
+            read(DISTANCE),
+            // Runs of earlier versions told only the score that is made of it.
+            both("objective/reward").or_else(|| both("objective/score")),
         ) else {
             continue;
         };
@@ -96,6 +139,7 @@ fn batches<'a>(metrics: impl IntoIterator<Item = &'a Value>) -> Vec<Batch> {
         found.insert(
             step,
             Batch {
+                step,
                 distance,
                 score,
                 gold,
@@ -122,7 +166,7 @@ fn trace(distances: &[f64], curve: Curve) -> Vec<(f64, f64)> {
         .collect()
 }
 
-fn row(page: &Page, name: String, points: &[(f64, f64)], curve: Option<Curve>) -> JudgeRow {
+fn row(page: &Page, key: &str, points: &[(f64, f64)], curve: Option<Curve>) -> JudgeRow {
     let newest = points.last().map_or(f64::NAN, |(_, gain)| *gain);
     let fitted = curve.map(|curve| {
         format!(
@@ -136,16 +180,24 @@ fn row(page: &Page, name: String, points: &[(f64, f64)], curve: Option<Curve>) -
     let peak = curve.map(|curve| match curve.peak() {
         None => page.t("runs-no-peak"),
         Some(peak) => {
+            let within = peak_interval(points, 1).unwrap_or((0.0, f64::INFINITY));
+            let high = match within.1.is_finite() {
+                true => format!("{:.2}", within.1),
+                false => page.t("runs-no-limit"),
+            };
             let values = [
                 ("distance", format!("{:.2}", peak.distance)),
                 ("kl", format!("{:.2}", peak.distance * peak.distance)),
                 ("gain", format!("{:+.2}", peak.gain)),
+                ("low", format!("{:.2}", within.0)),
+                ("high", high),
             ];
             page.t_args("runs-peak", &values)
         }
     });
     JudgeRow {
-        name,
+        name: page.t(key),
+        short: page.t(&format!("{key}-short")),
         newest: format!("{newest:+.2}"),
         curve: fitted.unwrap_or_default(),
         peak: peak.unwrap_or_default(),

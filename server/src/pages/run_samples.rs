@@ -31,6 +31,8 @@ pub struct Answer {
     pub text: String,
     /// What the reward model says of it.
     pub reward: Option<String>,
+    /// What the second opinion says of it.
+    pub gold: Option<String>,
     /// How far the policy strayed in it.
     pub kl: Option<String>,
     /// Whether the limit ended it.
@@ -62,6 +64,7 @@ pub fn pair(page: &Page, events: &[RunEvent]) -> Vec<Sample> {
         let answer = Answer {
             text: data["completion"].as_str().unwrap_or_default().to_owned(),
             reward: number("reward"),
+            gold: number("gold"),
             kl: number("kl"),
             is_cut_off: data["is_finished"].as_bool() == Some(false),
         };

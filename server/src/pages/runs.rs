@@ -17,7 +17,7 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::pages::run_figures::{self, Curve, Fact, Headline};
 use crate::pages::run_form::RunForm;
-use crate::pages::run_over_optimisation::{self, Frontier};
+use crate::pages::run_over_optimisation::{self, FIRST_BATCH, Frontier};
 use crate::pages::run_report::{self, ReportView};
 use crate::pages::run_samples::{self, Sample};
 use crate::pages::run_settings::{self, SettingRow};
@@ -36,6 +36,12 @@ const LOG_LINES: i64 = 300;
 
 /// Metrics rows read for the curves, the newest.
 const METRIC_ROWS: i64 = 20_000;
+
+/// Prompts whose answers are shown, the first ones: the same before and after training.
+const ANSWERED_PROMPTS: i64 = 100;
+
+/// Completions shown of a run that draws them, the newest.
+const COMPLETIONS: i64 = 200;
 
 /// Samples shown at once; the others wait, so that the curves are not far below.
 const SAMPLES: usize = 4;
@@ -201,6 +207,11 @@ impl RunPage {
         status_text(&self.page, &self.run.status)
     }
 
+    /// How many rows of all a table has.
+    fn chosen(&self, n: usize, all: usize) -> [(&'static str, String); 2] {
+        [("n", n.to_string()), ("all", all.to_string())]
+    }
+
     /// Why a finished PPO run did fewer iterations than it was asked for.
     fn early_end(&self) -> Option<String> {
         let (summary, config) = (&self.run.summary, &self.run.config);
@@ -328,7 +339,19 @@ pub async fn show(
     let metrics = of_kind(db, "metrics", METRIC_ROWS).await?;
     let checks = of_kind(db, "check", 100).await?;
     let lines = of_kind(db, "log", LOG_LINES).await?;
-    let samples = of_kind(db, "sample", 200).await?;
+    // Gains are measured from the first batch, which a long run told too long ago to be among those.
+    let first_batch = match metrics.len() as i64 == METRIC_ROWS {
+        true => {
+            let (name, step) = (run_over_optimisation::DISTANCE, FIRST_BATCH as i64);
+            store::run_events::find_metrics(&mut *db, id, name, step, last_seq).await?
+        }
+        false => None,
+    };
+    let mut samples =
+        store::run_events::list_answers(&mut *db, id, ANSWERED_PROMPTS, last_seq).await?;
+    if samples.is_empty() {
+        samples = of_kind(db, "sample", COMPLETIONS).await?;
+    }
     let report = run_report::find(&mut *db, &page, id, last_seq).await?;
     let snapshots = store::runs::list_snapshots(&mut *db).await?;
     let chosen = |id: Option<SnapshotId>| {
@@ -337,8 +360,8 @@ pub async fn show(
     };
     let charts = run_figures::charts(&run, metrics.iter().map(|event| &event.data));
     let headlines = run_figures::headlines(&page, &run, &charts);
-    let over_optimisation =
-        run_over_optimisation::find(&page, metrics.iter().map(|event| &event.data));
+    let batches = first_batch.iter().chain(&metrics);
+    let over_optimisation = run_over_optimisation::find(&page, batches.map(|event| &event.data));
     let (curves, more_curves) = run_figures::curves(&page, charts);
     let mut samples = run_samples::pair(&page, &samples);
     let more_samples = samples.split_off(samples.len().min(SAMPLES));
@@ -354,9 +377,9 @@ pub async fn show(
         facts: run_figures::facts(&page, &run.summary),
         checks: checks.iter().map(to_check).collect(),
         lines: lines.iter().map(to_line).collect(),
-        base: find_checkpoint(db, run.base_checkpoint_id).await?,
-        reward: find_checkpoint(db, run.reward_checkpoint_id).await?,
-        gold: find_checkpoint(db, run.gold_checkpoint_id).await?,
+        base: store::checkpoints::find_optional(db, run.base_checkpoint_id).await?,
+        reward: store::checkpoints::find_optional(db, run.reward_checkpoint_id).await?,
+        gold: store::checkpoints::find_optional(db, run.gold_checkpoint_id).await?,
         made: store::checkpoints::find_of_run(db, id).await?,
         n_tasks: store::completions::count_tasks_of_run(db, id).await?,
         snapshot: chosen(run.snapshot_id),
@@ -371,16 +394,6 @@ pub async fn show(
         run,
     };
     Ok(render(&body)?.into_response())
-}
-
-async fn find_checkpoint(
-    db: &mut sqlx::PgConnection,
-    id: Option<CheckpointId>,
-) -> AppResult<Option<Checkpoint>> {
-    match id {
-        Some(id) => Ok(store::checkpoints::find(db, id).await?),
-        None => Ok(None),
-    }
 }
 
 fn to_check(event: &RunEvent) -> Check {

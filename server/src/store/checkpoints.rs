@@ -59,6 +59,17 @@ pub async fn find(db: &mut PgConnection, id: CheckpointId) -> sqlx::Result<Optio
     .await
 }
 
+/// Finds a checkpoint that a row may name.
+pub async fn find_optional(
+    db: &mut PgConnection,
+    id: Option<CheckpointId>,
+) -> sqlx::Result<Option<Checkpoint>> {
+    match id {
+        Some(id) => find(db, id).await,
+        None => Ok(None),
+    }
+}
+
 /// Every checkpoint, newest first.
 pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Checkpoint>> {
     sqlx::query_as!(

@@ -29,6 +29,10 @@ pub enum Refusal {
     InProject,
     /// The id belongs to a prompt with another text.
     OtherPrompt,
+    /// An earlier line of the file gives the prompt to another customer.
+    OtherCustomer,
+    /// The project has the prompt under another customer, or under none.
+    KnownCustomer,
     /// The prompt has a task already.
     HasTask,
     /// This labeler ranked these completions already.
@@ -43,6 +47,10 @@ impl fmt::Display for Refusal {
             Self::InFile => "stands on an earlier line of this file",
             Self::InProject => "is in this project already",
             Self::OtherPrompt => "belongs to a prompt with another text",
+            Self::OtherCustomer => "is another than an earlier line of the prompt has",
+            Self::KnownCustomer => {
+                "is not what this project has for the prompt, which snapshots may hold already"
+            }
             Self::HasTask => "belongs to a prompt that has a task already",
             Self::RankedAlready => "this ranking is here already",
             Self::TooManyLabelers => "a task takes at most 100 labelers",
@@ -51,6 +59,14 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
+    /// The field that it is about.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::OtherCustomer | Self::KnownCustomer => "customer",
+            _ => "id",
+        }
+    }
+
     /// Says for each refused index whether the project had its id before (`earlier`).
     pub(crate) fn explain(
         names: &[String],
@@ -116,8 +132,8 @@ pub(crate) async fn find_or_insert_prompt(
     let id = PromptId::new();
     let made = sqlx::query!(
         r#"
-        INSERT INTO prompts (id, project_id, external_id, body, category, language)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO prompts (id, project_id, external_id, body, category, language, customer)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT ON CONSTRAINT prompts_external_id_key DO NOTHING
         "#,
         id.0,
@@ -125,7 +141,8 @@ pub(crate) async fn find_or_insert_prompt(
         prompt.external_id,
         prompt.body,
         prompt.category,
-        prompt.language
+        prompt.language,
+        prompt.customer
     )
     .execute(&mut *db)
     .await?;
@@ -135,7 +152,7 @@ pub(crate) async fn find_or_insert_prompt(
     }
     let found = sqlx::query!(
         r#"
-        SELECT id, body = $3 AS "is_same!",
+        SELECT id, body = $3 AS "is_same!", customer, created_at = now() AS "is_of_this_file!",
                EXISTS (SELECT 1 FROM tasks t WHERE t.prompt_id = prompts.id) AS "has_task!"
         FROM prompts
         WHERE project_id = $1 AND external_id = $2
@@ -144,14 +161,38 @@ pub(crate) async fn find_or_insert_prompt(
         prompt.external_id,
         prompt.body
     )
-    .fetch_one(db)
+    .fetch_one(&mut *db)
     .await?;
-    Ok(if found.is_same {
-        Ok(FoundPrompt {
-            id: PromptId(found.id),
-            has_task: found.has_task,
-        })
-    } else {
-        Err(Refusal::OtherPrompt)
-    })
+    if !found.is_same {
+        return Ok(Err(Refusal::OtherPrompt));
+    }
+    let id = PromptId(found.id);
+    if prompt.customer.is_some() && prompt.customer != found.customer {
+        match (found.is_of_this_file, found.customer) {
+            (true, None) => set_customer(db, id, prompt.customer.as_deref()).await?,
+            (true, Some(_)) => return Ok(Err(Refusal::OtherCustomer)),
+            (false, _) => return Ok(Err(Refusal::KnownCustomer)),
+        }
+    }
+    Ok(Ok(FoundPrompt {
+        id,
+        has_task: found.has_task,
+    }))
+}
+
+/// Says whose a prompt is that an earlier line of the same file brought without that. One that was
+/// there before stays as it is: a snapshot that holds it must stay the same bytes.
+async fn set_customer(
+    db: &mut PgConnection,
+    id: PromptId,
+    customer: Option<&str>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE prompts SET customer = $2 WHERE id = $1",
+        id.0,
+        customer
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

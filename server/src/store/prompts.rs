@@ -17,6 +17,8 @@ pub struct NewPrompt {
     pub body: Value,
     /// One of the ten categories.
     pub category: String,
+    /// Whose prompt it is, where the file says.
+    pub customer: Option<String>,
     /// Language tag, where the file says.
     pub language: Option<String>,
 }
@@ -63,16 +65,17 @@ pub async fn insert_all(
     let names: Vec<String> = prompts.iter().map(|row| row.external_id.clone()).collect();
     let bodies: Vec<Value> = prompts.iter().map(|row| row.body.clone()).collect();
     let categories: Vec<String> = prompts.iter().map(|row| row.category.clone()).collect();
+    let customers: Vec<Option<String>> = prompts.iter().map(|row| row.customer.clone()).collect();
     let languages: Vec<Option<String>> = prompts.iter().map(|row| row.language.clone()).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let inserted = sqlx::query_scalar!(
         r#"
-        INSERT INTO prompts (id, project_id, external_id, body, category, language)
-        SELECT n.id, $1, n.external_id, n.body, n.category, n.language
-        FROM unnest($2::uuid[], $3::text[], $4::jsonb[], $5::text[], $6::text[])
-             AS n (id, external_id, body, category, language)
+        INSERT INTO prompts (id, project_id, external_id, body, category, language, customer)
+        SELECT n.id, $1, n.external_id, n.body, n.category, n.language, n.customer
+        FROM unnest($2::uuid[], $3::text[], $4::jsonb[], $5::text[], $6::text[], $7::text[])
+             AS n (id, external_id, body, category, language, customer)
         ON CONFLICT ON CONSTRAINT prompts_external_id_key DO NOTHING
         RETURNING id
         "#,
@@ -81,7 +84,8 @@ pub async fn insert_all(
         &names,
         &bodies,
         &categories,
-        &languages as &[Option<String>]
+        &languages as &[Option<String>],
+        &customers as &[Option<String>]
     )
     .fetch_all(&mut *db)
     .await?;

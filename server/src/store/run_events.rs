@@ -107,6 +107,58 @@ pub async fn list_after(
     .await
 }
 
+/// The last event that tells of the metric `name` at `step`, up to number `up_to`.
+pub async fn find_metrics(
+    db: &mut PgConnection,
+    run_id: RunId,
+    name: &str,
+    step: i64,
+    up_to: i64,
+) -> sqlx::Result<Option<RunEvent>> {
+    sqlx::query_as!(
+        RunEvent,
+        r#"
+        SELECT seq, at, kind, data FROM run_events
+        WHERE run_id = $1 AND kind = 'metrics' AND seq <= $4
+          AND data -> 'step' = to_jsonb($3::bigint) AND data -> 'values' ? $2
+        ORDER BY seq DESC LIMIT 1
+        "#,
+        run_id.0,
+        name,
+        step,
+        up_to
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// What was answered to the first `prompts` prompts, at each moment at which all are answered, up to
+/// number `up_to`, in order. Where an answer was told again it is the last.
+pub async fn list_answers(
+    db: &mut PgConnection,
+    run_id: RunId,
+    prompts: i64,
+    up_to: i64,
+) -> sqlx::Result<Vec<RunEvent>> {
+    let mut events = sqlx::query_as!(
+        RunEvent,
+        r#"
+        SELECT DISTINCT ON (data #> '{data,moment}', data #> '{data,prompt_index}') seq, at, kind, data
+        FROM run_events
+        WHERE run_id = $1 AND kind = 'sample' AND seq <= $3
+          AND data #> '{data,prompt_index}' < to_jsonb($2::bigint)
+        ORDER BY data #> '{data,moment}', data #> '{data,prompt_index}', seq DESC
+        "#,
+        run_id.0,
+        prompts,
+        up_to
+    )
+    .fetch_all(db)
+    .await?;
+    events.sort_by_key(|event| event.seq);
+    Ok(events)
+}
+
 /// The last `limit` events of one kind up to number `up_to`, in order.
 pub async fn list_kind(
     db: &mut PgConnection,

@@ -29,13 +29,13 @@ pub struct Run {
     pub config: Value,
     /// What it reads.
     pub snapshot_id: Option<SnapshotId>,
-    /// Texts for the pretraining term of PPO.
+    /// Texts for the pretraining term of PPO, or to mix in with demonstrations.
     pub texts_snapshot_id: Option<SnapshotId>,
     /// Demonstrations whose mean score a reward model takes as zero.
     pub demonstrations_snapshot_id: Option<SnapshotId>,
     /// The model it starts from.
     pub base_checkpoint_id: Option<CheckpointId>,
-    /// The reward model of PPO.
+    /// The reward model of PPO, or one that judges the epochs of SFT.
     pub reward_checkpoint_id: Option<CheckpointId>,
     /// The second opinion of PPO.
     pub gold_checkpoint_id: Option<CheckpointId>,
@@ -102,7 +102,7 @@ pub struct NewRun<'a> {
     pub config: &'a Value,
     /// What it reads.
     pub snapshot_id: SnapshotId,
-    /// Texts for the pretraining term.
+    /// Texts for the pretraining term, or to mix in.
     pub texts_snapshot_id: Option<SnapshotId>,
     /// Demonstrations for a reward model's zero point.
     pub demonstrations_snapshot_id: Option<SnapshotId>,

@@ -294,6 +294,8 @@ pub struct RankingItem {
     pub body: Value,
     /// The prompt's category.
     pub category: String,
+    /// Whose prompt it is, where known.
+    pub customer: Option<String>,
     /// Who ranked.
     pub labeler_id: Uuid,
     /// Whether a program ranked.
@@ -318,7 +320,7 @@ pub fn stream_rankings(
     sqlx::query_as!(
         RankingItem,
         r#"
-        SELECT r.id AS ranking_id, p.external_id, p.body, p.category, a.labeler_id, u.is_simulated,
+        SELECT r.id AS ranking_id, p.external_id, p.body, p.category, p.customer, a.labeler_id, u.is_simulated,
                a.display_order, a.guidelines_version, a.form_version,
                CASE WHEN s.line_format >= 2 THEN r.note ELSE '' END AS "note!",
                (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
@@ -378,6 +380,8 @@ pub struct PromptItem {
     pub body: Value,
     /// Its category.
     pub category: String,
+    /// Whose it is, where known.
+    pub customer: Option<String>,
 }
 
 /// The prompts of a snapshot, in its order.
@@ -388,7 +392,7 @@ pub fn stream_prompts(
     sqlx::query_as!(
         PromptItem,
         r#"
-        SELECT p.external_id, p.body, p.category
+        SELECT p.external_id, p.body, p.category, p.customer
         FROM snapshot_items i
         JOIN prompts p ON p.id = i.item_id
         WHERE i.snapshot_id = $1

@@ -6,16 +6,23 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-/// Most points drawn; a longer curve is thinned, and keeps its first and last point.
-const MAX_POINTS: usize = 400;
+use crate::web::fewer::{evenly, thin};
+
+/// Most points drawn; a longer curve is thinned.
+pub const MAX_POINTS: usize = 400;
+
+/// Most rows of a curve's table.
+pub const MAX_ROWS: usize = 50;
 
 /// Left, right, top and bottom of the plot within the 360 x 150 picture.
 const PLOT: (f64, f64, f64, f64) = (50.0, 352.0, 10.0, 126.0);
 
 /// Metrics that people look for first, in this order: rewards and accuracies, how far the policy
 /// strayed, losses, lengths.
-const MAIN: [&str; 14] = [
+const MAIN: [&str; 17] = [
+    "objective/reward",
     "objective/score",
+    "objective/gold",
     "objective/kl",
     "held_out/accuracy",
     "held_out/reward",
@@ -26,6 +33,7 @@ const MAIN: [&str; 14] = [
     "policy/loss",
     "value/loss",
     "ptx/loss",
+    "objective/text_loss_held_out",
     "objective/response_length",
     "completions/finished_share",
     "completions/mean_tokens",
@@ -36,11 +44,24 @@ const MAIN: [&str; 14] = [
 pub struct Chart {
     /// The metric's name.
     pub name: String,
-    /// Step and value, by step.
+    /// Step and value, by step: all of them.
     pub points: Vec<(f64, f64)>,
+    low: f64,
+    high: f64,
 }
 
 impl Chart {
+    /// A metric's points, by step.
+    fn new(name: &str, points: Vec<(f64, f64)>) -> Self {
+        let values = || points.iter().map(|(_, value)| *value);
+        Self {
+            name: name.to_owned(),
+            low: values().fold(f64::INFINITY, f64::min),
+            high: values().fold(f64::NEG_INFINITY, f64::max),
+            points,
+        }
+    }
+
     /// Charts from the data of metrics events, those that people look for first.
     pub fn from_metrics<'a>(events: impl IntoIterator<Item = &'a Value>) -> Vec<Self> {
         let mut curves: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
@@ -61,10 +82,7 @@ impl Chart {
         }
         let curves = curves.into_iter();
         let mut charts: Vec<Self> = curves
-            .map(|(name, points)| Self {
-                name: name.to_owned(),
-                points: thin(points),
-            })
+            .map(|(name, points)| Self::new(name, points))
             .collect();
         let place = |name: &str| MAIN.iter().position(|main| *main == name);
         charts.sort_by_key(|chart| place(&chart.name).unwrap_or(MAIN.len()));
@@ -76,9 +94,22 @@ impl Chart {
         MAIN.contains(&self.name.as_str())
     }
 
-    /// The points for the script, as JSON.
+    /// The points that are drawn, for the script, as JSON.
     pub fn json(&self) -> String {
-        json!(self.points).to_string()
+        json!(thin(&self.points, MAX_POINTS)).to_string()
+    }
+
+    /// Steps and values as texts, at most [`MAX_ROWS`] at even distances.
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let chosen = evenly(self.points.len(), MAX_ROWS).map(|index| self.points[index]);
+        chosen
+            .map(|(step, value)| (step.to_string(), short(value)))
+            .collect()
+    }
+
+    /// The name as a part of an HTML id.
+    pub fn slug(&self) -> String {
+        self.name.replace('/', "-")
     }
 
     /// The newest value, short.
@@ -90,12 +121,12 @@ impl Chart {
 
     /// The highest value, short.
     pub fn highest(&self) -> String {
-        short(self.values().fold(f64::NEG_INFINITY, f64::max))
+        short(self.high)
     }
 
     /// The lowest value, short.
     pub fn lowest(&self) -> String {
-        short(self.values().fold(f64::INFINITY, f64::min))
+        short(self.low)
     }
 
     /// The first step.
@@ -111,8 +142,8 @@ impl Chart {
     /// The curve as the `points` of a polyline.
     pub fn polyline(&self) -> String {
         let mut line = String::new();
-        for point in &self.points {
-            let (x, y) = self.place(*point);
+        for point in thin(&self.points, MAX_POINTS) {
+            let (x, y) = self.place(point);
             // Writing to a text does not fail.
             let _ = write!(line, "{x:.1},{y:.1} ");
         }
@@ -127,15 +158,9 @@ impl Chart {
         (format!("{x:.1}"), format!("{y:.1}"))
     }
 
-    fn values(&self) -> impl Iterator<Item = f64> {
-        self.points.iter().map(|(_, value)| *value)
-    }
-
     /// A point's place in the picture; a curve of one value lies in the middle.
     fn place(&self, (step, value): (f64, f64)) -> (f64, f64) {
         let (left, right, top, bottom) = PLOT;
-        let low = self.values().fold(f64::INFINITY, f64::min);
-        let high = self.values().fold(f64::NEG_INFINITY, f64::max);
         let share = |at: f64, from: f64, to: f64, otherwise: f64| {
             if to > from {
                 (at - from) / (to - from)
@@ -144,19 +169,9 @@ impl Chart {
             }
         };
         let x = left + (right - left) * share(step, self.first_step(), self.last_step(), 0.0);
-        let y = bottom - (bottom - top) * share(value, low, high, 0.5);
+        let y = bottom - (bottom - top) * share(value, self.low, self.high, 0.5);
         (x, y)
     }
-}
-
-fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
-    if points.len() <= MAX_POINTS {
-        return points;
-    }
-    let last = points.len() - 1;
-    (0..MAX_POINTS)
-        .map(|index| points[index * last / (MAX_POINTS - 1)])
-        .collect()
 }
 
 /// Four significant digits.
@@ -199,10 +214,29 @@ mod tests {
     }
 
     #[test]
-    fn a_long_curve_is_thinned_and_keeps_its_ends() {
-        let points: Vec<(f64, f64)> = (0..5000).map(|i| (f64::from(i), 0.0)).collect();
-        let thinned = thin(points);
-        assert_eq!(thinned.len(), MAX_POINTS);
-        assert_eq!((thinned[0].0, thinned[MAX_POINTS - 1].0), (0.0, 4999.0));
+    fn a_long_curve_names_its_peak_draws_it_and_has_a_short_table() {
+        // A single step of 5000 is the highest, and a single one the lowest.
+        let value = |step: u32| match step {
+            1_111 => 7.0,
+            3_333 => -7.0,
+            _ => 0.5,
+        };
+        let told = |step| json!({"step": step, "values": {"x": value(step)}});
+        let events: Vec<Value> = (0..5000).map(told).collect();
+        let chart = &Chart::from_metrics(&events)[0];
+        assert_eq!(
+            (chart.highest(), chart.lowest()),
+            ("7.000".into(), "-7.000".into())
+        );
+        assert!(chart.json().contains("[1111.0,7.0]") && chart.json().contains("[3333.0,-7.0]"));
+        let line = chart.polyline();
+        assert!(line.contains(",10.0") && line.contains(",126.0"), "{line}");
+        assert!(line.split(' ').count() <= MAX_POINTS);
+        let rows = chart.rows();
+        assert_eq!(rows.len(), MAX_ROWS);
+        assert_eq!(
+            (rows[0].0.as_str(), rows[MAX_ROWS - 1].0.as_str()),
+            ("0", "4999")
+        );
     }
 }

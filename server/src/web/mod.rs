@@ -4,6 +4,7 @@ pub mod assets;
 pub mod chart;
 pub mod diagram;
 pub mod errors;
+pub mod fewer;
 pub mod markdown;
 pub mod page;
 pub mod scatter;

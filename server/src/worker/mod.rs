@@ -2,6 +2,7 @@
 //! folder; what it made and that it finished become visible in one transaction.
 
 pub mod claim;
+pub mod ended;
 pub mod generation;
 pub mod report;
 pub mod supervise;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use trainer::memory::Plan;
 use trainer::ppo::{Gold, PpoJob};
 use trainer::progress::Progress;
@@ -14,6 +14,7 @@ use trainer::sft::{Outcome, SftJob};
 use trainer::{Result, TrainerError};
 
 use crate::domain::run::RunKind;
+use crate::worker::ended;
 
 /// A training run: every setting and every file.
 #[derive(Debug, Clone)]
@@ -90,16 +91,32 @@ impl Job {
     }
 }
 
-/// Runs the job to its end on this thread.
+/// Runs the job to its end on this thread. One that is to go on and had come to its end already
+/// trains nothing again.
 ///
 /// # Errors
 /// What the trainer says; `Config` when PPO has no reward model or the settings do not fit.
 pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> {
+    if let Some(made) = ended::find(job, progress)? {
+        return Ok(made);
+    }
     match Job::of(job)? {
         Job::Sft(job) => trainer::sft::run(&job, progress),
         Job::Reward(job) => trainer::reward::run(&job, progress),
         Job::Ppo(job) => trainer::ppo::run(&job, progress),
     }
+}
+
+/// Every setting of the job, as its checkpoint will name them.
+///
+/// # Errors
+/// `Config`, as [`read_config`] says.
+pub fn settings(job: &TrainingJob) -> Result<Value> {
+    Ok(match Job::of(job)? {
+        Job::Sft(job) => json!(job.config),
+        Job::Reward(job) => json!(job.config),
+        Job::Ppo(job) => json!(job.config),
+    })
 }
 
 /// How the job would take its batches apart, and what memory it would need, without training.

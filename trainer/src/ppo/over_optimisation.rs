@@ -15,8 +15,10 @@ pub const LEAST_DISTANCE: f64 = 0.25;
 /// Fewest points that a curve is fitted to (ours): three would always lie on one.
 pub const LEAST_POINTS: usize = 5;
 
-/// Resamples of the points for an interval, and least and most of a hundred that lie within it.
-const RESAMPLES: u64 = 400;
+/// Resamples of the points for an interval, and least and most of a hundred that lie within it. Of
+/// long runs fewer are drawn, so that a page does not wait for them.
+const RESAMPLES: usize = 400;
+const POINTS_OF_RESAMPLES: usize = 400_000;
 const WITHIN: (f64, f64) = (2.5, 97.5);
 
 /// A fitted offset + d (alpha - beta ln d).
@@ -112,7 +114,8 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Curve> {
 /// infinite where more than 2.5 of 100 curves only rise. None where nothing can be fitted.
 pub fn peak_interval(points: &[(f64, f64)], seed: u64) -> Option<(f64, f64)> {
     fit(points)?;
-    let mut found: Vec<f64> = (0..RESAMPLES)
+    let n = (POINTS_OF_RESAMPLES / points.len()).clamp(40, RESAMPLES) as u64;
+    let mut found: Vec<f64> = (0..n)
         .map(|index| {
             let mut rng = stream(seed, "over-optimisation", index);
             let drawn = (0..points.len()).map(|_| points[rng.random_range(0..points.len())]);

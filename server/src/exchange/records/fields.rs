@@ -61,6 +61,18 @@ impl Fields {
         }
     }
 
+    /// Whose prompt it is, where the line says.
+    pub(super) fn customer(&mut self) -> Result<Option<String>, Complaint> {
+        let name = self.optional::<String>("customer")?;
+        match name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+            true => Err(complaint(
+                "customer",
+                "is empty: leave it out where it is not known",
+            )),
+            false => Ok(name),
+        }
+    }
+
     pub(super) fn prompt(&mut self) -> Result<Prompt, Complaint> {
         match self.required::<Value>("prompt")? {
             Value::String(text) => Ok(Prompt::Text(text)),
