@@ -6,6 +6,7 @@ mod reward;
 mod sft;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,8 @@ pub use self::ppo::{MissingEos, PpoConfig};
 pub use self::reward::RewardConfig;
 pub use self::sft::SftConfig;
 use crate::error::{Result, TrainerError};
+pub use crate::model::ensemble::EnsembleScore;
+pub use crate::model::lora::{LoraConfig, LoraTarget};
 use crate::model::weights::Trainable;
 use crate::optim::{AdamConfig, EpsilonPlacement};
 use crate::schedule::Schedule;
@@ -94,6 +97,23 @@ fn check_adam(name: &str, adam: &AdamConfig) -> Result<()> {
         ("max_grad_norm", adam.max_grad_norm, 0.0, 1e9),
     ] {
         in_range(format!("{name}.{field}"), value, low, high)?;
+    }
+    Ok(())
+}
+
+/// Checks the adapter, where there is one.
+fn check_lora(lora: Option<&LoraConfig>) -> Result<()> {
+    let Some(lora) = lora else {
+        return Ok(());
+    };
+    in_range("lora.rank", lora.rank as f64, 1.0, 4096.0)?;
+    in_range("lora.alpha", lora.alpha, 1e-6, 1e6)?;
+    let different: BTreeSet<LoraTarget> = lora.targets.iter().copied().collect();
+    if different.is_empty() || different.len() < lora.targets.len() {
+        return Err(TrainerError::Config {
+            field: "lora.targets".into(),
+            message: "names nothing, or something twice".to_owned(),
+        });
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub mod reward;
 pub mod self_check;
 pub mod sft;
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod events;
 pub mod gguf;

@@ -39,6 +39,7 @@ use crate::config::PpoConfig;
 use crate::error::{Result, TrainerError};
 use crate::model::attention::Pass;
 use crate::model::heads::RewardModel;
+use crate::model::lora;
 use crate::model::transformer::Transformer;
 use crate::optim::{AdamW, Gradients, WeightAverage};
 use crate::progress::{Event, Progress};
@@ -386,29 +387,26 @@ impl Learner<'_> {
         )?;
 
         let views: Vec<&Episode> = episodes.iter().take(MICRO_ROWS).collect();
-        let mut gradients = Gradients::default();
-        let figures = self.policy_gradient(&views, 1.0, &mut gradients)?;
+        let figures = self.policy_gradient(&views, 1.0, &mut Gradients::default())?;
         let deviation = (figures.highest_ratio - 1.0).max(1.0 - figures.lowest_ratio);
         progress.check(
             "ratio is 1 before the first step",
             deviation < 1e-3,
             format!("the ratio of no token differs from 1 by more than {deviation:.2e}"),
         )?;
-        self_check::gradient_coverage(
-            "policy",
-            models.policy.weights().variables(),
-            &gradients,
-            progress,
-        )?;
-
+        let variables = models.policy.weights().variables();
         let mut gradients = Gradients::default();
-        self.value_gradient(&views, 1.0, &mut gradients)?;
-        self_check::gradient_coverage(
-            "value model",
-            models.value.trunk.weights().variables(),
-            &gradients,
-            progress,
-        )?;
+        lora::while_open(variables, || {
+            self.policy_gradient(&views, 1.0, &mut gradients)
+        })?;
+        self_check::gradient_coverage("policy", variables, &gradients, progress)?;
+
+        let variables = models.value.trunk.weights().variables();
+        let mut gradients = Gradients::default();
+        lora::while_open(variables, || {
+            self.value_gradient(&views, 1.0, &mut gradients)
+        })?;
+        self_check::gradient_coverage("value model", variables, &gradients, progress)?;
 
         let batch = self.batch(&views)?;
         let values = models

@@ -10,6 +10,7 @@
 //!    0, and write.
 
 mod accuracy;
+mod disagreement;
 mod groups;
 mod learner;
 
@@ -22,25 +23,29 @@ use serde::{Deserialize, Serialize};
 
 pub use self::accuracy::{Accuracy, bootstrap, by_prompt, count_right, mean_and_deviation};
 use self::accuracy::{count_by_length, difference};
+use self::disagreement::area_with_interval;
 use self::groups::{
     Group, count_prompts, fold_of_prompt, read_demonstrations, read_groups, split_by_prompt,
 };
 use self::learner::{Fit, Learner, Step};
+use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
+use crate::model::architecture::SCORE;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
-use crate::model::heads::RewardModel;
+use crate::model::heads::{Beginning, RewardModel};
+use crate::model::lora;
 use crate::model::transformer::TransformerConfig;
 use crate::optim::Gradients;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Silent};
 use crate::records::{self, Placed, RankedPrompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
 use crate::self_check;
-use crate::sft::{Outcome, training_notes};
+use crate::sft::{Outcome, adapters_of, training_notes};
 use crate::text::TextCodec;
 
 /// Training prompts whose completions stand in for missing demonstrations: with K = 5, about the
@@ -100,8 +105,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
 
     // 2. Check the model.
-    let model =
-        RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
+    let model = RewardModel::begin(&job.base, &Device::Cpu, beginning(config))?;
     codec.check_fits(&job.base, model.trunk.config.vocab_size)?;
     codec.padding_of_a_reward_model(&job.base)?;
     let files: Vec<&Path> = std::iter::once(&job.data)
@@ -116,8 +120,13 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
     let n_layers = model.trunk.config.num_hidden_layers;
     progress.log(format!(
-        "training the upper {} of {n_layers} layers and the head on {} rankings, {} held out",
+        "training {}the upper {} of {n_layers} layers and {} on {} rankings, {} held out",
+        adapters_of(&model.trunk),
         n_layers - model.trunk.n_frozen(),
+        match config.members {
+            1 => "the head".to_owned(),
+            n => format!("{n} heads"),
+        },
         train.len(),
         held_out.len()
     ));
@@ -131,13 +140,11 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     check_scores_beside_padding(&model, &train[0].rows[0], codec.pad_id, progress)?;
     let mut learner = Learner::new(config, codec.pad_id);
     let mut gradients = Gradients::default();
-    learner.learn_groups(&model, &mut train[..1], 1.0, &mut gradients)?;
-    self_check::gradient_coverage(
-        "reward model",
-        model.trunk.weights().variables(),
-        &gradients,
-        progress,
-    )?;
+    let variables = model.trunk.weights().variables();
+    lora::while_open(variables, || {
+        learner.learn_groups(&model, &mut train[..1], 1.0, &mut gradients)
+    })?;
+    self_check::gradient_coverage("reward model", variables, &gradients, progress)?;
 
     // 3. Cross-validate.
     let mut figures = BTreeMap::new();
@@ -208,6 +215,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         after.n_pairs
     ));
 
+    let doubt = measure_doubt(&mut learner, &model, &mut held_out, config, progress)?;
     let n_train = train.len();
 
     // 6. Shift the scores to mean 0 and write.
@@ -223,7 +231,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         false => (&mut demonstrations, "demonstrations"),
     };
-    model.bias = learner.mean_score(&model, reference)?;
+    model.set_biases(learner.mean_scores(&model, reference)?);
     progress.log(format!("scores are shifted so that {at_zero} score mean 0"));
     (&mut folder as &mut dyn Progress).go_on()?;
     let mut summary = BTreeMap::from([
@@ -242,10 +250,10 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("n_held_out".to_owned(), held_out.len() as f64),
     ]);
     summary.extend(figures);
+    summary.extend(doubt);
     let mut lineage = Lineage::new(CheckpointKind::Reward);
-    lineage
-        .parents
-        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
+    let base = sha256_of_weights(&job.base)?;
+    lineage.parents.insert("base".to_owned(), base.clone());
     lineage
         .data
         .insert("rankings".to_owned(), sha256(&job.data)?);
@@ -262,14 +270,25 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         "Scores are shifted by reward_bias (config.json), so that {at_zero} score mean 0; a \
          program that ignores it gets the same order."
     ));
+    let members = model.members();
+    if let Some(members) = &members {
+        lineage.notes.push(format!(
+            "An ensemble of {} heads: score.weight is their mean, members.safetensors has each.",
+            members.biases.len()
+        ));
+    }
     let place = job.out.join("checkpoint");
-    checkpoint::write(
-        &place,
-        &job.base,
-        model.trunk.weights().tensors(),
-        Some(model.bias),
-        &lineage,
-    )?;
+    let weights = model.trunk.weights();
+    let head = model.mean_head()?.detach();
+    let mut tensors = weights.merged()?;
+    tensors.insert(SCORE.to_owned(), head.clone());
+    let bias = Some(model.bias);
+    checkpoint::write_with(&place, &job.base, &tensors, bias, &lineage, |folder| {
+        if let Some(members) = &members {
+            members.write(folder)?;
+        }
+        adapter::write(folder, weights, &model.trunk.config, Some(head), &base)
+    })?;
     folder.finish()?;
     folder.record(Event::Checkpoint {
         path: place.clone(),
@@ -278,6 +297,15 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         checkpoint: place,
         summary,
     })
+}
+
+fn beginning(config: &RewardConfig) -> Beginning<'_> {
+    Beginning {
+        trainable: config.trainable(),
+        lora: config.lora.as_ref(),
+        members: config.members,
+        seed: config.seed,
+    }
 }
 
 /// The pass that trains looks at the last token only; it must not see padding either.
@@ -322,12 +350,7 @@ fn cross_validate(
         let (mut held_out, mut train): (Vec<Group>, Vec<Group>) = groups
             .into_iter()
             .partition(|group| folds.get(&group.prompt_id) == Some(&fold));
-        let model = RewardModel::from_language_model(
-            &job.base,
-            &Device::Cpu,
-            config.trainable(),
-            config.seed,
-        )?;
+        let model = RewardModel::begin(&job.base, &Device::Cpu, beginning(config))?;
         let mut fit = Fit::new(model, config);
         for epoch in 0..config.epochs {
             learner.epoch(
@@ -377,6 +400,37 @@ fn cross_validate(
         figures.insert(format!("{name}_high"), accuracy.high);
     }
     Ok((groups, figures))
+}
+
+/// How well the disagreement of an ensemble's members tells wrong held-out pairs from right ones,
+/// as figures; none for a single head, or where all pairs are right or all wrong.
+fn measure_doubt(
+    learner: &mut Learner,
+    model: &RewardModel,
+    held_out: &mut [Group],
+    config: &RewardConfig,
+    progress: &mut dyn Progress,
+) -> Result<Vec<(String, f64)>> {
+    if model.n_members() == 1 {
+        return Ok(Vec::new());
+    }
+    // Not to be cancelled: the last step may be newer than the last savepoint.
+    let doubts = learner.doubts(model, held_out, &mut Silent)?;
+    let Some(area) = area_with_interval(&doubts, config.seed) else {
+        progress.log("every held-out pair is right, or every one wrong: nothing to tell apart");
+        return Ok(Vec::new());
+    };
+    progress.log(format!(
+        "a wrong held-out pair divides the members more than a right one with probability {:.3} \
+         [{:.3}, {:.3}]; 0.5 would tell nothing",
+        area.value, area.low, area.high
+    ));
+    let named = [
+        ("disagreement_area", area.value),
+        ("disagreement_area_low", area.low),
+        ("disagreement_area_high", area.high),
+    ];
+    Ok(named.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
 fn report_step(step: &Step, progress: &mut dyn Progress) {

@@ -13,11 +13,13 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::SftConfig;
 use crate::error::{Result, TrainerError};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
+use crate::model::lora::{self, Fresh};
 use crate::model::token_log_probs;
 use crate::model::transformer::{EMBEDDING, Transformer, TransformerConfig};
 use crate::optim::{AdamW, Gradients, set_values, values};
@@ -91,7 +93,12 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let (mut rows, held_out) = split::hold_out(rows, LearningRow::given, share, seed);
 
     // 2. Check the model.
-    let model = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
+    let fresh = config.lora.as_ref().map(|lora| Fresh {
+        config: lora,
+        seed,
+        purpose: "adapter",
+    });
+    let model = Transformer::load_adapted(&job.base, &Device::Cpu, config.trainable(), fresh)?;
     codec.check_fits(&job.base, model.config.vocab_size)?;
     let identity = savepoint::identity("sft", config, &[&job.data], &[&job.base])?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
@@ -100,22 +107,25 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress.log(remark);
     }
     progress.log(format!(
-        "training {} of {} layers on {} demonstrations, {} held out",
+        "training {}{} of {} layers on {} demonstrations, {} held out",
+        adapters_of(&model),
         model.config.num_hidden_layers - model.n_frozen(),
         model.config.num_hidden_layers,
         rows.len(),
         held_out.len()
     ));
     self_check::padding_invariance("model", &model, &rows[0].tokens, codec.pad_id, progress)?;
+    let variables = model.weights().variables();
     let mut gradients = Gradients::default();
-    add_gradient(&model, &rows[..1], codec.pad_id, 1.0, &mut gradients)?;
-    self_check::gradient_coverage("model", model.weights().variables(), &gradients, progress)?;
+    lora::while_open(variables, || {
+        add_gradient(&model, &rows[..1], codec.pad_id, 1.0, &mut gradients)
+    })?;
+    self_check::gradient_coverage("model", variables, &gradients, progress)?;
 
     // 3. Train.
     let steps_per_epoch = rows.len().div_ceil(config.batch_size);
     let total = steps_per_epoch * config.epochs;
     let mut optimiser = AdamW::new(config.optimiser.clone());
-    let variables = model.weights().variables();
     let (first, before) = match &resumed {
         Some(point) => {
             set_values(variables, &point.group("model"))?;
@@ -185,9 +195,8 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     summary.extend(before.map(|loss| ("held_out_loss_before".to_owned(), loss)));
     summary.extend(after.map(|loss| ("held_out_loss".to_owned(), loss)));
     let mut lineage = Lineage::new(CheckpointKind::Sft);
-    lineage
-        .parents
-        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
+    let base = sha256_of_weights(&job.base)?;
+    lineage.parents.insert("base".to_owned(), base.clone());
     lineage
         .data
         .insert("demonstrations".to_owned(), sha256(&job.data)?);
@@ -196,7 +205,10 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     lineage.summary = summary.clone();
     lineage.notes = training_notes(&model);
     let place = job.out.join("checkpoint");
-    checkpoint::write(&place, &job.base, model.weights().tensors(), None, &lineage)?;
+    let merged = model.weights().merged()?;
+    checkpoint::write_with(&place, &job.base, &merged, None, &lineage, |folder| {
+        adapter::write(folder, model.weights(), &model.config, None, &base)
+    })?;
     folder.finish()?;
     folder.record(Event::Checkpoint {
         path: place.clone(),
@@ -225,9 +237,25 @@ fn batch_gradient(
     Ok((gradients, loss))
 }
 
+/// Words before the number of layers that are trained: what of them is, where that is not all.
+pub fn adapters_of(model: &Transformer) -> String {
+    let adapter = model.weights().adapter();
+    adapter.map_or(String::new(), |lora| {
+        format!("adapters of rank {} on ", lora.rank)
+    })
+}
+
 /// What a model card says of the part that was trained.
 pub fn training_notes(model: &Transformer) -> Vec<String> {
     let n_layers = model.config.num_hidden_layers;
+    if model.weights().adapter().is_some() {
+        let n = n_layers - model.n_frozen();
+        let adapters = adapters_of(model);
+        return vec![
+            format!("Only {adapters}the upper {n} of {n_layers} layers were trained (LoRA)."),
+            "The weights have them added; alone, for PEFT, they are in adapter/.".to_owned(),
+        ];
+    }
     match model.n_frozen() {
         0 if model.weights().variables().contains_key(EMBEDDING) => vec![format!(
             "All {n_layers} layers and the embedding were trained."

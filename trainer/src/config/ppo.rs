@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use super::{Preset, adam, check_adam, check_lora, check_schedule, in_range, trainable};
 use crate::error::Result;
 use crate::kl::KlControl;
+use crate::model::ensemble::EnsembleScore;
+use crate::model::lora::LoraConfig;
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -29,6 +31,10 @@ impl MissingEos {
     }
 }
 
+fn mean() -> EnsembleScore {
+    EnsembleScore::Mean
+}
+
 /// PPO against a reward model, with the pretraining term (PPO-ptx).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +43,12 @@ pub struct PpoConfig {
     pub seed: u64,
     /// Train this many upper layers of policy and value model; none trains everything.
     pub train_layers: Option<usize>,
+    /// Train low-rank adapters of policy and value model in place of those layers (Hu et al., arXiv
+    /// 2106.09685); none, as in the paper, trains the layers themselves. The base is in memory once:
+    /// it is the reference, and, where the reward model was trained by an adapter on the same base,
+    /// reward and value model are that base too. `ema_decay` averages A and B each by itself.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
     /// Rounds of sampling and learning (C.4: 256,000 episodes in batches of 512).
     pub iterations: usize,
     /// Episodes in a round (C.4: 512).
@@ -65,6 +77,10 @@ pub struct PpoConfig {
     pub clip: f64,
     /// Clipping of the value's change (not printed; 0.2 from lm-human-preferences).
     pub value_clip: f64,
+    /// How the scores of a reward model's members become one, where it is an ensemble (Coste et al.,
+    /// arXiv 2310.02743; InstructGPT has none).
+    #[serde(default = "mean")]
+    pub ensemble: EnsembleScore,
     /// What happens to the score of a completion that does not end with EOS (not printed;
     /// replaced as in lm-human-preferences). The reward model reads it with EOS added.
     pub missing_eos: MissingEos,
@@ -94,6 +110,7 @@ impl PpoConfig {
         let base = Self {
             seed: 1,
             train_layers: None,
+            lora: None,
             iterations: 500,
             batch_episodes: 512,
             minibatches: 8,
@@ -108,6 +125,7 @@ impl PpoConfig {
             lambda: 0.95,
             clip: 0.2,
             value_clip: 0.2,
+            ensemble: EnsembleScore::Mean,
             missing_eos: MissingEos::Replace,
             missing_eos_penalty: 1.0,
             ptx_coefficient: 27.8,
@@ -198,6 +216,9 @@ impl PpoConfig {
         in_range("lambda", self.lambda, 0.0, 1.0)?;
         in_range("clip", self.clip, 0.0, 10.0)?;
         in_range("value_clip", self.value_clip, 0.0, 1e9)?;
+        if let EnsembleScore::Uncertainty { weight } = self.ensemble {
+            in_range("ensemble.weight", weight, 0.0, 1e6)?;
+        }
         in_range("missing_eos_penalty", self.missing_eos_penalty, -1e6, 1e6)?;
         in_range("ptx_coefficient", self.ptx_coefficient, 0.0, 1e4)?;
         in_range(
@@ -218,6 +239,7 @@ impl PpoConfig {
             in_range("kl_control.target", target, 1e-6, 1e9)?;
             in_range("kl_control.horizon", horizon, 1.0, 1e12)?;
         }
+        check_lora(self.lora.as_ref())?;
         check_schedule(&self.schedule)?;
         check_adam("policy_optimiser", &self.policy_optimiser)?;
         check_adam("value_optimiser", &self.value_optimiser)

@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use super::{Preset, adam, check_adam, check_lora, check_schedule, in_range, trainable};
 use crate::error::Result;
 use crate::loss::RankingLoss;
+use crate::model::lora::LoraConfig;
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
+
+fn one() -> usize {
+    1
+}
 
 /// The K-wise reward model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +22,10 @@ pub struct RewardConfig {
     pub seed: u64,
     /// Train this many upper layers; none trains everything.
     pub train_layers: Option<usize>,
+    /// Train low-rank adapters in place of those layers (Hu et al., arXiv 2106.09685); none, as in
+    /// the paper, trains the layers themselves. The head learns with it.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
     /// Passes over the rankings (C.2: 1; several overfit quickly).
     pub epochs: usize,
     /// Prompts in a step, each with all its comparisons (C.2: 64).
@@ -30,6 +39,11 @@ pub struct RewardConfig {
     /// labelers.) The checkpoint is a model of its own.
     #[serde(default)]
     pub cross_validation_folds: usize,
+    /// Heads over one trunk, each with a seed of its own and trained on its own draw of the prompts
+    /// with replacement (Christiano et al., arXiv 1706.03741, section 2.2.3: an ensemble of 3; InstructGPT: 1). The
+    /// score is their mean, and how far they lie apart says how sure it is.
+    #[serde(default = "one")]
+    pub members: usize,
     /// How a ranking becomes a loss (3.5: all strict pairs; nothing added).
     #[serde(default)]
     pub loss: RankingLoss,
@@ -45,11 +59,13 @@ impl RewardConfig {
         let base = Self {
             seed: 1,
             train_layers: None,
+            lora: None,
             epochs: 1,
             batch_prompts: 64,
             max_tokens: 2048,
             held_out_share: 0.2,
             cross_validation_folds: 0,
+            members: 1,
             loss: RankingLoss::default(),
             optimiser: adam(9e-6),
             schedule: Schedule::Cosine { floor: 0.1 },
@@ -100,7 +116,9 @@ impl RewardConfig {
             )?;
         }
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
+        in_range("members", self.members as f64, 1.0, 64.0)?;
         self.loss.check()?;
+        check_lora(self.lora.as_ref())?;
         check_schedule(&self.schedule)?;
         check_adam("optimiser", &self.optimiser)
     }

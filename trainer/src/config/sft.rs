@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use super::{Preset, adam, check_adam, check_lora, check_schedule, in_range, trainable};
 use crate::error::Result;
+use crate::model::lora::LoraConfig;
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -16,6 +17,10 @@ pub struct SftConfig {
     pub seed: u64,
     /// Train this many upper layers; none trains everything.
     pub train_layers: Option<usize>,
+    /// Train low-rank adapters in place of those layers (Hu et al., arXiv 2106.09685); none, as in
+    /// the paper, trains the layers themselves.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
     /// Passes over the demonstrations (C.3: 2 for the start of PPO; C.1: 16 for SFT models).
     pub epochs: usize,
     /// Demonstrations in a step (C.1: 32).
@@ -36,6 +41,7 @@ impl SftConfig {
         let base = Self {
             seed: 1,
             train_layers: None,
+            lora: None,
             epochs: 2,
             batch_size: 32,
             max_tokens: 2048,
@@ -76,6 +82,7 @@ impl SftConfig {
         in_range("batch_size", self.batch_size as f64, 1.0, 1e5)?;
         in_range("held_out_share", self.held_out_share, 0.0, 0.9)?;
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
+        check_lora(self.lora.as_ref())?;
         check_schedule(&self.schedule)?;
         check_adam("optimiser", &self.optimiser)
     }

@@ -3,8 +3,10 @@
 pub mod architecture;
 pub mod attention;
 pub mod batch;
+pub mod ensemble;
 pub mod heads;
 pub mod layers;
+pub mod lora;
 pub mod token_log_probs;
 pub mod transformer;
 pub mod transformer_config;

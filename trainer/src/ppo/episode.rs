@@ -22,9 +22,12 @@ pub(super) struct Episode {
     pub(super) reference: Vec<f64>,
     pub(super) entropy: Vec<f64>,
     pub(super) values: Vec<f64>,
-    /// What the reward model says, and what training sees: the same unless EOS is missing.
+    /// What the reward model says, and what training sees: the same unless EOS is missing, or the
+    /// members of an ensemble are asked for something else than their mean.
     pub(super) reward: f64,
     pub(super) score: f64,
+    /// Between the members of an ensemble; none where the reward model is a single one.
+    pub(super) deviation: Option<f64>,
     pub(super) advantages: Vec<f64>,
     pub(super) returns: Vec<f64>,
 }
@@ -49,6 +52,7 @@ impl Episode {
             values: Vec::new(),
             reward: 0.0,
             score: 0.0,
+            deviation: None,
             advantages: Vec::new(),
             returns: Vec::new(),
         }

@@ -92,6 +92,10 @@ impl Figures {
                 ("value/grad_norm", self.value_norm),
             ],
         );
+        if episodes.iter().any(|episode| episode.deviation.is_some()) {
+            let deviation = mean(episodes.iter().filter_map(|episode| episode.deviation));
+            progress.metrics(step, [("objective/member_deviation", deviation)]);
+        }
         if let Some(loss) = self.text_loss {
             progress.metrics(step, [("ptx/loss", loss)]);
         }

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::generate::{SampleRequest, generate};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
+use crate::model::ensemble::{EnsembleScore, mean_and_deviation};
 use crate::model::token_log_probs;
 use crate::progress::Progress;
 use crate::sampling::SamplingConfig;
@@ -135,6 +136,8 @@ impl Learner<'_> {
                 false => models.reward.trunk.hidden(&batch, Pass::Frozen)?,
             };
             let scores: Vec<f32> = models.reward.scores(&reward_hidden, &batch)?.to_vec1()?;
+            let members = models.reward.member_scores(&reward_hidden, &batch)?;
+            let members: Vec<Vec<f32>> = members.to_vec2()?;
 
             let numbers = |tensor: &Tensor| -> Result<Vec<f64>> {
                 Ok(tensor
@@ -159,12 +162,20 @@ impl Learner<'_> {
                 episode.reference = reference[range.clone()].to_vec();
                 episode.values = values[range].to_vec();
                 episode.reward = f64::from(scores[row]);
+                let mut score = episode.reward;
+                if let many @ [_, _, ..] = members[row].as_slice() {
+                    let many: Vec<f64> = many.iter().map(|score| f64::from(*score)).collect();
+                    if self.config.ensemble != EnsembleScore::Mean {
+                        score = self.config.ensemble.of(&many);
+                    }
+                    episode.deviation = Some(mean_and_deviation(&many).1);
+                }
                 episode.score = match episode.is_finished {
-                    true => episode.reward,
+                    true => score,
                     false => self
                         .config
                         .missing_eos
-                        .apply(episode.reward, self.config.missing_eos_penalty),
+                        .apply(score, self.config.missing_eos_penalty),
                 };
                 if let Some((policy_lowers, value_lowers)) = &lowers {
                     episode.policy_lower = Some(policy_lowers[row].clone());

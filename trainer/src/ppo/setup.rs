@@ -1,32 +1,58 @@
 //! Before and after the loop: reading data and models, the checks between the models, and writing
 //! the checkpoint.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use candle_core::Device;
 use rand::seq::SliceRandom;
 
 use super::{Models, PpoJob};
+use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::error::{Result, TrainerError};
-use crate::model::heads::RewardModel;
-use crate::model::transformer::Transformer;
-use crate::model::weights::Trainable;
+use crate::model::ensemble::{EnsembleScore, Members};
+use crate::model::heads::{RewardModel, read_bias};
+use crate::model::lora::Fresh;
+use crate::model::transformer::{EMBEDDING, Transformer};
+use crate::model::weights::{Trainable, Weights, address, bytes_of};
 use crate::progress::Progress;
 use crate::records::{self, Placed, Prompt, PromptRecord, TextRecord};
 use crate::rng::stream;
-use crate::sft::{LearningRow, training_notes};
+use crate::sft::{LearningRow, adapters_of, training_notes};
 use crate::text::TextCodec;
 
 pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
-    let trainable = job.config.trainable();
-    let policy = Transformer::load(&job.base, &Device::Cpu, trainable)?;
+    let config = &job.config;
+    let trainable = config.trainable();
+    let fresh = |purpose| {
+        config.lora.as_ref().map(|lora| Fresh {
+            config: lora,
+            seed: config.seed,
+            purpose,
+        })
+    };
+    let adapter = fresh("policy adapter");
+    let policy = Transformer::load_adapted(&job.base, &Device::Cpu, trainable, adapter)?;
     codec.check_fits(&job.base, policy.config.vocab_size)?;
-    let reference = policy.frozen_copy()?;
-    let reward = RewardModel::load(&job.reward, &Device::Cpu, Trainable::Nothing)?;
+    let reference = match adapter {
+        Some(_) => policy.without_adapter()?,
+        None => policy.frozen_copy()?,
+    };
+    let (reward, value) = match fresh("value adapter") {
+        Some(fresh) => load_judges(job, &reference, fresh)?,
+        None => {
+            let value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
+            (RewardModel::load_members(&job.reward, &Device::Cpu)?, value)
+        }
+    };
     codec.check_fits(&job.reward, reward.trunk.config.vocab_size)?;
-    let value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
+    if config.ensemble != EnsembleScore::Mean && reward.n_members() == 1 {
+        return Err(TrainerError::Config {
+            field: "ensemble".into(),
+            message: "asks for an ensemble, and the reward model is a single one".to_owned(),
+        });
+    }
     let n = policy.n_frozen();
     let shared = n > 0 && value.trunk.n_frozen() == n && policy.shares_lower(&reward.trunk, n)?;
     Ok(Models {
@@ -36,6 +62,33 @@ pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
         value,
         shared,
     })
+}
+
+/// Reward and value model beside a policy that learns by an adapter. Where the reward model was
+/// trained by one on the same base, as the hash says, both are that base with the reward model's
+/// adapter and head; the value model learns by its own copies. Otherwise the reward model's weights
+/// are in memory once, and the value model learns by a fresh adapter on them.
+fn load_judges(
+    job: &PpoJob,
+    base: &Transformer,
+    fresh: Fresh,
+) -> Result<(RewardModel, RewardModel)> {
+    let trainable = job.config.trainable();
+    let own = adapter::read_for(&job.reward, &sha256_of_weights(&job.base)?, &base.config)?;
+    let Some(own) = own else {
+        let reward = RewardModel::load_members(&job.reward, &Device::Cpu)?;
+        let value = reward.with_fresh_adapter(trainable, fresh)?;
+        return Ok((reward, value));
+    };
+    let bias = read_bias(&job.reward)?;
+    let reward = RewardModel::on_base(base, &own, bias, Trainable::Nothing)?;
+    let value = RewardModel::on_base(base, &own, bias, trainable)?;
+    let members = Members::read(&job.reward, base.config.hidden_size, &base.device)?;
+    let reward = match members {
+        Some(members) => reward.with_members(members)?,
+        None => reward,
+    };
+    Ok((reward, value))
 }
 
 /// What must hold between the models, and what the operator should know of them.
@@ -66,15 +119,46 @@ pub(super) fn check_models(
         models.policy.config.num_hidden_layers,
     );
     progress.log(format!(
-        "training the upper {} of {n_layers} layers of policy and value model",
+        "training {}the upper {} of {n_layers} layers of policy and value model",
+        adapters_of(&models.policy),
         n_layers - n
     ));
+    let megabytes = models.bytes() as f64 / 1e6;
+    progress.log(match models.bases() {
+        1 => format!("the weights of all four models take {megabytes:.1} MB over one base"),
+        n => format!("the weights of all four models take {megabytes:.1} MB over {n} bases"),
+    });
     if models.shared {
         progress.log(format!(
             "the lower {n} layers are the same in all four models and run once"
         ));
     }
     Ok(())
+}
+
+impl Models {
+    fn weights(&self) -> [&Weights; 4] {
+        [
+            self.policy.weights(),
+            self.reference.weights(),
+            self.reward.trunk.weights(),
+            self.value.trunk.weights(),
+        ]
+    }
+
+    /// Bytes of the weights of all four, what they share counted once.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(&self.weights())
+    }
+
+    /// How many embeddings are in memory: with each comes the rest of a base.
+    pub(super) fn bases(&self) -> usize {
+        let embeddings = self
+            .weights()
+            .map(|weights| weights.tensors().get(EMBEDDING));
+        let places = embeddings.into_iter().flatten().map(address);
+        places.collect::<BTreeSet<_>>().len()
+    }
 }
 
 /// SHA-256 of the reference's and the reward model's weights.
@@ -168,9 +252,8 @@ pub(super) fn write(
     summary: &BTreeMap<String, f64>,
 ) -> Result<PathBuf> {
     let mut lineage = Lineage::new(CheckpointKind::Policy);
-    lineage
-        .parents
-        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
+    let base = sha256_of_weights(&job.base)?;
+    lineage.parents.insert("base".to_owned(), base.clone());
     lineage
         .parents
         .insert("reward".to_owned(), sha256_of_weights(&job.reward)?);
@@ -185,12 +268,10 @@ pub(super) fn write(
     lineage.summary = summary.clone();
     lineage.notes = training_notes(&models.policy);
     let place = job.out.join("checkpoint");
-    checkpoint::write(
-        &place,
-        &job.base,
-        models.policy.weights().tensors(),
-        None,
-        &lineage,
-    )?;
+    let (weights, shape) = (models.policy.weights(), &models.policy.config);
+    let merged = weights.merged()?;
+    checkpoint::write_with(&place, &job.base, &merged, None, &lineage, |folder| {
+        adapter::write(folder, weights, shape, None, &base)
+    })?;
     Ok(place)
 }

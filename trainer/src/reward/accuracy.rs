@@ -115,6 +115,34 @@ pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, 
     by_prompt(ids, &count(held_out, sign))
 }
 
+/// A value with its 95 % interval.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Interval {
+    pub(super) value: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+/// The 95 % interval of a figure over `n` prompts by drawing as many with replacement; draws of
+/// which it cannot be told are left out. None where it can be told of none.
+pub(super) fn percentile_interval(
+    n: usize,
+    seed: u64,
+    figure: &mut dyn FnMut(&[usize]) -> Option<f64>,
+) -> Option<(f64, f64)> {
+    let mut rng = stream(seed, "bootstrap of a figure", 0);
+    let mut found: Vec<f64> = (0..RESAMPLES)
+        .filter_map(|_| {
+            let chosen: Vec<usize> = (0..n).map(|_| rng.random_range(0..n)).collect();
+            figure(&chosen)
+        })
+        .collect();
+    found.sort_by(f64::total_cmp);
+    let low = *found.get(found.len() * 25 / 1000)?;
+    let high = *found.get((found.len() * 975 / 1000).saturating_sub(1))?;
+    Some((low, high))
+}
+
 /// By how much one way of scoring is more accurate than another on the same pairs, with the
 /// interval of the difference: prompts that are hard for both do not widen it.
 pub(super) fn difference(a: &[(f64, usize)], b: &[(f64, usize)], seed: u64) -> Accuracy {

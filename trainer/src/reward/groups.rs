@@ -166,11 +166,10 @@ pub(super) fn count_prompts(groups: &[Group]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn group(id: usize) -> Group {
-        Group {
+impl Group {
+    /// One of two completions; three of them have a prompt in common.
+    pub(super) fn for_test(id: usize) -> Self {
+        Self {
             index: id,
             prompt_id: format!("p{}", id / 3),
             split: None,
@@ -181,11 +180,16 @@ mod tests {
             lowers: vec![None, None],
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn no_prompt_is_on_both_sides() {
         let config = RewardConfig::preset(crate::config::Preset::Tiny);
-        let (train, held_out) = split_by_prompt((0..60).map(group).collect(), &config);
+        let (train, held_out) = split_by_prompt((0..60).map(Group::for_test).collect(), &config);
         assert_eq!((train.len(), held_out.len()), (48, 12));
         assert!(
             held_out
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn folds_hold_every_prompt_once_and_are_of_one_size() {
-        let groups: Vec<Group> = (0..60).map(group).collect();
+        let groups: Vec<Group> = (0..60).map(Group::for_test).collect();
         let folds = fold_of_prompt(&groups, 5, 1);
         assert_eq!(folds.len(), 20);
         for fold in 0..5 {

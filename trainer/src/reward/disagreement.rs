@@ -1,0 +1,183 @@
+//! The members of an ensemble: which prompts each one learns from, and how well their disagreement
+//! tells the pairs that their mean orders wrongly from those that it orders rightly.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+
+use super::accuracy::{Interval, percentile_interval};
+use super::groups::Group;
+use crate::loss::strict_pairs;
+use crate::model::ensemble::mean_and_deviation;
+use crate::rng::stream;
+use crate::split::in_drawn_order;
+
+/// How often each member learns from a prompt.
+#[derive(Default)]
+pub(super) struct Draws {
+    /// One count for each member; a prompt that is not here counts once for each.
+    counts: BTreeMap<String, Vec<f64>>,
+}
+
+impl Draws {
+    /// For each member as many prompts as there are, drawn with replacement (Christiano et al.,
+    /// arXiv 1706.03741, section 2.2.3), whatever order the groups come in. One member alone learns
+    /// from every prompt once.
+    pub(super) fn new(groups: &[Group], n_members: usize, seed: u64) -> Self {
+        let mut draws = Self::default();
+        if n_members < 2 {
+            return draws;
+        }
+        let ids = groups.iter().map(|group| group.prompt_id.as_str());
+        let prompts = in_drawn_order(ids, seed);
+        for prompt in &prompts {
+            let counts = vec![0.0; n_members];
+            draws.counts.insert((*prompt).to_owned(), counts);
+        }
+        for member in 0..n_members {
+            let mut rng = stream(seed, "member draw", member as u64);
+            for _ in &prompts {
+                let drawn = prompts[rng.random_range(0..prompts.len())];
+                if let Some(counts) = draws.counts.get_mut(drawn) {
+                    counts[member] += 1.0;
+                }
+            }
+        }
+        draws
+    }
+
+    /// How often `member` learns from a prompt.
+    pub(super) fn count(&self, prompt: &str, member: usize) -> f64 {
+        let counts = self.counts.get(prompt);
+        counts
+            .and_then(|counts| counts.get(member))
+            .copied()
+            .unwrap_or(1.0)
+    }
+}
+
+/// A held-out pair: how far the members disagree on it, and whether their mean is wrong.
+#[derive(Clone, Copy)]
+pub(super) struct PairDoubt {
+    /// Deviation between the members of the difference of both scores.
+    deviation: f64,
+    is_wrong: bool,
+}
+
+/// The pairs of a ranking from `scores`, one list of the members' for each completion. Pairs that
+/// the mean scores alike are neither right nor wrong and left out.
+pub(super) fn doubts(scores: &[Vec<f32>], ranks: &[u32]) -> Vec<PairDoubt> {
+    let doubt = |(better, worse): (usize, usize)| {
+        let both = scores[better].iter().zip(&scores[worse]);
+        let differences: Vec<f64> = both.map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+        let (mean, deviation) = mean_and_deviation(&differences);
+        (mean != 0.0).then_some(PairDoubt {
+            deviation,
+            is_wrong: mean < 0.0,
+        })
+    };
+    strict_pairs(ranks).into_iter().filter_map(doubt).collect()
+}
+
+/// How likely it is that the members disagree more on a wrong pair than on a right one: 0.5 says
+/// that their deviation tells nothing (the area under the ROC curve; Hanley and McNeil, 1982; equal
+/// deviations count one half). None where all pairs are right, or all wrong.
+fn area(pairs: impl Iterator<Item = PairDoubt>) -> Option<f64> {
+    let mut pairs: Vec<PairDoubt> = pairs.collect();
+    pairs.sort_by(|a, b| a.deviation.total_cmp(&b.deviation));
+    let (mut lower_right, mut sum) = (0.0, 0.0);
+    for same in pairs.chunk_by(|a, b| a.deviation == b.deviation) {
+        let wrong = same.iter().filter(|pair| pair.is_wrong).count() as f64;
+        let right = same.len() as f64 - wrong;
+        sum += wrong * (lower_right + right / 2.0);
+        lower_right += right;
+    }
+    let n_wrong = pairs.iter().filter(|pair| pair.is_wrong).count() as f64;
+    let n = n_wrong * lower_right;
+    (n > 0.0).then_some(sum / n)
+}
+
+/// [`area`] over the pairs of all prompts, one list for each, with its interval by resampling
+/// prompts; none where it cannot be told.
+pub(super) fn area_with_interval(prompts: &[Vec<PairDoubt>], seed: u64) -> Option<Interval> {
+    let whole = area(prompts.iter().flatten().copied())?;
+    let resampled = percentile_interval(prompts.len(), seed, &mut |chosen| {
+        area(chosen.iter().flat_map(|index| &prompts[*index]).copied())
+    });
+    let (low, high) = resampled?;
+    Some(Interval {
+        value: whole,
+        low,
+        high,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(deviation: f64, is_wrong: bool) -> PairDoubt {
+        PairDoubt {
+            deviation,
+            is_wrong,
+        }
+    }
+
+    #[test]
+    fn the_area_counts_how_often_a_wrong_pair_has_the_larger_deviation() {
+        let of = |pairs: &[PairDoubt]| area(pairs.iter().copied());
+        assert_eq!(of(&[pair(1.0, false), pair(2.0, true)]), Some(1.0));
+        assert_eq!(of(&[pair(2.0, false), pair(1.0, true)]), Some(0.0));
+        assert_eq!(of(&[pair(1.0, false), pair(1.0, true)]), Some(0.5));
+        // Of six comparisons, the wrong 3 wins two and ties one, the wrong 1 wins none of three.
+        let mixed = [
+            pair(1.0, true),
+            pair(2.0, false),
+            pair(2.5, false),
+            pair(3.0, false),
+            pair(3.0, true),
+        ];
+        assert_eq!(of(&mixed), Some(2.5 / 6.0));
+        assert_eq!(of(&[pair(1.0, true)]), None);
+        assert!(area_with_interval(&[vec![pair(1.0, false)]], 1).is_none());
+        let prompts: Vec<Vec<PairDoubt>> = (0..30)
+            .map(|i| vec![pair(f64::from(i % 7), i % 3 == 0), pair(3.5, false)])
+            .collect();
+        let found = area_with_interval(&prompts, 1);
+        assert!(found.is_some_and(|found| found.low < found.value && found.value < found.high));
+    }
+
+    #[test]
+    fn a_pair_is_doubtful_by_its_difference_and_not_by_where_a_member_puts_zero() {
+        // Both members agree on the difference and lie 10 apart.
+        let agreed = doubts(&[vec![1.0, 11.0], vec![0.0, 10.0]], &[1, 2]);
+        assert!(agreed[0].deviation < 1e-12 && !agreed[0].is_wrong);
+        // Differences 1 and -3: mean -1, deviation 2.
+        let split = doubts(&[vec![1.0, 0.0], vec![0.0, 3.0]], &[1, 2]);
+        assert!((split[0].deviation - 2.0).abs() < 1e-12 && split[0].is_wrong);
+        assert!(doubts(&[vec![1.0, 1.0], vec![1.0, 1.0]], &[1, 2]).is_empty());
+    }
+
+    #[test]
+    fn each_member_draws_as_many_prompts_as_there_are_and_a_different_set() {
+        let groups: Vec<Group> = (0..40).map(Group::for_test).collect();
+        let draws = Draws::new(&groups, 3, 1);
+        let of = |member: usize| -> Vec<f64> {
+            let ids: std::collections::BTreeSet<&str> = groups
+                .iter()
+                .map(|group| group.prompt_id.as_str())
+                .collect();
+            ids.into_iter().map(|id| draws.count(id, member)).collect()
+        };
+        for member in 0..3 {
+            assert_eq!(of(member).iter().sum::<f64>(), of(member).len() as f64);
+            assert!(
+                of(member).contains(&0.0),
+                "with replacement, some are left out"
+            );
+            assert_ne!(of(member), of((member + 1) % 3));
+        }
+        let alone = Draws::new(&groups, 1, 1);
+        assert_eq!(alone.count("p0", 0), 1.0);
+    }
+}
