@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::adapter;
 use crate::checkpoint::{self, sha256, write_atomically};
 use crate::error::{AtPath, Result, TrainerError};
 use crate::gguf;
@@ -199,13 +200,24 @@ pub fn import(folder: &Path, models_dir: &Path) -> Result<PathBuf> {
     let place = models_dir.join(name);
     std::fs::create_dir_all(models_dir).at(models_dir)?;
     write_atomically(&place, |copy| {
-        for entry in std::fs::read_dir(&folder).at(&folder)? {
-            let path = entry.at(&folder)?.path();
-            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-                std::fs::copy(&path, copy.join(name)).at(&path)?;
-            }
+        copy_files(&folder, copy)?;
+        let (adapter, place) = (folder.join(adapter::FOLDER), copy.join(adapter::FOLDER));
+        if adapter.is_dir() {
+            std::fs::create_dir(&place).at(&place)?;
+            copy_files(&adapter, &place)?;
         }
         Ok(())
     })?;
     Ok(place)
+}
+
+/// Copies the files of a folder, and no folders within it.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from).at(from)? {
+        let path = entry.at(from)?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            std::fs::copy(&path, to.join(name)).at(&path)?;
+        }
+    }
+    Ok(())
 }

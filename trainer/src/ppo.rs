@@ -16,6 +16,8 @@ mod parity;
 mod report;
 mod rollout;
 mod setup;
+#[cfg(test)]
+mod sharing;
 mod state;
 mod update;
 

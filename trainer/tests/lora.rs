@@ -132,6 +132,13 @@ fn a_fresh_adapter_changes_nothing_and_a_trained_one_is_its_merged_weights() {
                 theirs.to_vec3::<f32>().unwrap()
             );
         }
+        // As long as B is zero, so is the gradient by A: the check of a run opens B for a moment.
+        let gradients = projected(&model).sum_all().unwrap().backward().unwrap();
+        for (key, variable) in model.weights().variables() {
+            let is_inner = key.ends_with("lora_A.weight");
+            let slope = largest(gradients.get(variable).unwrap());
+            assert_eq!(slope == 0.0, is_inner, "{name}: {key} {slope:e}");
+        }
         move_on(model.weights().variables());
         let away = relative(&hidden(&model, Pass::Frozen), &hidden(&base, Pass::Frozen));
         assert!(away > 1e-2, "{name}: the adapter does nothing, {away:e}");
@@ -364,13 +371,14 @@ fn fine_tuning_by_an_adapter_lowers_the_held_out_loss_and_keeps_the_rest() {
         assert_eq!(bits(tensor) != bits(&after[name]), is_adapted, "{name}");
     }
     // What transformers reads is the base with the adapter on.
-    let adapter = adapter::read_for_folder(&made.checkpoint, &job.base)
+    let imported = trainer::hub::import(&made.checkpoint, &place.path("models")).unwrap();
+    let adapter = adapter::read_for_folder(&imported, &job.base)
         .unwrap()
         .unwrap();
     let base = Transformer::load(&job.base, &Device::Cpu, Trainable::Nothing).unwrap();
     let mut weights = base.weights().base().unwrap();
     weights.put_on(&adapter);
-    let shape = base.config.clone();
+    let shape = base.config;
     let on = Transformer::from_weights(shape, weights, &Device::Cpu, Trainable::Nothing).unwrap();
     let whole = Transformer::load(&made.checkpoint, &Device::Cpu, Trainable::Nothing).unwrap();
     let d = relative(&hidden(&on, Pass::Frozen), &hidden(&whole, Pass::Frozen));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use place::{Place, weights};
 use serde_json::Value;
 use tiny::Kept;
-use trainer::config::PpoConfig;
+use trainer::config::{EnsembleScore, LoraConfig, PpoConfig};
 use trainer::error::{Result, TrainerError};
 use trainer::kl::KlControl;
 use trainer::progress::{Event, Progress};
@@ -75,6 +75,10 @@ fn assert_resumes(
             weights(&straight.checkpoint),
             "stopped {n_stops} times"
         );
+        for beside in ["adapter/adapter_model.safetensors", "members.safetensors"] {
+            let read = |checkpoint: &Path| std::fs::read(checkpoint.join(beside)).ok();
+            assert_eq!(read(&ended.checkpoint), read(&straight.checkpoint));
+        }
         assert_eq!(ended.summary, straight.summary);
         let out = place.path(&out);
         assert_eq!(figures(&out), figures(&place.path("straight")));
@@ -133,6 +137,61 @@ fn ppo_goes_on_where_it_stopped() {
             },
             ..job.config
         };
+        job.saving = saving;
+        ppo::run(&job, progress)
+    });
+}
+
+fn lora() -> Option<LoraConfig> {
+    Some(LoraConfig {
+        rank: 4,
+        ..LoraConfig::default()
+    })
+}
+
+#[test]
+fn so_does_fine_tuning_by_an_adapter() {
+    let place = Place::new();
+    assert_resumes(&place, [18, 31], &|out, saving, progress| {
+        let mut job = place.sft(out);
+        job.config.lora = lora();
+        job.saving = saving;
+        sft::run(&job, progress)
+    });
+}
+
+/// An adapter on the upper layer under three heads, each with its own draw of the prompts, after a
+/// cross-validation.
+#[test]
+fn so_does_an_ensemble_over_an_adapter() {
+    let place = Place::new();
+    assert_resumes(&place, [70, 90], &|out, saving, progress| {
+        let mut job = place.reward(out);
+        job.config.lora = lora();
+        job.config.members = 3;
+        job.config.train_layers = Some(1);
+        job.config.cross_validation_folds = 2;
+        job.saving = saving;
+        reward::run(&job, progress)
+    });
+}
+
+/// Over one base with the judge, an ensemble of which the lowest score counts.
+#[test]
+fn so_does_ppo_by_adapters() {
+    let place = Place::new();
+    let mut judge = place.reward("judge");
+    judge.config.lora = lora();
+    judge.config.members = 2;
+    let judge = reward::run(&judge, &mut Kept::default())
+        .unwrap()
+        .checkpoint;
+    assert_resumes(&place, [28, 33], &|out, saving, progress| {
+        let mut job = place.ppo(&judge, out);
+        job.config.lora = lora();
+        job.config.ensemble = EnsembleScore::Worst;
+        job.config.iterations = 6;
+        job.config.ema_decay = 0.9;
         job.saving = saving;
         ppo::run(&job, progress)
     });
