@@ -8,14 +8,17 @@
 //! together, so that alpha / rank stays.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{sha256_of_weights, write_json};
+use crate::checkpoint::{sha256, sha256_of_weights, write_json};
+use crate::config::check_lora;
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
+use crate::foreign;
 use crate::model::architecture::{Architecture, SCORE};
 use crate::model::lora::{Adapter, LoraConfig, LoraTarget, names};
 use crate::model::transformer::TransformerConfig;
@@ -25,6 +28,11 @@ use crate::model::weights::Weights;
 pub const FOLDER: &str = "adapter";
 
 const TENSORS: &str = "adapter_model.safetensors";
+
+const NOTE: &str = "plackett.json";
+
+/// What of a checkpoint, besides its weights, makes another model of it.
+pub(crate) const FILES: [&str; 2] = ["adapter/plackett.json", "adapter/adapter_model.safetensors"];
 
 /// What PEFT puts before every name.
 const PREFIX: &str = "base_model.model.";
@@ -36,6 +44,8 @@ struct Note {
     program: String,
     /// SHA-256 of the weights that it belongs on.
     base: String,
+    /// SHA-256 of its own tensors.
+    tensors: String,
     /// Its shape.
     lora: LoraConfig,
 }
@@ -63,6 +73,8 @@ fn folder_part(architecture: Architecture, target: LoraTarget) -> &'static str {
 struct Place {
     /// PEFT's name of the module.
     theirs: String,
+    /// What lies there: of several that GPT keeps as one, all of one shape, the first.
+    target: LoraTarget,
     /// Our names of what lies there: one, or several that GPT keeps as one.
     ours: Vec<String>,
 }
@@ -81,12 +93,14 @@ fn places(architecture: Architecture, targets: &[LoraTarget], layer: usize) -> V
     let mut places: Vec<Place> = alone
         .map(|target| Place {
             theirs: format!("{block}.{}", folder_part(architecture, *target)),
+            target: *target,
             ours: vec![ours(target)],
         })
         .collect();
     if let Some(first) = fused.first() {
         places.push(Place {
             theirs: format!("{block}.{}", folder_part(architecture, *first)),
+            target: *first,
             ours: fused.iter().map(ours).collect(),
         });
     }
@@ -156,6 +170,32 @@ fn give_out(
     Ok(theirs)
 }
 
+/// A tensor of PEFT's of this shape, taken out of `theirs`; none where it has none.
+fn take(
+    theirs: &mut HashMap<String, Tensor>,
+    name: &str,
+    shape: [usize; 2],
+    path: &Path,
+) -> Result<Option<Tensor>> {
+    let Some(tensor) = theirs.remove(name) else {
+        return Ok(None);
+    };
+    let wrong =
+        |message: String| TrainerError::checkpoint(path, format!("tensor {name} {message}"));
+    if tensor.dims() != shape {
+        let found = tensor.dims();
+        return Err(wrong(format!(
+            "is {found:?} where the base asks for {shape:?}"
+        )));
+    }
+    let tensor = foreign::call(|| tensor.to_dtype(DType::F32))
+        .map_err(|message| wrong(format!("cannot be read: {message}")))?;
+    match tensor.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        true => Ok(Some(tensor)),
+        false => Err(wrong("holds values that are not finite".to_owned())),
+    }
+}
+
 /// Our tensors from PEFT's.
 fn take_in(
     mut theirs: HashMap<String, Tensor>,
@@ -164,21 +204,44 @@ fn take_in(
     path: &Path,
 ) -> Result<BTreeMap<String, Tensor>> {
     let mut ours = BTreeMap::new();
+    let rank = config.rank;
     for layer in 0..shape.num_hidden_layers {
         for place in places(shape.architecture, &config.targets, layer) {
-            let [inner_name, outer_name] = names(&place.theirs);
-            let (Some(inner), Some(outer)) =
-                (theirs.remove(&inner_name), theirs.remove(&outer_name))
-            else {
-                continue;
-            };
             let is_fused = place.theirs.ends_with("c_attn");
+            let [outputs, width] = place.target.shape(shape);
+            let (n, n_blocks) = if is_fused {
+                (place.ours.len(), 3)
+            } else {
+                (1, 1)
+            };
+            let [inner_name, outer_name] = names(&place.theirs);
+            let inner = take(&mut theirs, &inner_name, [n * rank, width], path)?;
+            let outer = take(
+                &mut theirs,
+                &outer_name,
+                [n_blocks * outputs, n * rank],
+                path,
+            )?;
+            let (inner, outer) = match (inner, outer) {
+                (Some(inner), Some(outer)) => (inner, outer),
+                (None, None) => continue,
+                (inner, _) => {
+                    let lacks = if inner.is_none() {
+                        inner_name
+                    } else {
+                        outer_name
+                    };
+                    return Err(TrainerError::checkpoint(
+                        path,
+                        format!("has no tensor {lacks}"),
+                    ));
+                }
+            };
             for (index, name) in place.ours.iter().enumerate() {
                 let [inner_name, outer_name] = names(name);
                 let (inner, outer) = match is_fused {
                     false => (inner.clone(), outer.clone()),
                     true => {
-                        let (rank, outputs) = (config.rank, outer.dim(0)? / 3);
                         let rows = outer.narrow(0, place_in_qkv(name) * outputs, outputs)?;
                         (
                             inner.narrow(0, index * rank, rank)?.force_contiguous()?,
@@ -191,7 +254,12 @@ fn take_in(
             }
         }
     }
-    if let Some(head) = theirs.remove(&format!("{PREFIX}{SCORE}")) {
+    if ours.is_empty() {
+        let message = "holds no adapter of a layer that the base has";
+        return Err(TrainerError::checkpoint(path, message));
+    }
+    let (name, width) = (format!("{PREFIX}{SCORE}"), shape.hidden_size);
+    if let Some(head) = take(&mut theirs, &name, [1, width], path)? {
         ours.insert(SCORE.to_owned(), head);
     }
     match theirs.into_keys().min() {
@@ -284,50 +352,72 @@ pub fn write(
         adapter.tensors.insert(SCORE.to_owned(), head.detach());
     }
     let folder = checkpoint.join(FOLDER);
-    std::fs::create_dir(&folder).at(&folder)?;
-    write_json(
-        &folder,
-        "adapter_config.json",
-        &peft_config(&adapter, shape),
-    )?;
-    let note = Note {
-        program: env!("CARGO_PKG_VERSION").to_owned(),
-        base: base.to_owned(),
-        lora: adapter.config.clone(),
-    };
-    write_json(&folder, "plackett.json", &json!(note))?;
+    disk::create_folder(&folder)?;
+    let peft = peft_config(&adapter, shape);
+    write_json(&folder, "adapter_config.json", &peft)?;
     let theirs = give_out(&adapter, shape.architecture, shape.num_hidden_layers)?;
     let path = folder.join(TENSORS);
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(&theirs, Some(metadata), &path)
-        .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be written: {error}")))
+    disk::write_tensors(&path, &theirs, Some(metadata))?;
+    let note = Note {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        base: base.to_owned(),
+        tensors: sha256(&path)?,
+        lora: adapter.config,
+    };
+    write_json(&folder, NOTE, &json!(note))
+}
+
+/// What an adapter in a checkpoint says of itself; none where there is no adapter.
+fn read_note(checkpoint: &Path) -> Result<Option<Note>> {
+    let folder = checkpoint.join(FOLDER);
+    if !folder.exists() {
+        return Ok(None);
+    }
+    let path = folder.join(NOTE);
+    let damaged = |what: String| TrainerError::checkpoint(&path, format!("is damaged: {what}"));
+    let note: Note = serde_json::from_slice(&std::fs::read(&path).at(&path)?)
+        .map_err(|error| damaged(error.to_string()))?;
+    check_lora(Some(&note.lora)).map_err(|error| match error {
+        TrainerError::Config { field, message } => damaged(format!("{field} {message}")),
+        error => error,
+    })?;
+    Ok(Some(note))
+}
+
+/// The shape of the adapter that [`read_for`] would give.
+///
+/// # Errors
+/// A sentence when the folder is torn.
+pub fn shape_for(checkpoint: &Path, base: &str) -> Result<Option<LoraConfig>> {
+    let note = read_note(checkpoint)?.filter(|note| note.base == base);
+    Ok(note.map(|note| note.lora))
 }
 
 /// The adapter of a checkpoint that was trained from the weights with the hash `base`; none where
 /// it was trained without one, or from others.
 ///
 /// # Errors
-/// A sentence when the folder is torn.
+/// A sentence when the folder is torn, or was changed since it was written.
 pub fn read_for(
     checkpoint: &Path,
     base: &str,
     shape: &TransformerConfig,
 ) -> Result<Option<Adapter>> {
-    let folder = checkpoint.join(FOLDER);
-    if !folder.exists() {
+    let Some(note) = read_note(checkpoint)?.filter(|note| note.base == base) else {
         return Ok(None);
+    };
+    let path = checkpoint.join(FOLDER).join(TENSORS);
+    let theirs = foreign::call(|| candle_core::safetensors::load(&path, &Device::Cpu))
+        .map_err(|message| TrainerError::checkpoint(&path, format!("cannot be read: {message}")))?;
+    let tensors = take_in(theirs, &note.lora, shape, &path)?;
+    // Last, so that whatever else is wrong is told by its name.
+    if sha256(&path)? != note.tensors {
+        let message = "is not what was recorded when the adapter was made";
+        return Err(TrainerError::checkpoint(&path, message));
     }
-    let path = folder.join("plackett.json");
-    let note: Note = serde_json::from_slice(&std::fs::read(&path).at(&path)?)
-        .map_err(|error| TrainerError::checkpoint(&path, format!("is damaged: {error}")))?;
-    if note.base != base {
-        return Ok(None);
-    }
-    let path: PathBuf = folder.join(TENSORS);
-    let theirs = candle_core::safetensors::load(&path, &Device::Cpu)
-        .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be read: {error}")))?;
     Ok(Some(Adapter {
-        tensors: take_in(theirs, &note.lora, shape, &path)?,
+        tensors,
         config: note.lora,
     }))
 }

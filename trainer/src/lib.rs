@@ -12,6 +12,9 @@ pub mod records;
 pub mod rng;
 pub mod split;
 pub mod text;
+pub mod tokenizer_training;
+
+mod cutting;
 
 pub mod model;
 pub mod nn;
@@ -25,6 +28,7 @@ pub mod loss;
 pub mod optim;
 pub mod schedule;
 
+pub mod memory;
 pub mod ppo;
 pub mod reward;
 pub mod self_check;
@@ -32,7 +36,9 @@ pub mod sft;
 
 pub mod adapter;
 pub mod checkpoint;
+mod disk;
 pub mod events;
+mod foreign;
 pub mod gguf;
 pub mod hub;
 pub mod progress;

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::disk;
 use crate::error::{Result, TrainerError};
+use crate::foreign;
 use crate::model::architecture::SCORE;
 
 /// The file of the members' heads.
@@ -75,13 +77,16 @@ impl Members {
             return Ok(None);
         }
         let wrong = |message: String| TrainerError::checkpoint(&path, message);
-        let mut tensors = candle_core::safetensors::load(&path, device)
-            .map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        let mut take = |name: &str| {
+        let unread = |message: String| wrong(format!("cannot be read: {message}"));
+        let loaded = foreign::call(|| candle_core::safetensors::load(&path, &Device::Cpu));
+        let mut tensors = loaded.map_err(unread)?;
+        let mut take = |name: &str, dtype: DType| {
             let found = tensors.remove(name);
-            found.ok_or_else(|| wrong(format!("has no tensor {name}")))
+            let found = found.ok_or_else(|| wrong(format!("has no tensor {name}")))?;
+            foreign::call(|| found.to_dtype(dtype)).map_err(unread)
         };
-        let (heads, biases) = (take(SCORE)?, take(BIAS)?.to_vec1::<f64>()?);
+        let (heads, biases) = (take(SCORE, DType::F32)?, take(BIAS, DType::F64)?);
+        let biases = foreign::call(|| biases.to_vec1::<f64>()).map_err(unread)?;
         if heads.dims() != [biases.len(), width] || biases.is_empty() {
             let message = format!(
                 "holds heads of {:?} and {} biases; the model is {width} wide",
@@ -90,6 +95,11 @@ impl Members {
             );
             return Err(wrong(message));
         }
+        let sum = heads.abs()?.sum_all()?.to_scalar::<f32>()?;
+        if !sum.is_finite() || biases.iter().any(|bias| !(*bias as f32).is_finite()) {
+            return Err(wrong("holds values that are not finite".to_owned()));
+        }
+        let heads = heads.to_device(device)?;
         Ok(Some(Self { heads, biases }))
     }
 
@@ -98,11 +108,10 @@ impl Members {
     /// # Errors
     /// When the disk is full.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(MEMBERS);
         let biases = Tensor::new(self.biases.as_slice(), &Device::Cpu)?;
-        let tensors = BTreeMap::from([(SCORE, &self.heads), (BIAS, &biases)]);
-        safetensors::serialize_to_file(tensors, None, &path)
-            .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be written: {error}")))
+        let heads = self.heads.clone();
+        let tensors = BTreeMap::from([(SCORE.to_owned(), heads), (BIAS.to_owned(), biases)]);
+        disk::write_tensors(&folder.join(MEMBERS), &tensors, None)
     }
 }
 

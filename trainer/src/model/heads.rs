@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::{AtPath, Result};
+use crate::error::{AtPath, Result, TrainerError};
 use crate::model::architecture::{OUTPUT, SCORE};
 use crate::model::attention::{Pass, linear};
 use crate::model::batch::TokenBatch;
@@ -229,6 +229,26 @@ impl RewardModel {
         self.member_biases.get(member).copied().unwrap_or(self.bias)
     }
 
+    /// The heads, `[members, hidden]`.
+    pub fn heads(&self) -> &Tensor {
+        &self.heads
+    }
+
+    /// A copy with nothing to train, that shares frozen tensors with this one.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let trunk = self.trunk.frozen_copy()?;
+        let heads = trunk.weights().get(SCORE, self.heads.dims())?;
+        Ok(Self {
+            trunk,
+            heads,
+            bias: self.bias,
+            member_biases: self.member_biases.clone(),
+        })
+    }
+
     /// One number for each position, `[batch, time]`, from the trunk's `hidden`
     /// `[batch, time, hidden]`.
     ///
@@ -328,13 +348,20 @@ impl RewardModel {
 /// What a reward model's `config.json` says is subtracted from its scores; 0 where it says nothing.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or says something that is no number.
 pub fn read_bias(folder: &Path) -> Result<f64> {
     let path = folder.join("config.json");
     let bytes = std::fs::read(&path).at(&path)?;
-    let value = serde_json::from_slice::<serde_json::Value>(&bytes).ok();
-    let bias = value.and_then(|value| value[BIAS_KEY].as_f64());
-    Ok(bias.unwrap_or(0.0))
+    let value: serde_json::Value = serde_json::from_slice(&bytes)
+        .map_err(|error| TrainerError::checkpoint(&path, format!("is not JSON: {error}")))?;
+    match &value[BIAS_KEY] {
+        serde_json::Value::Null => Ok(0.0),
+        found => {
+            let bias = found.as_f64().filter(|bias| (*bias as f32).is_finite());
+            let message = format!("{BIAS_KEY} is {found}, not a number that a score can have");
+            bias.ok_or_else(|| TrainerError::checkpoint(&path, message))
+        }
+    }
 }
 
 #[cfg(test)]

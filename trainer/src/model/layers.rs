@@ -9,6 +9,7 @@ use crate::model::weights::Weights;
 
 /// A projection, `x` times the transpose of `weight` `[out, in]`, plus what an adapter adds, plus
 /// `bias` `[out]`.
+#[derive(Clone)]
 pub struct Linear {
     weight: Tensor,
     adapter: Option<LowRank>,
@@ -49,6 +50,7 @@ impl Linear {
 }
 
 /// A norm over the last dimension: by the root mean square, or, with a bias, LayerNorm.
+#[derive(Clone)]
 pub struct Norm {
     weight: Tensor,
     bias: Option<Tensor>,

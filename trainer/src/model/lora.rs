@@ -68,6 +68,20 @@ impl LoraTarget {
             Self::Down => "mlp.down_proj",
         }
     }
+
+    /// Its weight's shape in a network, `[out, in]`.
+    pub fn shape(self, config: &TransformerConfig) -> [usize; 2] {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        match self {
+            Self::Query => [queries, hidden],
+            Self::Key | Self::Value => [keys, hidden],
+            Self::Output => [hidden, queries],
+            Self::Gate | Self::Up => [inner, hidden],
+            Self::Down => [hidden, inner],
+        }
+    }
 }
 
 /// Shape of an adapter.
@@ -147,6 +161,7 @@ pub fn names(name: &str) -> [String; 2] {
 }
 
 /// A and B of one projection.
+#[derive(Clone)]
 pub struct LowRank {
     inner: Tensor,
     outer: Tensor,

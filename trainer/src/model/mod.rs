@@ -3,10 +3,14 @@
 pub mod architecture;
 pub mod attention;
 pub mod batch;
+pub mod dropout;
 pub mod ensemble;
 pub mod heads;
 pub mod layers;
 pub mod lora;
+pub mod recompute;
+pub mod scratch;
+pub mod segments;
 pub mod token_log_probs;
 pub mod transformer;
 pub mod transformer_config;

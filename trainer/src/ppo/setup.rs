@@ -1,119 +1,129 @@
 //! Before and after the loop: reading data and models, the checks between the models, and writing
 //! the checkpoint.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use candle_core::Device;
 use rand::seq::SliceRandom;
 
-use super::{Models, PpoJob};
+use super::gold::GoldJudge;
+use super::watch::Stop;
+use super::{MICRO_ROWS, Models, PpoJob};
 use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
+use crate::config::PpoConfig;
 use crate::error::{Result, TrainerError};
-use crate::model::ensemble::{EnsembleScore, Members};
-use crate::model::heads::{RewardModel, read_bias};
-use crate::model::lora::Fresh;
-use crate::model::transformer::{EMBEDDING, Transformer};
-use crate::model::weights::{Trainable, Weights, address, bytes_of};
+use crate::memory::runs::Players;
+use crate::memory::{self, Plan};
+use crate::model::ensemble::Members;
+use crate::model::lora::LoraConfig;
+use crate::model::transformer::TransformerConfig;
 use crate::progress::Progress;
-use crate::records::{self, Placed, Prompt, PromptRecord, TextRecord};
+use crate::records::{self, Placed, Prompt, PromptRecord};
 use crate::rng::stream;
-use crate::sft::{LearningRow, adapters_of, training_notes};
+use crate::self_check::{self, files};
+use crate::sft::{adapters_of, training_notes};
 use crate::text::TextCodec;
 
-pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
-    let config = &job.config;
-    let trainable = config.trainable();
-    let fresh = |purpose| {
-        config.lora.as_ref().map(|lora| Fresh {
-            config: lora,
-            seed: config.seed,
-            purpose,
+/// The shapes of policy and reward model.
+pub(super) struct Shapes {
+    policy: TransformerConfig,
+    reward: TransformerConfig,
+    gold: Option<TransformerConfig>,
+    /// The reward model's adapter, where policy and reward model are one base with adapters.
+    judge: Option<LoraConfig>,
+    /// Heads of the reward model.
+    members: usize,
+}
+
+impl Shapes {
+    pub(super) fn read(job: &PpoJob) -> Result<Self> {
+        let policy = TransformerConfig::read(&job.base)?;
+        let reward = TransformerConfig::read(&job.reward)?;
+        let members = Members::read(&job.reward, reward.hidden_size, &Device::Cpu)?;
+        Ok(Self {
+            gold: match job.gold_folder() {
+                Some(folder) => Some(TransformerConfig::read(folder)?),
+                None => None,
+            },
+            judge: match job.config.lora.is_some() && policy == reward {
+                true => adapter::shape_for(&job.reward, &sha256_of_weights(&job.base)?)?,
+                false => None,
+            },
+            members: members.map_or(1, |members| members.biases.len()),
+            policy,
+            reward,
         })
-    };
-    let adapter = fresh("policy adapter");
-    let policy = Transformer::load_adapted(&job.base, &Device::Cpu, trainable, adapter)?;
-    codec.check_fits(&job.base, policy.config.vocab_size)?;
-    let reference = match adapter {
-        Some(_) => policy.without_adapter()?,
-        None => policy.frozen_copy()?,
-    };
-    let (reward, value) = match fresh("value adapter") {
-        Some(fresh) => load_judges(job, &reference, fresh)?,
-        None => {
-            let value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
-            (RewardModel::load_members(&job.reward, &Device::Cpu)?, value)
-        }
-    };
-    codec.check_fits(&job.reward, reward.trunk.config.vocab_size)?;
-    if config.ensemble != EnsembleScore::Mean && reward.n_members() == 1 {
-        return Err(TrainerError::Config {
-            field: "ensemble".into(),
-            message: "asks for an ensemble, and the reward model is a single one".to_owned(),
-        });
     }
-    let n = policy.n_frozen();
-    let shared = n > 0 && value.trunk.n_frozen() == n && policy.shares_lower(&reward.trunk, n)?;
-    Ok(Models {
-        policy,
-        reference,
-        reward,
-        value,
-        shared,
-    })
+
+    /// Tokens that both can hold.
+    fn context(&self) -> usize {
+        let policy = self.policy.max_position_embeddings;
+        policy.min(self.reward.max_position_embeddings)
+    }
+
+    /// How batches are taken apart, and what memory the run needs.
+    pub(super) fn plan(
+        &self,
+        config: &PpoConfig,
+        prompts: &[Vec<u32>],
+        has_texts: bool,
+    ) -> Result<Plan> {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let players = Players {
+            policy: &self.policy,
+            reward: &self.reward,
+            gold: self.gold.as_ref(),
+            judge: self.judge.as_ref(),
+            members: self.members,
+        };
+        let sizes = memory::halves(config.micro_rows, MICRO_ROWS);
+        let candidates = memory::in_turn(&sizes, config.recompute_activations);
+        Plan::choose(
+            config.memory_limit_gib,
+            &candidates,
+            |_, rows, recomputes| {
+                memory::runs::ppo(&players, config, longest, has_texts, rows, recomputes)
+            },
+        )
+    }
 }
 
-/// Reward and value model beside a policy that learns by an adapter. Where the reward model was
-/// trained by one on the same base, as the hash says, both are that base with the reward model's
-/// adapter and head; the value model learns by its own copies. Otherwise the reward model's weights
-/// are in memory once, and the value model learns by a fresh adapter on them.
-fn load_judges(
-    job: &PpoJob,
-    base: &Transformer,
-    fresh: Fresh,
-) -> Result<(RewardModel, RewardModel)> {
-    let trainable = job.config.trainable();
-    let own = adapter::read_for(&job.reward, &sha256_of_weights(&job.base)?, &base.config)?;
-    let Some(own) = own else {
-        let reward = RewardModel::load_members(&job.reward, &Device::Cpu)?;
-        let value = reward.with_fresh_adapter(trainable, fresh)?;
-        return Ok((reward, value));
-    };
-    let bias = read_bias(&job.reward)?;
-    let reward = RewardModel::on_base(base, &own, bias, Trainable::Nothing)?;
-    let value = RewardModel::on_base(base, &own, bias, trainable)?;
-    let members = Members::read(&job.reward, base.config.hidden_size, &base.device)?;
-    let reward = match members {
-        Some(members) => reward.with_members(members)?,
-        None => reward,
-    };
-    Ok((reward, value))
-}
-
-/// What must hold between the models, and what the operator should know of them.
+/// What must hold between the models. Checked before the run has a folder.
 pub(super) fn check_models(
     job: &PpoJob,
     codec: &TextCodec,
     models: &Models,
     progress: &mut dyn Progress,
 ) -> Result<()> {
+    self_check::same_language(codec, &job.reward, progress)?;
+    // The policy may choose any token that it has a number for, known to the tokenizer or not.
+    let (ours, others) = (
+        models.policy.config.vocab_size,
+        models.reward.trunk.config.vocab_size,
+    );
+    progress.check(
+        "size of the vocabulary",
+        ours <= others,
+        format!("the policy writes {ours} tokens, the reward model reads {others}"),
+    )
+}
+
+/// Checks where the models come from, and says what the operator should know of them.
+pub(super) fn describe_models(
+    job: &PpoJob,
+    codec: &TextCodec,
+    models: &Models,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     let theirs = TextCodec::load(&job.reward)?;
-    progress.check(
-        "vocabulary",
-        codec.vocab_hash() == theirs.vocab_hash(),
-        "policy and reward model must have the same tokenizer.json",
-    )?;
-    progress.check(
-        "chat template",
-        codec.template_hash() == theirs.template_hash(),
-        "policy and reward model must have the same chat template",
-    )?;
-    progress.check(
-        "end of text",
-        codec.eos_id == theirs.eos_id,
-        "policy and reward model must end a completion with the same token",
-    )?;
+    files::origin("policy", &job.base, codec, progress)?;
+    files::origin("reward model", &job.reward, &theirs, progress)?;
+    files::round_trip(&job.prompts, codec, progress)?;
+    files::finite_weights("policy", models.policy.weights(), progress)?;
+    files::finite_weights("reward model", models.reward.trunk.weights(), progress)?;
+    files::head_survives("value model", models.value.heads(), &job.out, progress)?;
     let (n, n_layers) = (
         models.policy.n_frozen(),
         models.policy.config.num_hidden_layers,
@@ -136,39 +146,6 @@ pub(super) fn check_models(
     Ok(())
 }
 
-impl Models {
-    fn weights(&self) -> [&Weights; 4] {
-        [
-            self.policy.weights(),
-            self.reference.weights(),
-            self.reward.trunk.weights(),
-            self.value.trunk.weights(),
-        ]
-    }
-
-    /// Bytes of the weights of all four, what they share counted once.
-    pub(super) fn bytes(&self) -> usize {
-        bytes_of(&self.weights())
-    }
-
-    /// How many embeddings are in memory: with each comes the rest of a base.
-    pub(super) fn bases(&self) -> usize {
-        let embeddings = self
-            .weights()
-            .map(|weights| weights.tensors().get(EMBEDDING));
-        let places = embeddings.into_iter().flatten().map(address);
-        places.collect::<BTreeSet<_>>().len()
-    }
-}
-
-/// SHA-256 of the reference's and the reward model's weights.
-pub(super) fn frozen_hashes(models: &Models) -> Result<[String; 2]> {
-    Ok([
-        models.reference.weights().hash()?,
-        models.reward.trunk.weights().hash()?,
-    ])
-}
-
 /// The different prompts in an order drawn by the seed.
 pub(super) struct Prompts {
     /// As the model reads them.
@@ -180,12 +157,26 @@ pub(super) struct Prompts {
 }
 
 /// Reads each different prompt once.
-pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec, models: &Models) -> Result<Prompts> {
+pub(super) fn read_prompts(
+    job: &PpoJob,
+    codec: &TextCodec,
+    shapes: &Shapes,
+    gold: Option<&GoldJudge>,
+) -> Result<Prompts> {
     let records: Vec<Placed<PromptRecord>> = records::read_placed(&job.prompts)?;
-    let context = |model: &Transformer| model.config.max_position_embeddings;
-    let context = context(&models.policy).min(context(&models.reward.trunk));
     // The completion follows, and EOS where it has none of its own.
+    let theirs = gold.and_then(GoldJudge::context);
+    let context = theirs.unwrap_or(usize::MAX).min(shapes.context());
     let room = context.saturating_sub(job.config.max_new_tokens + 1);
+    if room == 0 {
+        return Err(TrainerError::Config {
+            field: "max_new_tokens".into(),
+            message: format!(
+                "is {}, and leaves no room for a prompt in a context of {context} tokens",
+                job.config.max_new_tokens
+            ),
+        });
+    }
     let longest = job.config.max_prompt_tokens.min(room);
     let mut prompts = Vec::new();
     let mut known = HashSet::new();
@@ -213,43 +204,12 @@ pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec, models: &Models) -> 
     })
 }
 
-/// Texts cut to rows of the configured length.
-pub(super) fn read_texts(job: &PpoJob, codec: &TextCodec) -> Result<Vec<LearningRow>> {
-    let Some(path) = job
-        .texts
-        .as_ref()
-        .filter(|_| job.config.ptx_coefficient > 0.0)
-    else {
-        return Ok(Vec::new());
-    };
-    let records: Vec<Placed<TextRecord>> = records::read_placed(path)?;
-    let mut rows = Vec::new();
-    for placed in &records {
-        let tokens = placed.at_field("text", codec.encode(&placed.record.text))?;
-        for chunk in tokens
-            .chunks(job.config.ptx_tokens)
-            .filter(|chunk| chunk.len() > 1)
-        {
-            rows.push(LearningRow {
-                tokens: chunk.to_vec(),
-                start: 1,
-            });
-        }
-    }
-    // Without a row the pretraining term would be off, though texts were given.
-    if rows.is_empty() {
-        let message = "has fewer than 2 tokens, as has every other text";
-        return Err(records[0].error("text", message));
-    }
-    rows.shuffle(&mut stream(job.config.seed, "texts", 0));
-    Ok(rows)
-}
-
 pub(super) fn write(
     job: &PpoJob,
     codec: &TextCodec,
     models: &Models,
     summary: &BTreeMap<String, f64>,
+    stop: Option<&Stop>,
 ) -> Result<PathBuf> {
     let mut lineage = Lineage::new(CheckpointKind::Policy);
     let base = sha256_of_weights(&job.base)?;
@@ -257,6 +217,10 @@ pub(super) fn write(
     lineage
         .parents
         .insert("reward".to_owned(), sha256_of_weights(&job.reward)?);
+    if let Some(gold) = job.gold_folder() {
+        let hash = sha256_of_weights(gold)?;
+        lineage.parents.insert("gold".to_owned(), hash);
+    }
     lineage
         .data
         .insert("prompts".to_owned(), sha256(&job.prompts)?);
@@ -267,6 +231,9 @@ pub(super) fn write(
     lineage.config = serde_json::to_value(&job.config).unwrap_or_default();
     lineage.summary = summary.clone();
     lineage.notes = training_notes(&models.policy);
+    lineage
+        .notes
+        .extend(stop.map(|stop| format!("The run {}.", stop.sentence)));
     let place = job.out.join("checkpoint");
     let (weights, shape) = (models.policy.weights(), &models.policy.config);
     let merged = weights.merged()?;

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use super::episode::Episode;
-use super::setup::load_models;
+use super::models::load_models;
+use super::texts::Texts;
 use super::{Learner, Models, PpoJob};
 use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256_of_weights};
@@ -70,6 +71,7 @@ fn job(reward: PathBuf, lora: LoraConfig, train_layers: Option<usize>) -> PpoJob
         texts: None,
         base: tiny(),
         reward,
+        gold: None,
         out: PathBuf::new(),
         saving: SavePolicy::default(),
     }
@@ -100,17 +102,24 @@ fn apart(job: &PpoJob) -> Models {
 /// What an update makes of both learning models, and what was said of the episodes before it.
 fn update(job: &PpoJob, models: &Models) -> (BTreeMap<String, Vec<f32>>, Vec<Vec<f64>>) {
     let codec = TextCodec::load(&tiny()).unwrap();
+    let texts = Texts {
+        learnt: Vec::new(),
+        held_out: Vec::new(),
+    };
     let mut learner = Learner {
         policy_optimiser: AdamW::new(job.config.policy_optimiser.clone()),
         value_optimiser: AdamW::new(job.config.value_optimiser.clone()),
         average: None,
         kl_coefficient: job.config.kl_coefficient,
         next_text: 0,
+        micro_rows: super::MICRO_ROWS,
+        truncate_at: None,
         config: &job.config,
         codec: &codec,
         models,
         written: &[],
-        texts: &[],
+        texts: &texts,
+        gold: None,
     };
     let mut episodes = vec![
         Episode::new(&[5, 9, 20], &[7, 30, 2], true, 2),
@@ -156,7 +165,7 @@ fn one_base_serves_four_models_with_the_bits_of_four_bases() {
     write_judge(&reward, &lora);
     for (train_layers, runs_once) in [(None, false), (Some(1), false), (Some(2), true)] {
         let job = job(reward.clone(), lora.clone(), train_layers);
-        let models = load_models(&job, &TextCodec::load(&tiny()).unwrap()).unwrap();
+        let models = load_models(&job, &TextCodec::load(&tiny()).unwrap(), false).unwrap();
         // With adapters of the judge below what is trained, the lower blocks differ.
         assert_eq!(models.shared, runs_once, "{train_layers:?}");
 

@@ -2,6 +2,7 @@
 //! tells the pairs that their mean orders wrongly from those that it orders rightly.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use rand::Rng;
 
@@ -97,23 +98,46 @@ fn area(pairs: impl Iterator<Item = PairDoubt>) -> Option<f64> {
     (n > 0.0).then_some(sum / n)
 }
 
-/// [`area`] over the pairs of all prompts, one list for each, with its interval by resampling
-/// prompts; none where it cannot be told.
-pub(super) fn area_with_interval(prompts: &[Vec<PairDoubt>], seed: u64) -> Option<Interval> {
-    let whole = area(prompts.iter().flatten().copied())?;
-    let resampled = percentile_interval(prompts.len(), seed, &mut |chosen| {
-        area(chosen.iter().flat_map(|index| &prompts[*index]).copied())
-    });
-    let (low, high) = resampled?;
-    Some(Interval {
-        value: whole,
-        low,
-        high,
-    })
+/// [`area`] over the pairs of all prompts, one list for each; none where it cannot be told.
+pub(super) struct Area {
+    pub(super) value: f64,
+    /// By resampling prompts; none where they cannot tell one.
+    pub(super) interval: Option<Interval>,
+}
+
+impl Area {
+    pub(super) fn of(prompts: &[Vec<PairDoubt>], seed: u64) -> Option<Self> {
+        let value = area(prompts.iter().flatten().copied())?;
+        let interval = percentile_interval(prompts.len(), seed, &mut |chosen| {
+            area(chosen.iter().flat_map(|index| &prompts[*index]).copied())
+        });
+        Some(Self { value, interval })
+    }
+
+    /// As figures of a summary, the ends of the interval where there is one.
+    pub(super) fn figures(&self) -> Vec<(String, f64)> {
+        let mut figures = vec![("disagreement_area".to_owned(), self.value)];
+        if let Some(Interval { low, high }) = self.interval {
+            figures.push(("disagreement_area_low".to_owned(), low));
+            figures.push(("disagreement_area_high".to_owned(), high));
+        }
+        figures
+    }
+}
+
+impl fmt::Display for Area {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:.3} ", self.value)?;
+        match self.interval {
+            Some(Interval { low, high }) => write!(formatter, "[{low:.3}, {high:.3}]"),
+            None => formatter.write_str("(no interval)"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     fn pair(deviation: f64, is_wrong: bool) -> PairDoubt {
@@ -139,12 +163,18 @@ mod tests {
         ];
         assert_eq!(of(&mixed), Some(2.5 / 6.0));
         assert_eq!(of(&[pair(1.0, true)]), None);
-        assert!(area_with_interval(&[vec![pair(1.0, false)]], 1).is_none());
+        assert!(Area::of(&[vec![pair(1.0, false)]], 1).is_none());
         let prompts: Vec<Vec<PairDoubt>> = (0..30)
             .map(|i| vec![pair(f64::from(i % 7), i % 3 == 0), pair(3.5, false)])
             .collect();
-        let found = area_with_interval(&prompts, 1);
-        assert!(found.is_some_and(|found| found.low < found.value && found.value < found.high));
+        let found = Area::of(&prompts, 1).unwrap();
+        let Interval { low, high } = found.interval.unwrap();
+        assert!(low < found.value && found.value < high);
+        assert_eq!(found.figures().len(), 3);
+        // A single prompt says nothing about others.
+        let one = Area::of(&[mixed.to_vec()], 1).unwrap();
+        assert_eq!((one.value, one.figures().len()), (2.5 / 6.0, 1));
+        assert!(one.interval.is_none() && one.to_string().ends_with("(no interval)"));
     }
 
     #[test]
@@ -160,7 +190,9 @@ mod tests {
 
     #[test]
     fn each_member_draws_as_many_prompts_as_there_are_and_a_different_set() {
-        let groups: Vec<Group> = (0..40).map(Group::for_test).collect();
+        let groups: Vec<Group> = (0..40)
+            .map(|index| Group::new(&format!("p{}", index / 3)))
+            .collect();
         let draws = Draws::new(&groups, 3, 1);
         let of = |member: usize| -> Vec<f64> {
             let ids: std::collections::BTreeSet<&str> = groups
