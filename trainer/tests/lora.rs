@@ -16,6 +16,7 @@ use tiny::Kept;
 use trainer::adapter;
 use trainer::checkpoint::{self, CheckpointKind, Lineage, sha256_of_weights};
 use trainer::config::{EnsembleScore, LoraConfig, LoraTarget};
+use trainer::gguf::Numbers;
 use trainer::model::architecture::SCORE;
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
@@ -24,6 +25,7 @@ use trainer::model::heads::{Beginning, RewardModel};
 use trainer::model::lora::{Adapter, Fresh, is_adapter, names};
 use trainer::model::transformer::Transformer;
 use trainer::model::weights::{Trainable, Weights};
+use trainer::ppo::Gold;
 use trainer::progress::Event;
 use trainer::rng::{standard_normal, stream};
 use trainer::{ppo, reward, sft};
@@ -383,6 +385,12 @@ fn fine_tuning_by_an_adapter_lowers_the_held_out_loss_and_keeps_the_rest() {
     let whole = Transformer::load(&made.checkpoint, &Device::Cpu, Trainable::Nothing).unwrap();
     let d = relative(&hidden(&on, Pass::Frozen), &hidden(&whole, Pass::Frozen));
     assert!(d < 1e-5, "{d:e}");
+
+    // (From a GGUF file, see tests/gguf.rs.) The adapter by itself is no model.
+    let alone = made.checkpoint.join(adapter::FOLDER);
+    let error = trainer::gguf::export(&alone, &place.path("alone.gguf"), Numbers::F32);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("an adapter without its base"), "{error}");
 }
 
 /// A judge by an adapter on `base`, of so many members.
@@ -414,6 +422,8 @@ fn ppo_by_adapters_over_one_base_raises_the_reward() {
     let judge = trained_judge(&place, &base, 1, "judge");
     let mut job = place.ppo(&judge, "ppo");
     job.base = base;
+    job.gold = Some(Gold::Model(place.trained_reward("gold")));
+    job.config.recompute_activations = true;
     job.config.iterations = 25;
     job.config.batch_episodes = 32;
     job.config.evaluation_prompts = 12;
@@ -425,6 +435,8 @@ fn ppo_by_adapters_over_one_base_raises_the_reward() {
     let gain = made.summary["reward_gain"];
     assert!(gain > 0.5, "{:?}", made.summary);
     assert!(made.summary["kl_last_batch"] > 0.0);
+    let [gold, own] = ["objective/gold", "objective/score"].map(|name| progress.metric(name));
+    assert!(gold.len() > 10 && gold.len() == own.len());
     let checks = progress.checks();
     assert!(checks.iter().all(|(_, passed)| *passed), "{checks:?}");
     assert!(says(&progress, "over one base"), "{:?}", progress.events);
@@ -444,6 +456,17 @@ fn ppo_by_adapters_takes_a_judge_from_elsewhere_at_the_price_of_a_second_base() 
     ppo::run(&job, &mut progress).unwrap();
     assert!(progress.checks().iter().all(|(_, passed)| *passed));
     assert!(says(&progress, "over 2 bases"), "{:?}", progress.events);
+    assert!(!says(&progress, "belongs on other weights"));
+
+    // One that was trained by an adapter, on another base.
+    let mut first = place.sft("sft");
+    first.config.epochs = 1;
+    job.base = sft::run(&first, &mut Kept::default()).unwrap().checkpoint;
+    job.reward = trained_judge(&place, &place.path("base"), 1, "adapted");
+    job.out = place.path("ppo-2");
+    let mut progress = Kept::default();
+    ppo::run(&job, &mut progress).unwrap();
+    assert!(says(&progress, "over 2 bases") && says(&progress, "belongs on other weights"));
 }
 
 #[test]

@@ -282,12 +282,17 @@ fn lora() -> Option<LoraConfig> {
     })
 }
 
+/// Packed, with dropout, in blocks that run again.
 #[test]
 fn so_does_fine_tuning_by_an_adapter() {
     let place = Place::new();
-    assert_resumes(&place, [18, 31], &|out, saving, progress| {
+    assert_resumes(&place, [14, 27], &|out, saving, progress| {
         let mut job = place.sft(out);
         job.config.lora = lora();
+        job.config.dropout = 0.2;
+        job.config.pack_tokens = Some(24);
+        job.config.keep = Keep::BestLoss;
+        job.config.recompute_activations = true;
         job.saving = saving;
         sft::run(&job, progress)
     });
@@ -298,7 +303,7 @@ fn so_does_fine_tuning_by_an_adapter() {
 #[test]
 fn so_does_an_ensemble_over_an_adapter() {
     let place = Place::new();
-    assert_resumes(&place, [70, 90], &|out, saving, progress| {
+    assert_resumes(&place, [40, 55], &|out, saving, progress| {
         let mut job = place.reward(out);
         job.config.lora = lora();
         job.config.members = 3;
@@ -319,12 +324,16 @@ fn so_does_ppo_by_adapters() {
     let judge = reward::run(&judge, &mut Kept::default())
         .unwrap()
         .checkpoint;
-    assert_resumes(&place, [28, 33], &|out, saving, progress| {
+    assert_resumes(&place, [19, 24], &|out, saving, progress| {
         let mut job = place.ppo(&judge, out);
         job.config.lora = lora();
         job.config.ensemble = EnsembleScore::Worst;
         job.config.iterations = 6;
         job.config.ema_decay = 0.9;
+        job.config.policy_waits = 1;
+        job.config.reward_clip = 5.0;
+        job.config.recompute_activations = true;
+        job.gold = Some(Gold::Model(judge.clone()));
         job.saving = saving;
         ppo::run(&job, progress)
     });

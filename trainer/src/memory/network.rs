@@ -356,6 +356,12 @@ impl Network<'_> {
             true => rows.tokens() * (results * self.config.hidden_size + 6),
             false => 0,
         };
+        // Nor does the norm then need what it was given, where the residual stream goes on from the
+        // last positions alone.
+        let is_needed = self.lora.is_none()
+            || !(reads_last && n_blocks == 1)
+            || self.config.architecture.norms_after();
+        let embedded = if is_needed { embedded } else { 0 };
         embedded + blocks + ends - unkept
     }
 

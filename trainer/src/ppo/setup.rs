@@ -138,6 +138,13 @@ pub(super) fn describe_models(
         1 => format!("the weights of all four models take {megabytes:.1} MB over one base"),
         n => format!("the weights of all four models take {megabytes:.1} MB over {n} bases"),
     });
+    let has_adapter = job.reward.join(adapter::FOLDER).exists();
+    if job.config.lora.is_some() && models.bases() > 1 && has_adapter {
+        progress.log(
+            "the reward model's adapter belongs on other weights than the policy's base: its merged \
+             weights are used",
+        );
+    }
     if models.shared {
         progress.log(format!(
             "the lower {n} layers are the same in all four models and run once"
