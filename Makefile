@@ -4,7 +4,7 @@
 #   make test    everything that CI checks
 #   make bench   measure the trainer on this machine
 
-.PHONY: help demo test bench prepare-sql packages-demo packages-test
+.PHONY: help demo test transformers bench prepare-sql packages-demo packages-test
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -17,6 +17,9 @@ demo: packages-demo ## build, fetch the model, start on http://127.0.0.1:8080 wi
 
 test: packages-test ## format, lints, docs, unit, database and browser tests
 	.ci/test
+
+transformers: ## what we write, read by transformers, gguf and peft from PyPI (a large download)
+	.ci/transformers
 
 bench: ## one JSON line for each case: tokens per second of forward, training and generation
 	cargo build --locked --package server

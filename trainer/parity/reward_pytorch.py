@@ -93,7 +93,7 @@ def main():
     config = json.loads((Path(run) / "config.json").read_text())
     assert config["shuffle"] is False, "the run was shuffled"
     loss_settings = config["loss"]
-    assert loss_settings["model"] == "pairs" and not any(
+    assert loss_settings["model"] == {"kind": "pairs"} and not any(
         loss_settings.get(name) for name in ("label_noise", "rating_margin", "centring")
     ), loss_settings
     optimiser_settings, batch = config["optimiser"], config["batch_prompts"]

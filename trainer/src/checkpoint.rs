@@ -359,7 +359,10 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         ));
     }
     let parent = parent_of(place);
-    disk::create_folder(parent)?;
+    if !parent.exists() {
+        disk::create_folder(parent)?;
+        disk::sync(parent_of(parent))?;
+    }
     let folder = tempfile::Builder::new()
         .prefix(disk::TORN)
         .tempdir_in(parent)
@@ -367,6 +370,7 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
     fill(folder.path())?;
     // What a run's row promises must still be there after the power fails.
     sync_all(folder.path())?;
+    disk::sync(folder.path())?;
     disk::rename(folder.path(), place)?;
     disk::sync(parent)
 }

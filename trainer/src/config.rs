@@ -120,12 +120,13 @@ fn check_memory(limit_gib: Option<f64>, sizes: &[(&'static str, Option<usize>)])
     Ok(())
 }
 
-fn check_schedule(schedule: &Schedule) -> Result<()> {
+/// Checks a schedule that is the setting `name`.
+fn check_schedule(name: &str, schedule: &Schedule) -> Result<()> {
     match schedule {
         Schedule::Cosine { floor } | Schedule::Linear { floor } => {
-            in_range("schedule.floor", *floor, 0.0, 1.0)
+            in_range(format!("{name}.floor"), *floor, 0.0, 1.0)
         }
-        Schedule::Constant { from, .. } => in_range("schedule.from", *from, 0.0, 1.0),
+        Schedule::Constant { from, .. } => in_range(format!("{name}.from"), *from, 0.0, 1.0),
     }
 }
 
@@ -240,6 +241,21 @@ mod tests {
                 json!({"kl_control": {"kind": "adaptive", "target": 0, "horizon": 1}}),
                 "kl_control.target",
             ),
+            (
+                json!({"kl_control": {"kind": "adaptive", "target": 6, "horizon": 1.6}}),
+                "kl_control.horizon",
+            ),
+            (
+                json!({
+                    "kl_coefficient": 0,
+                    "kl_control": {"kind": "adaptive", "target": 6, "horizon": 1000}
+                }),
+                "kl_coefficient",
+            ),
+            (
+                json!({"value_schedule": {"kind": "linear", "floor": 2}}),
+                "value_schedule.floor",
+            ),
         ] {
             let config = overlay(&PpoConfig::preset(Preset::Tiny), &change).expect("known");
             let error = config.check().expect_err("out of range").to_string();
@@ -268,10 +284,13 @@ mod tests {
     fn the_other_presets_hold_the_constants_of_their_sources() {
         let tensorflow = crate::optim::EpsilonPlacement::Tensorflow;
         let style = PpoConfig::preset(Preset::LmHumanPreferences);
+        let posts = PpoConfig::preset(Preset::Summarize);
         let batches = (style.batch_episodes, style.minibatches, style.inner_epochs);
         assert_eq!(batches, (512, 1, 4));
         assert_eq!((style.max_prompt_tokens, style.max_new_tokens), (64, 24));
-        assert_eq!(style.kl_coefficient, 0.15);
+        assert_eq!((style.kl_coefficient, style.temperature), (0.15, 0.7));
+        // 1,000,000 episodes: there rounded up, for summaries down.
+        assert_eq!((style.iterations, posts.iterations), (1954, 1953));
         let control = crate::kl::KlControl::Adaptive {
             target: 6.0,
             horizon: 10_000.0,
@@ -300,8 +319,9 @@ mod tests {
             (judge.batch_prompts, judge.optimiser.learning_rate),
             (32, 5e-5)
         );
+        let rates = (judge.epochs, judge.max_tokens, &judge.schedule);
+        assert_eq!(rates, (1, 89, &Schedule::Linear { floor: 0.0 }));
 
-        let posts = PpoConfig::preset(Preset::Summarize);
         let batches = (posts.batch_episodes, posts.minibatches, posts.inner_epochs);
         assert_eq!(batches, (512, 1, 4));
         assert_eq!((posts.max_prompt_tokens, posts.max_new_tokens), (512, 53));
@@ -312,14 +332,41 @@ mod tests {
             (0.2, 0.2, 0.95)
         );
         assert!(!posts.whiten_rewards);
-        assert_eq!(posts.policy_optimiser.learning_rate, 3e-6);
+        let adam = &posts.policy_optimiser;
+        assert_eq!((adam.learning_rate, adam.weight_decay), (3e-6, 0.01));
+        let torch = crate::optim::EpsilonPlacement::Torch;
+        assert_eq!((adam.epsilon_placement, adam.max_grad_norm), (torch, 0.0));
+        assert_eq!(
+            posts.missing_eos.apply(3.0, posts.missing_eos_penalty),
+            -1.0
+        );
         assert_eq!(posts.schedule, Schedule::Linear { floor: 0.0 });
         let judge = RewardConfig::preset(Preset::Summarize);
         assert_eq!((judge.epochs, judge.batch_prompts), (1, 64));
-        assert_eq!(judge.optimiser.learning_rate, 3e-6);
+        assert_eq!(
+            (judge.optimiser.learning_rate, judge.max_tokens),
+            (3e-6, 638)
+        );
+        assert_eq!(judge.schedule, Schedule::Cosine { floor: 0.0 });
+        let tuned = SftConfig::preset(Preset::Summarize);
+        assert_eq!(
+            (tuned.epochs, tuned.batch_size, tuned.dropout),
+            (1, 128, 0.0)
+        );
+        assert_eq!(
+            (tuned.optimiser.learning_rate, tuned.max_tokens),
+            (3e-6, 562)
+        );
+        assert_eq!(tuned.schedule, Schedule::Cosine { floor: 0.0 });
         for config in [style, posts] {
             assert_eq!((config.ptx_coefficient, config.ema_decay), (0.0, 0.0));
-            assert_eq!((config.gamma, config.iterations), (1.0, 1953));
+            assert_eq!((config.gamma, config.lambda), (1.0, 0.95));
+            assert_eq!((config.clip, config.value_clip), (0.2, 0.2));
+            assert_eq!(config.value_schedule, None);
+            let optimisers = [&config.policy_optimiser, &config.value_optimiser];
+            for adam in optimisers {
+                assert_eq!((adam.beta1, adam.beta2, adam.epsilon), (0.9, 0.999, 1e-5));
+            }
         }
     }
 
@@ -340,6 +387,7 @@ mod tests {
             "truncate_at",
             "truncate_after",
             "policy_waits",
+            "value_schedule",
             "stop",
             "token_samples",
             "token_samples_every",
@@ -374,7 +422,18 @@ mod tests {
             from: 0.1,
         };
         assert_eq!(ppo.schedule, warmup);
-        let adam = &ppo.policy_optimiser;
-        assert_eq!((adam.beta1, adam.beta2, adam.epsilon), (0.9, 0.95, 1e-5));
+        let fixed = ppo.value_schedule.expect("a schedule of its own");
+        assert!([0, 9, 499].map(|step| fixed.factor(step, 500)) == [1.0; 3]);
+        assert_eq!(
+            (ppo.iterations, ppo.lambda, ppo.value_clip),
+            (500, 0.95, 0.2)
+        );
+        assert_eq!((ppo.max_prompt_tokens, ppo.max_new_tokens), (1000, 1000));
+        assert_eq!(ppo.policy_optimiser.learning_rate, 8e-6);
+        assert_eq!(ppo.value_optimiser.learning_rate, 9e-6);
+        for adam in [&ppo.policy_optimiser, &ppo.value_optimiser] {
+            assert_eq!((adam.beta1, adam.beta2, adam.epsilon), (0.9, 0.95, 1e-5));
+            assert_eq!((adam.weight_decay, adam.max_grad_norm), (0.0, 1.0));
+        }
     }
 }

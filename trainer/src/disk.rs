@@ -10,8 +10,8 @@ use candle_core::Tensor;
 
 use crate::error::{AtPath, Result};
 
-/// Beginning of the names of folders that are being written; what a killed program left of them
-/// goes when a run goes on.
+/// Beginning of the names of files and folders that are being written; what a killed program left of
+/// them goes when a run goes on.
 pub(crate) const TORN: &str = ".writing-";
 
 /// Makes a folder and those above it.
@@ -22,6 +22,15 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 /// Writes a file.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     act(path, || std::fs::write(path, bytes))
+}
+
+/// Writes a file by way of one beside it, so that it is the old one or the new one, and whole.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = path.with_file_name(format!("{TORN}{name}"));
+    write(&beside, bytes)?;
+    sync(&beside)?;
+    rename(&beside, path)
 }
 
 /// Writes tensors in the order of their names, so that the same ones give the same bytes.
@@ -43,9 +52,9 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     act(to, || std::fs::copy(from, to).map(|_| ()))
 }
 
-/// Gives a folder its name.
+/// Gives a file or a folder its name.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    act(to, || std::fs::rename(from, to))
+    act_at_once(to, || std::fs::rename(from, to))
 }
 
 /// Waits until a file, or the names in a folder, would outlive a power failure.
@@ -63,8 +72,12 @@ pub(crate) fn remove_torn(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).at(folder)? {
         let path = entry.at(folder)?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with(TORN)) && path.is_dir() {
-            remove_folder(&path)?;
+        if !name.is_some_and(|name| name.starts_with(TORN)) {
+            continue;
+        }
+        match path.is_dir() {
+            true => remove_folder(&path)?,
+            false => act_at_once(&path, || std::fs::remove_file(&path))?,
         }
     }
     Ok(())
@@ -72,7 +85,14 @@ pub(crate) fn remove_torn(folder: &Path) -> Result<()> {
 
 fn act(path: &Path, operation: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
     #[cfg(test)]
-    let operation = || fault::meet(path, operation);
+    let operation = || fault::meet(path, fault::Halves::Are, operation);
+    operation().at(path)
+}
+
+/// The same for what the system does whole or not at all.
+fn act_at_once(path: &Path, operation: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+    #[cfg(test)]
+    let operation = || fault::meet(path, fault::Halves::AreNot, operation);
     operation().at(path)
 }
 
@@ -97,6 +117,13 @@ pub(crate) mod fault {
         DiskFull,
     }
 
+    /// Whether half of an operation can be done.
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    pub(super) enum Halves {
+        Are,
+        AreNot,
+    }
+
     thread_local! {
         static PLAN: Cell<Option<(usize, Accident)>> = const { Cell::new(None) };
         static N_DONE: Cell<usize> = const { Cell::new(0) };
@@ -113,7 +140,11 @@ pub(crate) mod fault {
         N_DONE.get()
     }
 
-    pub(super) fn meet(path: &Path, operation: impl FnOnce() -> Result<()>) -> Result<()> {
+    pub(super) fn meet(
+        path: &Path,
+        halves: Halves,
+        operation: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let n = N_DONE.get();
         N_DONE.set(n + 1);
         let Some((_, accident)) = PLAN.get().filter(|(at, _)| *at == n) else {
@@ -121,7 +152,9 @@ pub(crate) mod fault {
         };
         if accident != Accident::KilledBefore {
             let was_there = path.exists();
-            if was_there && path.is_dir() {
+            if halves == Halves::AreNot {
+                operation()?;
+            } else if was_there && path.is_dir() {
                 // Half of a removal; other operations on folders are whole or not at all.
                 remove_one(path, operation)?;
             } else {

@@ -23,7 +23,9 @@ use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::foreign;
 use crate::model::architecture::{Architecture, EMBEDDING, OUTPUT};
+use crate::model::transformer::Transformer;
 use crate::model::transformer_config::TransformerConfig;
+use crate::model::weights::{Trainable, Weights};
 
 /// Dequantises `file` into the folder `place`, in f32.
 ///
@@ -75,6 +77,12 @@ pub fn convert(file: &Path, place: &Path, notes: &[String]) -> Result<()> {
     if ties {
         ours.remove(OUTPUT);
     }
+    // Before anything is written: a network that lacks a tensor, or has one of another shape, would
+    // be found out only when it is to be used.
+    check_network(&shape, &ours).map_err(|error| match error {
+        TrainerError::Checkpoint { message, .. } => TrainerError::checkpoint(file, message),
+        error => error,
+    })?;
     let tensors = architecture.give_out(&ours)?;
     let mut lineage = Lineage::new(CheckpointKind::Base);
     lineage.notes = notes.to_vec();
@@ -90,6 +98,19 @@ pub fn convert(file: &Path, place: &Path, notes: &[String]) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Builds the network that the tensors, by our names, are for.
+fn check_network(shape: &TransformerConfig, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    for (name, tensor) in tensors {
+        // One sum finds any value that is not finite.
+        if !tensor.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            let message = format!("tensor {name} holds values that are not finite");
+            return Err(TrainerError::checkpoint(Path::new("weights"), message));
+        }
+    }
+    let weights = Weights::from_tensors(tensors.clone());
+    Transformer::from_weights(shape.clone(), weights, &Device::Cpu, Trainable::Nothing).map(|_| ())
 }
 
 /// Whether the output projection is the embedding: where there is none, and in GPT-2, whose files

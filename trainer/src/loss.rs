@@ -73,8 +73,9 @@ pub enum PreferenceModel {
         nu: f64,
     },
     /// Of the whole list by Plackett (1975) and Luce (1959): the best of all, then the best of the
-    /// rest. Those tied are drawn from the same rest (Breslow 1974). The sum over the list is not
-    /// divided.
+    /// rest. Those tied are drawn from the same rest (Breslow 1974); those tied at the end are not
+    /// drawn at all, since nothing is below them. So the best of K, the others tied, is one choice
+    /// among K, as lm-human-preferences has it. The sum over the list is not divided.
     PlackettLuce,
 }
 
@@ -229,6 +230,10 @@ impl Sum {
     /// The sum over the list of the log of the rest's exponentials, minus the chosen one's reward.
     fn add_list(&mut self, rewards: &[f64], ranks: &[u32]) {
         for (chosen, rank) in ranks.iter().enumerate() {
+            // Among the last nobody has said which is better; a choice would pull them together.
+            if !ranks.iter().any(|other| other > rank) {
+                continue;
+            }
             let rest = || (0..ranks.len()).filter(|other| ranks[*other] >= *rank);
             let highest = rest().map(|other| rewards[other]).fold(f64::MIN, f64::max);
             let total: f64 = rest().map(|other| (rewards[other] - highest).exp()).sum();
@@ -335,6 +340,22 @@ mod tests {
         let loss = loss(PreferenceModel::PlackettLuce);
         let found = loss.evaluate(&[2.0, 1.0, 0.0, -1.0], &[1, 2, 3, 4], &[]);
         assert!((found.expect("a list").0 - 1.161_057_4).abs() < 1e-7);
+    }
+
+    /// The softmax's cross-entropy, as of a labeler who only picks the best.
+    #[test]
+    fn the_best_of_four_is_one_choice_and_leaves_the_others_order_open() {
+        let loss = loss(PreferenceModel::PlackettLuce);
+        let found = loss.evaluate(&[2.0, 1.0, 0.0, -1.0], &[1, 2, 2, 2], &[]);
+        let (value, gradient) = found.expect("a list");
+        assert!((value - 0.440_189_7).abs() < 1e-7, "{value}");
+        // Minus 1 at the chosen one, plus the softmax.
+        let softmax = [0.643_914_3, 0.236_882_8, 0.087_144_3, 0.032_058_6];
+        for (index, wanted) in softmax.into_iter().enumerate() {
+            let wanted = wanted - f64::from(u8::from(index == 0));
+            let off = f64::from(gradient[index]) - wanted;
+            assert!(off.abs() < 1e-6, "{gradient:?}");
+        }
     }
 
     /// Win, loss and tie of a pair are all that can happen.

@@ -2,7 +2,8 @@
 //!
 //! An estimate depends on the model's shape, the settings and the lengths of the data, never on the
 //! machine: the same configuration always gives the same estimate, so a run that was fitted to a
-//! limit makes the same bytes everywhere. It is one of the operations for CPU.
+//! limit makes the same bytes on every machine with the same kind of processor. It is one of the
+//! operations for CPU.
 
 pub mod network;
 pub mod runs;
@@ -15,6 +16,9 @@ use crate::progress::Progress;
 
 /// The output of frozen blocks is kept for later passes up to this many bytes.
 pub const LOWER_CACHE_BYTES: usize = 2 << 30;
+
+/// Sampled answers that a fine-tuning run's judge scores side by side.
+pub const JUDGED_ROWS: usize = 8;
 
 const GIB: f64 = (1_u64 << 30) as f64;
 
@@ -58,7 +62,8 @@ impl Estimate {
 
     /// All parts together, in bytes.
     pub fn total(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum()
+        let bytes = self.parts.iter().map(|part| part.bytes);
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// All parts together, in GiB.
@@ -333,11 +338,14 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_peak_sees_memory_that_was_taken_and_given_back() {
-        let watch = PeakWatch::start();
-        let before = watch.bytes().unwrap();
-        let taken = std::hint::black_box(vec![1_u8; 200 << 20]);
-        drop(taken);
-        // Other tests of this process may give memory back meanwhile.
-        assert!(watch.bytes().unwrap() > before + (100 << 20));
+        let is_seen = || {
+            let watch = PeakWatch::start();
+            let before = watch.bytes().unwrap();
+            let taken = std::hint::black_box(vec![1_u8; 200 << 20]);
+            drop(taken);
+            watch.bytes().unwrap() > before + (100 << 20)
+        };
+        // Runs that other tests of this process begin count anew, or give memory back, meanwhile.
+        assert!((0..20).any(|_| is_seen()));
     }
 }

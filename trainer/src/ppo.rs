@@ -38,12 +38,15 @@ mod token_samples;
 mod update;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use self::evaluation::Evaluation;
 use self::gold::GoldJudge;
 pub use self::gold::{Gold, Utility};
+use self::learn::{Learning, Rates};
 use self::models::{frozen_hashes, load_models};
 use self::order::PromptOrder;
 use self::report::{batch_figures, tell};
@@ -147,6 +150,9 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
     plan.report(config.memory_limit_gib, progress);
     describe_models(job, &codec, &models, progress)?;
+    if let Some(gold) = &gold {
+        gold.check(job, progress)?;
+    }
     let frozen_before = frozen_hashes(&models)?;
     let mut learner = Learner {
         policy_optimiser: AdamW::new(config.policy_optimiser.clone()),
@@ -170,8 +176,13 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         gold: gold.as_ref(),
     };
     let (evaluation, training) = split_prompts(prompts.len(), config.evaluation_prompts);
+    let mut good = None;
     let mut state = match &resumed {
-        Some(point) => learner.restore(point)?,
+        Some(point) => {
+            let (state, kept) = learner.restore(point)?;
+            good = kept;
+            state
+        }
         None => State {
             n_done: 0,
             order: PromptOrder::default(),
@@ -180,71 +191,68 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
             trail: Vec::new(),
             before: learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?,
             text_loss_before: learner.held_out_text_loss(progress)?,
+            learning: None,
         },
     };
     let mut stopped = None;
     for iteration in state.n_done..config.iterations {
         let began = Instant::now();
         progress.phase("training", iteration, config.iterations);
-        // 2. Sample. Prompts come back only when all have been used.
-        let mut order = state.order.clone();
-        let chosen = order.next(config.batch_episodes, &training, config.seed);
-        let first_stream = (iteration * config.batch_episodes) as u64;
-        // 3. Old log-probabilities, reference, values, scores.
-        let drawn = learner
-            .draw(&prompts, &chosen, first_stream, progress)
-            .and_then(|episodes| {
-                let before = state.text_loss_before;
-                Ok((
-                    episodes,
-                    learner.text_loss_in_turn(iteration, before, progress)?,
-                ))
-            });
-        if let Err(TrainerError::Cancelled) = &drawn {
-            // Nothing has moved since the last iteration.
-            progress.save(&learner.savepoint(&state)?)?;
-        }
-        let (mut episodes, text_loss_held_out) = drawn?;
-        // 4. and 5. Rewards and advantages.
-        learner.credit(&mut episodes);
-        if iteration == 0 {
-            learner.check_first_batch(&episodes, progress)?;
-        }
-        check_finite(&episodes)?;
-        // A run that strays too far or collapses ends before it learns from what shows it.
         let step = iteration as u64 + 1;
-        let figures = batch_figures(&episodes, learner.kl_coefficient);
-        let batch = Batch::new(&figures);
-        let kl = batch.kl;
-        state.trail.push(batch);
-        stopped = stop(&state.trail, config);
-        if stopped.is_some() {
-            tell(step, figures, progress);
-            break;
-        }
+        let mut learning = match state.learning.take() {
+            Some(learning) => learning,
+            None => {
+                let drawn =
+                    learner.open_iteration(iteration, &prompts, &training, &state, progress);
+                if let Err(TrainerError::Cancelled) = &drawn {
+                    // Nothing has moved since the last iteration.
+                    progress.save(&learner.savepoint(&state)?)?;
+                }
+                let learning = drawn?;
+                // A run that strays too far or collapses ends before it learns from what shows it.
+                let figures = batch_figures(&learning.episodes, learner.kl_coefficient);
+                state.trail.push(Batch::new(&figures));
+                stopped = stop(&state.trail, config);
+                if stopped.is_some() {
+                    learner.tell_last(step, figures, &learning, progress)?;
+                    break;
+                }
+                learning
+            }
+        };
         // 6. Learn. A step that is not finite is not taken, and those that led to it are taken back.
-        let factor = config.schedule.factor(iteration, config.iterations);
-        let learnt = learner.learn_or_go_back(&mut episodes, iteration, factor, progress)?;
-        let mut figures = match learnt {
+        let before = match good.take() {
+            Some(before) => before,
+            None => learner.keep()?,
+        };
+        let rates = Rates::new(config, iteration);
+        let learnt = learner.learn_or_go_back(&mut learning, &before, iteration, rates, progress);
+        if let Err(TrainerError::Cancelled) = &learnt {
+            progress.save(&learner.savepoint_within(&state, &learning, &before)?)?;
+        }
+        let episodes = &learning.episodes;
+        let mut figures = match learnt? {
             Ok(figures) => figures,
             Err(stop) => {
+                let figures = batch_figures(episodes, learner.kl_coefficient);
+                learner.tell_last(step, figures, &learning, progress)?;
                 stopped = Some(stop);
                 break;
             }
         };
-        figures.text_loss_held_out = text_loss_held_out;
         let n_tokens: usize = episodes.iter().map(|episode| episode.tokens.len()).sum();
         figures.tokens_per_second = Some(n_tokens as f64 / began.elapsed().as_secs_f64());
-        figures.report(step, &episodes, learner.kl_coefficient, progress);
-        learner.show_tokens(&episodes, &chosen, iteration, progress)?;
+        figures.report(step, episodes, learner.kl_coefficient, progress);
+        learner.show_tokens(episodes, &learning.chosen, iteration, progress)?;
         // 7. Control KL; it says nothing of a policy that waits.
         if iteration >= config.policy_waits {
+            let kl = state.trail.last().map_or(0.0, |batch| batch.kl);
             let (control, n) = (&config.kl_control, episodes.len());
             learner.kl_coefficient = control.update(learner.kl_coefficient, kl, n);
         }
         state = State {
             n_done: iteration + 1,
-            order,
+            order: learning.order,
             kl_coefficient: learner.kl_coefficient,
             next_text: learner.next_text,
             ..state
@@ -254,25 +262,14 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         progress.go_on()?;
     }
-    if let Some(average) = &learner.average {
-        average.adopt(models.policy.weights().variables())?;
-    }
-    progress.check(
-        "reference and reward model did not change",
-        frozen_hashes(&models)? == frozen_before,
-        "SHA-256 of their weights before and after training",
-    )?;
-
     // 8. Answer the same prompts, and write.
-    let after = learner.evaluate(
-        &prompts,
-        evaluation.clone(),
-        state.n_done as u64,
-        "after",
-        progress,
-    )?;
-    let text_loss = learner.held_out_text_loss(progress)?;
-    progress.phase("writing", config.iterations, config.iterations);
+    let ended = learner.conclude(&prompts, &evaluation, &state, &frozen_before, progress);
+    if let Err(TrainerError::Cancelled) = &ended
+        && stopped.is_none()
+    {
+        progress.save(&learner.savepoint(&state)?)?;
+    }
+    let (after, text_loss) = ended?;
     let are_kept_out = !evaluation.is_empty() && training.start == evaluation.end;
     let end = End {
         state: &state,
@@ -283,7 +280,6 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         seed: config.seed,
     };
     let mut summary = end.summary(progress);
-    (&mut folder as &mut dyn Progress).go_on()?;
     let place = write(job, &codec, &models, &summary, stopped.as_ref())?;
     folder.finish()?;
     watch.conclude(&plan.estimate, &mut summary, &mut folder);
@@ -294,6 +290,97 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         checkpoint: place,
         summary,
     })
+}
+
+impl Learner<'_> {
+    /// Phases 2 to 5: draws the episodes of an iteration and credits them.
+    fn open_iteration(
+        &self,
+        iteration: usize,
+        prompts: &[Vec<u32>],
+        training: &Range<usize>,
+        state: &State,
+        progress: &mut dyn Progress,
+    ) -> Result<Learning> {
+        let config = self.config;
+        // 2. Sample. Prompts come back only when all have been used.
+        let mut order = state.order.clone();
+        let chosen = order.next(config.batch_episodes, training, config.seed);
+        let first_stream = (iteration * config.batch_episodes) as u64;
+        // 3. Old log-probabilities, reference, values, scores.
+        let mut episodes = self.draw(prompts, &chosen, first_stream, progress)?;
+        let before = state.text_loss_before;
+        let text_loss_held_out = self.text_loss_in_turn(iteration, before, progress)?;
+        // 4. and 5. Rewards and advantages.
+        self.credit(&mut episodes);
+        if iteration == 0 {
+            self.check_first_batch(&episodes, progress)?;
+        }
+        check_finite(&episodes)?;
+        let mut learning = Learning::new(episodes);
+        learning.chosen = chosen;
+        learning.order = order;
+        learning.text_loss_held_out = text_loss_held_out;
+        Ok(learning)
+    }
+
+    /// Tells of a batch that is not learnt from, or whose learning was taken back.
+    fn tell_last(
+        &self,
+        step: u64,
+        mut figures: BTreeMap<&'static str, f64>,
+        learning: &Learning,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let loss = learning.text_loss_held_out;
+        figures.extend(loss.map(|loss| ("objective/text_loss_held_out", loss)));
+        tell(step, figures, progress);
+        self.show_tokens(
+            &learning.episodes,
+            &learning.chosen,
+            step as usize - 1,
+            progress,
+        )
+    }
+
+    /// Phase 8: takes the average of weights as the policy, and answers the same prompts as before.
+    /// Where that is cancelled the policy is the one that was trained again.
+    fn conclude(
+        &mut self,
+        prompts: &[Vec<u32>],
+        evaluation: &Range<usize>,
+        state: &State,
+        frozen_before: &[String; 2],
+        progress: &mut dyn Progress,
+    ) -> Result<(Evaluation, Option<f64>)> {
+        let trained = match &self.average {
+            None => None,
+            Some(average) => {
+                let trained = self.keep()?;
+                average.adopt(self.models.policy.weights().variables())?;
+                Some(trained)
+            }
+        };
+        progress.check(
+            "reference and reward model did not change",
+            frozen_hashes(self.models)? == *frozen_before,
+            "SHA-256 of their weights before and after training",
+        )?;
+        let step = state.n_done as u64;
+        let answered = self
+            .evaluate(prompts, evaluation.clone(), step, "after", progress)
+            .and_then(|after| {
+                let text_loss = self.held_out_text_loss(progress)?;
+                let n = self.config.iterations;
+                progress.phase("writing", n, n);
+                progress.go_on()?;
+                Ok((after, text_loss))
+            });
+        if let (Err(TrainerError::Cancelled), Some(trained)) = (&answered, &trained) {
+            self.go_back(trained)?;
+        }
+        answered
+    }
 }
 
 /// How a run would take its batches apart, and what memory it would need, without training.

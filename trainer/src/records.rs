@@ -214,7 +214,14 @@ impl Record for DemonstrationRecord {
             Some(turn) if turn.content.trim().is_empty() => {
                 Some(("messages", "the answer is empty".to_owned()))
             }
-            Some(_) if self.messages.len() >= 2 => None,
+            Some(_) if self.messages.len() >= 2 => {
+                let asked = self.messages[..self.messages.len() - 1].to_vec();
+                let complaint = Prompt::Conversation(asked).complaint()?;
+                Some((
+                    "messages",
+                    format!("what comes before the answer {complaint}"),
+                ))
+            }
             _ => Some(("messages", "needs a request and an answer".to_owned())),
         }
     }
@@ -459,6 +466,37 @@ mod tests {
         let role = r#"{"id":"a","prompt":[{"role":"robot","content":"x"}],"completions":[]}"#;
         assert!(complaint(role).contains("field prompt: unknown role \"robot\""));
         assert_eq!(complaint("\n"), "FILE, line 1, field file: has no records");
+    }
+
+    /// What a labeler's answer follows is read by the model as a prompt is.
+    #[test]
+    fn the_turns_before_an_answer_are_checked_as_a_prompt_is() {
+        let turn = |role: &str, content: &str| Message {
+            role: role.to_owned(),
+            content: content.to_owned(),
+        };
+        let said = |asked: &[Message]| {
+            let messages = [asked, &[turn("assistant", "yes")]].concat();
+            let id = "a".to_owned();
+            DemonstrationRecord { id, messages }.complaint()
+        };
+        let begin = [turn("system", "be brief"), turn("user", "why?")];
+        assert_eq!(said(&begin), None);
+        let told = |asked: &[Message]| said(asked).unwrap();
+        for (extra, words) in [
+            (turn("assistant", "so"), "must end with a turn of the user"),
+            (turn("user", " "), "has an empty turn"),
+        ] {
+            let (field, message) = told(&[begin.as_slice(), &[extra]].concat());
+            assert_eq!(field, "messages");
+            assert_eq!(message, format!("what comes before the answer {words}"));
+        }
+        assert!(
+            told(&begin[..1])
+                .1
+                .ends_with("must end with a turn of the user")
+        );
+        assert_eq!(told(&[]).1, "needs a request and an answer");
     }
 
     #[test]

@@ -10,20 +10,21 @@
 //! 6. Shift the scores so that demonstrations (or, without any, training completions) score mean
 //!    0, and write.
 
-mod accuracy;
+pub(crate) mod accuracy;
 mod agreement;
 mod calibration;
 mod card;
 mod correlation;
 mod data;
 mod disagreement;
-mod groups;
+pub(crate) mod groups;
 mod labeler_folds;
 mod learner;
 mod length;
 mod measured;
 mod report;
 mod slices;
+mod units;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,8 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 pub use self::accuracy::{
-    Accuracy, Interval, bootstrap, bootstrap_mean, by_prompt, count_right, mean_and_deviation,
+    Accuracy, Interval, Place, UnitCount, bootstrap, bootstrap_mean, bootstrap_units, by_prompt,
+    by_unit, count_right, mean_and_deviation,
 };
 use self::accuracy::{count_by_length, count_by_scores, difference, longer_is_better};
 pub use self::agreement::Agreement;
@@ -41,13 +43,14 @@ pub use self::correlation::Correlations;
 use self::data::Data;
 pub use self::data::estimate;
 use self::disagreement::Area;
-use self::groups::{Group, count_units, fold_of_unit, split_by_prompt};
+use self::groups::{Group, count_units, fold_of_unit, hold_out_fold, split_by_prompt};
 pub use self::labeler_folds::{LabelerFold, LabelerFolds, Spread};
 use self::learner::{Fit, Learner, Step};
 pub use self::length::LengthBias;
 use self::measured::Measured;
 pub use self::report::{Report, Source};
 pub use self::slices::{Slice, Slices};
+pub use self::units::units;
 use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::RewardConfig;
@@ -61,7 +64,7 @@ use crate::model::heads::RewardModel;
 use crate::model::lora;
 use crate::model::transformer::TransformerConfig;
 use crate::optim::Gradients;
-use crate::progress::{Event, Progress, Silent};
+use crate::progress::{Event, Progress};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
@@ -103,6 +106,9 @@ struct State {
     /// Of the cross-validation, where there was one.
     #[serde(default)]
     report: Option<Report>,
+    /// Epochs whose held-out accuracy was told.
+    #[serde(default)]
+    n_measured: usize,
 }
 
 /// Trains.
@@ -124,7 +130,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     } = Data::read(job, &codec, &shape)?;
     labeler_folds::check(&groups, config.labeler_folds)?;
     let plan = data::plan(config, &shape, &groups, &demonstrations)?;
-    let (mut train, mut held_out) = split_by_prompt(groups, config);
+    let (share, seed) = (config.held_out_share, config.seed);
+    let (mut train, mut held_out) = split_by_prompt(groups, share, seed);
     if train.is_empty() || held_out.is_empty() {
         return Err(TrainerError::input(
             &job.data,
@@ -133,6 +140,10 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             "has too few ranked prompts to train and to hold some out",
         ));
     }
+    let telling = telling(&train).ok_or_else(|| {
+        let message = "are the same in each ranking to train on: nothing can be learnt from them";
+        TrainerError::input(&job.data, 1, "completions", message)
+    })?;
 
     // 2. Check the model.
     let model = data::fresh_model(job, plan.recomputes)?;
@@ -161,9 +172,17 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         train.len(),
         held_out.len()
     ));
+    progress.log(format!(
+        "these are of {} and {} units that share no prompt, no text and no customer",
+        count_units(&train),
+        count_units(&held_out)
+    ));
     plan.report(config.memory_limit_gib, progress);
     self_check::files::origin("base", &job.base, &codec, progress)?;
     self_check::files::round_trip(&job.data, &codec, progress)?;
+    if let Some(demonstrations) = &job.demonstrations {
+        self_check::data::tell(demonstrations, &codec, progress)?;
+    }
     self_check::files::finite_weights("reward model", model.trunk.weights(), progress)?;
     self_check::files::head_survives("reward model", model.heads(), &job.out, progress)?;
     self_check::padding_invariance(
@@ -178,7 +197,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let mut gradients = Gradients::default();
     let variables = model.trunk.weights().variables();
     lora::while_open(variables, || {
-        learner.learn_groups(&model, &mut train[..1], 1.0, &mut gradients)
+        learner.learn_groups(&model, &mut train[telling..=telling], 1.0, &mut gradients)
     })?;
     self_check::gradient_coverage("reward model", variables, &gradients, progress)?;
     drop(gradients);
@@ -186,11 +205,16 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     // 3. Cross-validate.
     let mut figures = BTreeMap::new();
     let (mut report, mut by_labelers) = (None, None);
+    let has_folds = config.labeler_folds > 0 || config.cross_validation_folds > 0;
+    if has_folds && resumed.is_none() {
+        progress
+            .log("folds keep no savepoints: a run that is stopped within them begins them anew");
+    }
     if config.labeler_folds > 0 && resumed.is_none() {
         let all: Vec<Group> = train.into_iter().chain(held_out).collect();
         let (all, found) = labeler_folds::measure(job, &mut learner, all, progress)?;
         by_labelers = Some(found);
-        (train, held_out) = split_by_prompt(all, config);
+        (train, held_out) = split_by_prompt(all, share, seed);
     }
     if config.cross_validation_folds > 0 && resumed.is_none() {
         let mut all: Vec<Group> = train.into_iter().chain(held_out).collect();
@@ -200,17 +224,17 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         // In the file's order, as without cross-validation.
         all.sort_by_key(|group| group.index);
         let (source, folds) = (Source::CrossValidation, by_labelers.clone());
-        report = Report::of(source, &crossed.measured, all.iter(), folds, config.seed);
-        (train, held_out) = split_by_prompt(all, config);
+        report = Report::of(source, &crossed.measured, all.iter(), folds, seed);
+        (train, held_out) = split_by_prompt(all, share, seed);
     }
 
     // 4. Train.
     let by_length = count_by_length(&train, &held_out);
-    let length = bootstrap(&by_length, config.seed);
+    let length = bootstrap_units(&by_length, config.seed);
     let mut fit = Fit::new(model, config);
     let n_steps_an_epoch = train.len().div_ceil(config.batch_prompts);
     let n_steps = config.epochs * n_steps_an_epoch;
-    let state = match &resumed {
+    let mut state = match &resumed {
         Some(point) => {
             fit.restore(point.within(n_steps)?)?;
             point.state_as()?
@@ -218,17 +242,17 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         None => {
             progress.phase("measuring held-out accuracy", 0, 1);
             let before = learner.measure(&fit.model, &mut held_out, progress)?;
-            let before = bootstrap(&count_by_scores(&held_out, &before), config.seed);
+            let before = bootstrap_units(&count_by_scores(&held_out, &before), config.seed);
             report_accuracy(0, before, length, progress);
             State {
                 figures,
                 before,
                 labeler_folds: by_labelers,
                 report,
+                n_measured: 0,
             }
         }
     };
-    let n_before = fit.n_done;
     let mut scores = Vec::new();
     for epoch in 0..config.epochs {
         let mut report = |progress: &mut dyn Progress, step: &Step, fit: &Fit| {
@@ -239,50 +263,42 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
             }
         };
         let n_steps = (epoch + 1) * n_steps_an_epoch;
-        let result = learner
-            .epoch(&mut fit, &mut train, epoch, progress, &mut report)
-            .and_then(|()| match n_steps < n_before {
-                // Measured before the run was stopped.
-                true => Ok(()),
-                false => {
-                    scores = learner.measure(&fit.model, &mut held_out, progress)?;
-                    let now = bootstrap(&count_by_scores(&held_out, &scores), config.seed);
-                    report_accuracy(n_steps as u64, now, length, progress);
-                    Ok(())
-                }
-            });
-        if let Err(TrainerError::Cancelled) = &result {
-            // Nothing has moved since the last step.
-            progress.save(&fit.savepoint(&state)?)?;
+        let trained = learner.epoch(&mut fit, &mut train, epoch, progress, &mut report);
+        // Told before the run was stopped, unless it is the last one, whose scores are needed again.
+        let is_told = epoch < state.n_measured;
+        if !is_told || epoch + 1 == config.epochs {
+            let found = trained.and_then(|()| learner.measure(&fit.model, &mut held_out, progress));
+            scores = keep_at_stop(found, &fit, &state, progress)?;
+        } else {
+            keep_at_stop(trained, &fit, &state, progress)?;
         }
-        result?;
+        if !is_told {
+            let now = bootstrap_units(&count_by_scores(&held_out, &scores), config.seed);
+            report_accuracy(n_steps as u64, now, length, progress);
+            state.n_measured = epoch + 1;
+        }
     }
-    let State {
-        figures,
-        before,
-        labeler_folds,
-        report,
-    } = state;
-    let mut model = fit.model;
 
     // 5. Compare held-out accuracy with what length alone predicts, and report.
     let counts = count_by_scores(&held_out, &scores);
-    let after = bootstrap(&counts, config.seed);
+    let after = bootstrap_units(&counts, config.seed);
     let over_length = difference(&counts, &by_length, config.seed);
     progress.log(format!(
         "held-out accuracy {after} over {} pairs; length alone {length}; difference {over_length}",
         after.n_pairs
     ));
-    let report = report.or_else(|| {
+    let report = state.report.clone().or_else(|| {
         let measured = Measured::all(&held_out, scores, longer_is_better(&train), 0);
         let all = train.iter().chain(&held_out);
-        Report::of(Source::HeldOut, &measured, all, labeler_folds, config.seed)
+        let folds = state.labeler_folds.clone();
+        Report::of(Source::HeldOut, &measured, all, folds, config.seed)
     });
     if report.is_none() {
         progress.log("no strict pair was held out: there is nothing to report on the model");
     }
 
-    let doubt = measure_doubt(&mut learner, &model, &mut held_out, config, progress)?;
+    let doubt = measure_doubt(&mut learner, &fit.model, &mut held_out, config, progress);
+    let doubt = keep_at_stop(doubt, &fit, &state, progress)?;
     let n_train = train.len();
 
     // 6. Shift the scores to mean 0 and write.
@@ -298,11 +314,13 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         false => (&mut demonstrations, "demonstrations"),
     };
-    model.set_biases(learner.mean_scores(&model, reference)?);
+    let biases = learner.mean_scores(&fit.model, reference, progress);
+    let biases = keep_at_stop(biases, &fit, &state, progress)?;
     progress.log(format!("scores are shifted so that {at_zero} score mean 0"));
-    (&mut folder as &mut dyn Progress).go_on()?;
+    fit.model.set_biases(biases);
+    let model = &fit.model;
     let mut summary = BTreeMap::from([
-        ("held_out_accuracy_before".to_owned(), before.value),
+        ("held_out_accuracy_before".to_owned(), state.before.value),
         ("n_held_out_pairs".to_owned(), after.n_pairs as f64),
         ("n_train".to_owned(), n_train as f64),
         ("n_held_out".to_owned(), held_out.len() as f64),
@@ -310,7 +328,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     summary.extend(after.figures("held_out_accuracy"));
     summary.extend(length.figures("length_only_accuracy"));
     summary.extend(over_length.figures("accuracy_over_length"));
-    summary.extend(figures);
+    summary.extend(state.figures.clone());
     summary.extend(doubt);
     summary.extend(report.iter().flat_map(Report::figures));
     let mut lineage = Lineage::new(CheckpointKind::Reward);
@@ -344,8 +362,9 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         lineage.sections = card::sections(report);
         lineage.files.insert("report.json".to_owned(), data.clone());
         folder.record(Event::Report { data });
-        (&mut folder as &mut dyn Progress).go_on()?;
     }
+    let goes_on = (&mut folder as &mut dyn Progress).go_on();
+    keep_at_stop(goes_on, &fit, &state, &mut folder)?;
     let place = job.out.join("checkpoint");
     let weights = model.trunk.weights();
     let head = model.mean_head()?.detach();
@@ -367,6 +386,27 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         checkpoint: place,
         summary,
     })
+}
+
+/// What was found; or, where the run is to stop, a savepoint is kept first. Nothing has moved since the
+/// last step.
+fn keep_at_stop<T>(
+    found: Result<T>,
+    fit: &Fit,
+    state: &State,
+    progress: &mut dyn Progress,
+) -> Result<T> {
+    if let Err(TrainerError::Cancelled) = &found {
+        progress.save(&fit.savepoint(state)?)?;
+    }
+    found
+}
+
+/// The first ranking with two completions that differ: of completions that are all the same, no
+/// gradient reaches the head, whatever the model.
+fn telling(groups: &[Group]) -> Option<usize> {
+    let differs = |group: &Group| group.rows.iter().any(|row| *row != group.rows[0]);
+    groups.iter().position(differs)
 }
 
 /// The pass that trains looks at the last token only; it must not see padding either.
@@ -441,14 +481,12 @@ fn cross_validate(
     let folds = fold_of_unit(&groups, n, config.seed);
     let (mut counts, mut by_length, mut measured) = (Vec::new(), Vec::new(), Vec::new());
     for fold in 0..n {
-        let (mut held_out, mut train): (Vec<Group>, Vec<Group>) = groups
-            .into_iter()
-            .partition(|group| folds.get(&group.unit) == Some(&fold));
+        let (mut train, mut held_out) = hold_out_fold(groups, &folds, fold);
         let place = ("cross-validating", fold, n);
         let model = train_apart(job, learner, &mut train, place, progress)?;
         let scores = learner.measure(&model, &mut held_out, progress)?;
         let own = count_by_scores(&held_out, &scores);
-        let accuracy = bootstrap(&own, config.seed).value;
+        let accuracy = bootstrap_units(&own, config.seed).value;
         progress.metrics(fold as u64 + 1, [("cross_validation/accuracy", accuracy)]);
         counts.extend(own);
         by_length.extend(count_by_length(&train, &held_out));
@@ -458,10 +496,13 @@ fn cross_validate(
         groups = train;
     }
     let found = [
-        ("cross_validated_accuracy", bootstrap(&counts, config.seed)),
+        (
+            "cross_validated_accuracy",
+            bootstrap_units(&counts, config.seed),
+        ),
         (
             "cross_validated_length_only",
-            bootstrap(&by_length, config.seed),
+            bootstrap_units(&by_length, config.seed),
         ),
         (
             "cross_validated_over_length",
@@ -471,11 +512,7 @@ fn cross_validate(
     progress.log(format!(
         "{n}-fold cross-validation over {} prompts, {} pairs: accuracy {}; length alone {}; \
          difference {}",
-        counts.len(),
-        found[0].1.n_pairs,
-        found[0].1,
-        found[1].1,
-        found[2].1
+        found[0].1.n_prompts, found[0].1.n_pairs, found[0].1, found[1].1, found[2].1
     ));
     let figures = found.iter().flat_map(|(name, found)| found.figures(name));
     let figures = figures.collect();
@@ -494,8 +531,7 @@ fn measure_doubt(
     if model.n_members() == 1 {
         return Ok(Vec::new());
     }
-    // Not to be cancelled: the last step may be newer than the last savepoint.
-    let doubts = learner.doubts(model, held_out, &mut Silent)?;
+    let doubts = learner.doubts(model, held_out, progress)?;
     let Some(area) = Area::of(&doubts, config.seed) else {
         progress.log("every held-out pair is right, or every one wrong: nothing to tell apart");
         return Ok(Vec::new());

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::adapter;
-use crate::checkpoint::{sha256, sha256_of_weights, write_atomically};
+use crate::checkpoint::{parent_of, sha256, sha256_of_weights, write_atomically};
 use crate::disk;
-use crate::error::{AtPath, Result, TrainerError};
+use crate::error::{AtPath, Result, TrainerError, one_sentence};
 use crate::model::ensemble::MEMBERS;
 
 /// How many are kept unless the run says otherwise: the newest, and one before it.
@@ -58,6 +58,8 @@ impl Default for SavePolicy {
 pub struct Savepoint {
     /// Steps that are done.
     pub step: usize,
+    /// How far the step after them is, for one that can be stopped within; 0 is its beginning.
+    pub part: usize,
     /// Counters, positions in the data, figures so far.
     pub state: Value,
     /// Weights, moments and averages, by group and name.
@@ -69,6 +71,7 @@ impl Savepoint {
     pub fn new(step: usize, state: &impl Serialize) -> Self {
         Self {
             step,
+            part: 0,
             state: serde_json::to_value(state).unwrap_or_default(),
             tensors: BTreeMap::new(),
         }
@@ -99,7 +102,7 @@ impl Savepoint {
     /// # Errors
     /// A sentence with both numbers.
     pub fn within(&self, total: usize) -> Result<&Self> {
-        match self.step <= total {
+        match self.step + usize::from(self.part > 0) <= total {
             true => Ok(self),
             false => {
                 let message = format!("is after {} steps of a run of {total}", self.step);
@@ -164,7 +167,25 @@ struct Header {
     /// Bytes of the run's other files at that moment; what came after is cut off when it goes on.
     lengths: BTreeMap<String, u64>,
     step: usize,
+    #[serde(default)]
+    part: usize,
     state: Value,
+}
+
+/// The name of a savepoint's folder.
+fn folder_name(step: usize, part: usize) -> String {
+    match part {
+        0 => format!("{step:010}"),
+        part => format!("{step:010}-{part:06}"),
+    }
+}
+
+/// Step and part of a savepoint, by the name of its folder.
+fn read_name(name: &str) -> Option<(usize, usize)> {
+    match name.split_once('-') {
+        None => Some((name.parse().ok()?, 0)),
+        Some((step, part)) => Some((step.parse().ok()?, part.parse().ok()?)),
+    }
 }
 
 /// The savepoints of a run.
@@ -200,7 +221,7 @@ impl Savepoints {
     /// # Errors
     /// When the disk is full.
     pub fn save(&mut self, point: &Savepoint, lengths: BTreeMap<String, u64>) -> Result<()> {
-        let place = self.folder.join(format!("{:010}", point.step));
+        let place = self.folder.join(folder_name(point.step, point.part));
         if place.exists() {
             return Ok(());
         }
@@ -211,6 +232,7 @@ impl Savepoints {
                 identity: self.identity.clone(),
                 lengths,
                 step: point.step,
+                part: point.part,
                 state: point.state.clone(),
             };
             let path = folder.join(STATE);
@@ -249,8 +271,9 @@ impl Savepoints {
         remarks: &mut Vec<String>,
     ) -> Result<(Savepoint, BTreeMap<String, u64>)> {
         let kept = self.list()?;
-        let Some((_, place)) = kept.iter().find(|(own, _)| *own == step) else {
-            let steps: Vec<String> = kept.iter().map(|(step, _)| step.to_string()).collect();
+        let Some((_, place)) = kept.iter().find(|(own, _)| *own == (step, 0)) else {
+            let whole = kept.iter().filter(|((_, part), _)| *part == 0);
+            let steps: Vec<String> = whole.map(|((step, _), _)| step.to_string()).collect();
             let steps = match steps.is_empty() {
                 true => "none is kept".to_owned(),
                 false => format!("kept are {}", steps.join(", ")),
@@ -260,12 +283,17 @@ impl Savepoints {
                 message: format!("there is no savepoint of step {step}; {steps}"),
             });
         };
-        let found = self.read(place)?;
+        let found = self.read(place, remarks)?;
         // The run comes by those steps again, and its other files are cut to this one's lengths.
-        for (own, later) in &kept {
-            if *own > step {
+        for ((own, part), later) in &kept {
+            if (*own, *part) > (step, 0) {
+                let within = if *part > 0 {
+                    "within the one after "
+                } else {
+                    "of "
+                };
                 remarks.push(format!(
-                    "the savepoint of step {own} goes: it is made again"
+                    "the savepoint {within}step {own} goes: it is made again"
                 ));
                 disk::remove_folder(later)?;
             }
@@ -278,7 +306,7 @@ impl Savepoints {
         remarks: &mut Vec<String>,
     ) -> Result<Option<(Savepoint, BTreeMap<String, u64>)>> {
         for (_, place) in self.list()? {
-            match self.read(&place) {
+            match self.read(&place, remarks) {
                 Ok(found) => return Ok(Some(found)),
                 Err(error @ TrainerError::Checkpoint { .. }) => {
                     remarks.push(format!("passed over a damaged savepoint: {error}"));
@@ -292,7 +320,11 @@ impl Savepoints {
         Ok(None)
     }
 
-    fn read(&self, place: &Path) -> Result<(Savepoint, BTreeMap<String, u64>)> {
+    fn read(
+        &self,
+        place: &Path,
+        remarks: &mut Vec<String>,
+    ) -> Result<(Savepoint, BTreeMap<String, u64>)> {
         let torn = |path: &Path, message: String| TrainerError::checkpoint(path, message);
         for name in [SUMS, STATE, TENSORS] {
             if !place.join(name).is_file() {
@@ -317,19 +349,47 @@ impl Savepoints {
                 message,
             });
         }
+        self.check_lengths(place, &header.lengths)?;
         let path = place.join(TENSORS);
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
             .map_err(|error| torn(&path, format!("is damaged: {error}")))?;
         let point = Savepoint {
             step: header.step,
+            part: header.part,
             state: header.state,
             tensors: tensors.into_iter().collect(),
         };
+        let own = env!("CARGO_PKG_VERSION");
+        if header.program != own {
+            remarks.push(format!(
+                "this savepoint was kept by version {} of the program, and this is {own}: what the \
+                 run makes may differ from what one version alone would make",
+                one_sentence(&header.program)
+            ));
+        }
         Ok((point, header.lengths))
     }
 
-    /// Savepoints by their steps, newest first. What a killed program left half-written goes.
-    fn list(&self) -> Result<Vec<(usize, PathBuf)>> {
+    /// What was written before the savepoint is still there: a file that the power's failure made
+    /// shorter would be filled up with nothing.
+    fn check_lengths(&self, place: &Path, lengths: &BTreeMap<String, u64>) -> Result<()> {
+        let out = parent_of(&self.folder);
+        for (name, length) in lengths {
+            let found = std::fs::metadata(out.join(name)).map_or(0, |data| data.len());
+            if found < *length {
+                let name = one_sentence(name);
+                let message = format!(
+                    "is damaged: {name} has {found} bytes, and had {length} when it was kept"
+                );
+                return Err(TrainerError::checkpoint(place, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Savepoints by their steps and parts, newest first. What a killed program left half-written
+    /// goes.
+    fn list(&self) -> Result<Vec<((usize, usize), PathBuf)>> {
         if !self.folder.is_dir() {
             return Ok(Vec::new());
         }
@@ -338,11 +398,11 @@ impl Savepoints {
         for entry in std::fs::read_dir(&self.folder).at(&self.folder)? {
             let path = entry.at(&self.folder)?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            if let Some(step) = name.and_then(|name| name.parse().ok()) {
-                found.push((step, path));
+            if let Some(place) = name.and_then(read_name) {
+                found.push((place, path));
             }
         }
-        found.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+        found.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
         Ok(found)
     }
 

@@ -1,6 +1,7 @@
 //! Checks at the start of every run. A silent missing gradient or a mask that leaks makes training
 //! worthless without an error, so a run that fails one refuses to start.
 
+pub mod data;
 pub mod files;
 
 use std::collections::BTreeMap;
@@ -123,13 +124,14 @@ pub fn packing_invariance(
     let segments: Vec<Segment> = texts.iter().map(|text| Segment::alone(text)).collect();
     let packed = TokenBatch::packed(&[segments], pad_id, &model.device)?;
     let together = model.hidden(&packed, Pass::Tracked)?.detach().get(0)?;
-    let mut difference = 0.0_f32;
+    let mut difference = 0.0;
     for (index, text) in texts.iter().enumerate() {
         let bare = TokenBatch::new(&[text.to_vec()], pad_id, &model.device)?;
         let alone = bare.last(&model.hidden(&bare, Pass::Tracked)?.detach())?;
         let at = packed.segment_index(0, index, text.len() - 1) as usize;
-        let largest = (alone - together.narrow(0, at, 1)?)?.abs()?.max_all()?;
-        difference = difference.max(largest.to_scalar::<f32>()?);
+        let apart = (alone - together.narrow(0, at, 1)?)?.abs()?;
+        let apart = apart.flatten_all()?.to_vec1::<f32>()?;
+        difference = largest(apart.into_iter().map(f64::from).chain([difference]));
     }
     let detail = format!("largest difference {difference:.2e}, at most 1e-3 allowed");
     progress.check(
@@ -173,7 +175,38 @@ pub fn same_language(
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use candle_core::{Device, Tensor};
+
     use super::*;
+    use crate::model::weights::{Trainable, Weights};
+    use crate::progress::Silent;
+
+    /// A model that computes nothing agrees with itself nowhere.
+    #[test]
+    fn a_model_whose_numbers_are_none_fails_the_checks_of_padding_and_packing() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        let good = Transformer::load(&folder, &Device::Cpu, Trainable::Nothing).unwrap();
+        let mut tensors = good.weights().tensors().clone();
+        let name = "model.layers.1.mlp.down_proj.weight";
+        let nan = Tensor::full(f32::NAN, tensors[name].shape(), &Device::Cpu).unwrap();
+        tensors.insert(name.to_owned(), nan);
+        let weights = Weights::from_tensors(tensors);
+        let (config, nothing) = (good.config.clone(), Trainable::Nothing);
+        let bad = Transformer::from_weights(config, weights, &Device::Cpu, nothing).unwrap();
+        let texts: [&[u32]; 3] = [&[5, 6, 7], &[8, 9], &[10, 11, 12, 13]];
+        for (model, holds) in [(&good, true), (&bad, false)] {
+            let padded = padding_invariance("model", model, texts[0], 1, &mut Silent);
+            let packed = packing_invariance("model", model, &texts, 1, &mut Silent);
+            assert_eq!((padded.is_ok(), packed.is_ok()), (holds, holds));
+            if let Err(error) = packed {
+                assert!(
+                    error.to_string().contains("largest difference NaN"),
+                    "{error}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn the_largest_distance_is_nan_where_one_is() {

@@ -160,6 +160,9 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     plan.report(config.memory_limit_gib, progress);
     self_check::files::origin("base", &job.base, &codec, progress)?;
     self_check::files::round_trip(&job.data, &codec, progress)?;
+    if let Some(texts) = &job.texts {
+        self_check::data::tell(texts, &codec, progress)?;
+    }
     self_check::files::finite_weights("model", model.weights(), progress)?;
     self_check::padding_invariance("model", &model, &rows[0].tokens, codec.pad_id, progress)?;
     if config.pack_tokens.is_some() {

@@ -151,9 +151,20 @@ impl TextCodec {
     /// # Errors
     /// When a token is unknown.
     pub fn decode_all(&self, tokens: &[u32]) -> Result<String> {
-        self.tokenizer
-            .decode(tokens, false)
-            .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
+        foreign::call(|| self.tokenizer.decode(tokens, false))
+            .map_err(|message| TrainerError::checkpoint(Path::new("tokenizer"), message))
+    }
+
+    /// The texts of special tokens, which become those tokens wherever they stand in a text.
+    pub fn special_tokens(&self) -> Vec<String> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let special = added.into_values().filter(|token| token.special);
+        let mut texts: Vec<String> = special
+            .map(|token| token.content)
+            .filter(|text| !text.is_empty())
+            .collect();
+        texts.sort_unstable();
+        texts
     }
 
     /// A token to pad with that is neither EOS nor BOS, with its text: transformers takes every

@@ -7,8 +7,9 @@ mod place;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
-use place::Place;
-use tiny::Kept;
+use place::{Place, rankings};
+use serde_json::json;
+use tiny::{Kept, write_lines};
 use trainer::progress::Event;
 use trainer::{ppo, reward, sft};
 
@@ -79,6 +80,86 @@ fn every_kind_of_run_checks_its_models_and_data_first() {
         assert!(own.iter().any(|own| own == name), "{name}: {own:?}");
     }
     assert!(detail(&progress, "chat template").contains("SHA-256 "));
+}
+
+fn says(progress: &Kept, words: &[&str]) -> bool {
+    let mut events = progress.events.iter();
+    events.any(|event| {
+        matches!(event, Event::Log { message } if words.iter().all(|words| message.contains(words)))
+    })
+}
+
+/// No gradient reaches a head by completions that are all the same, which says nothing of the model.
+#[test]
+fn rankings_of_equal_texts_do_not_fail_the_check_of_gradients() {
+    let place = Place::new();
+    let write = |n_equal: usize| {
+        let mut lines = rankings(20);
+        for line in lines.iter_mut().take(n_equal) {
+            for completion in line["completions"].as_array_mut().unwrap() {
+                completion["text"] = json!("red");
+            }
+        }
+        // Good ones among them, so that some are trained on.
+        lines.rotate_left(n_equal / 2);
+        write_lines(&place.path("rankings.jsonl"), lines);
+    };
+    write(16);
+    let mut progress = Kept::default();
+    reward::run(&place.reward("some"), &mut progress).unwrap();
+    let words = "prefer one of two completions that are the same";
+    assert!(says(&progress, &[words]), "{:?}", progress.events);
+    write(20);
+    let error = reward::run(&place.reward("all"), &mut Kept::default()).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("field completions: are the same in each"),
+        "{said}"
+    );
+    assert!(!place.path("all").exists());
+}
+
+/// What a run leaves unread, and what it reads as no text, its log tells.
+#[test]
+fn every_kind_of_run_tells_what_is_to_be_known_of_its_data() {
+    let place = Place::new();
+    let judge = place.trained_reward("judge");
+    let change = |name: &str, from: &str, to: &str| {
+        let path = place.path(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    };
+    for name in ["demonstrations", "rankings", "prompts"] {
+        change(&format!("{name}.jsonl"), "{\"id\":", "{\"xid\":1,\"id\":");
+    }
+    change("demonstrations.jsonl", "please say", "<eos> say");
+    let runs: [&dyn Fn(&mut Kept); 3] = [
+        &|progress| drop(sft::run(&place.sft("sft"), progress).unwrap()),
+        &|progress| {
+            let mut job = place.reward("reward");
+            job.demonstrations = Some(place.path("demonstrations.jsonl"));
+            drop(reward::run(&job, progress).unwrap());
+        },
+        &|progress| drop(ppo::run(&place.ppo(&judge, "ppo"), progress).unwrap()),
+    ];
+    for (index, (run, file)) in runs
+        .into_iter()
+        .zip(["demonstrations", "rankings", "prompts"])
+        .enumerate()
+    {
+        let mut progress = Kept::default();
+        run(&mut progress);
+        let file = format!("{file}.jsonl: ");
+        let unread = "nothing reads the field xid, which 1 lines have, the first line 1";
+        assert!(says(&progress, &[&file, unread]), "{:?}", progress.events);
+        let marked = [
+            "demonstrations.jsonl: ",
+            "1 texts",
+            "line 1, field messages[0].content",
+        ];
+        assert_eq!(says(&progress, &marked), index < 2, "{:?}", progress.events);
+    }
 }
 
 #[test]

@@ -23,8 +23,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tiny::Kept;
-use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig, overlay};
+use trainer::config::{LoraConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
 use trainer::error::Result;
+use trainer::memory::Estimate;
+use trainer::memory::runs::{self, Demonstrations, Players, RankedRows};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::transformer::{Transformer, TransformerConfig};
@@ -273,7 +275,9 @@ proptest! {
         for change in &changes {
             change.apply(&mut value);
         }
-        ends_well(TransformerConfig::parse(&value))?;
+        if let Some(config) = ends_well(TransformerConfig::parse(&value))? {
+            estimates(&config, 8, None);
+        }
     }
 
     #[test]
@@ -328,6 +332,91 @@ proptest! {
     fn any_chat_template_makes_a_text_or_a_sentence(template in template()) {
         let folder = model_with("chat_template.jinja", template.as_bytes());
         use_model(folder.path())?;
+    }
+}
+
+/// The memory that runs would need with a model of this shape, and rows as long as it can read.
+fn estimates(config: &TransformerConfig, rows: usize, lora: Option<&LoraConfig>) -> Vec<Estimate> {
+    let time = config.max_position_embeddings;
+    let sft = SftConfig {
+        batch_size: 100_000,
+        reward_tokens: 100_000,
+        lora: lora.cloned(),
+        ..SftConfig::preset(Preset::Instructgpt)
+    };
+    let unpacked = SftConfig {
+        pack_tokens: None,
+        ..sft.clone()
+    };
+    let data = Demonstrations {
+        longest: time,
+        learnt: time,
+        batch: time,
+        judge: Some(config),
+    };
+    let ranked = RankedRows {
+        groups: vec![vec![time; 9]; 3],
+        others: time,
+    };
+    let ppo = PpoConfig {
+        batch_episodes: 100_000,
+        minibatches: 1,
+        max_new_tokens: time,
+        lora: lora.cloned(),
+        ..PpoConfig::preset(Preset::Instructgpt)
+    };
+    let players = Players {
+        policy: config,
+        reward: config,
+        gold: Some(config),
+        judge: lora,
+        members: 64,
+    };
+    let reward = RewardConfig {
+        members: 64,
+        lora: lora.cloned(),
+        ..RewardConfig::preset(Preset::Instructgpt)
+    };
+    let all = [false, true].map(|again| {
+        [
+            runs::sft(config, &sft, &data, rows, again),
+            runs::sft(config, &unpacked, &data, rows, again),
+            runs::reward(config, &reward, &ranked, rows, rows, again),
+            runs::ppo(&players, &ppo, time, true, rows, again),
+        ]
+    });
+    all.into_iter().flatten().collect()
+}
+
+proptest! {
+    #![proptest_config(few(256))]
+
+    /// Numbers of any size: what is within bounds has an estimate, and nothing overflows.
+    #[test]
+    fn any_shape_is_estimated_or_refused(
+        powers in prop::collection::vec(0..21_u32, 8),
+        less in 0..3_usize,
+        family in 0..4_usize,
+        rows in prop::sample::select(vec![1_usize, 8, 100_000]),
+        rank in prop::sample::select(vec![None, Some(1_usize), Some(4096)]),
+    ) {
+        let n = |index: usize| (1_usize << powers[index]).saturating_sub(less).max(1);
+        let family = ["llama", "qwen2", "qwen3", "gpt2"][family];
+        let value = json!({
+            "model_type": family, "hidden_size": n(0), "intermediate_size": n(1),
+            "num_hidden_layers": n(2), "num_attention_heads": 1 << powers[3],
+            "num_key_value_heads": 1 << powers[3].min(powers[4]), "vocab_size": n(5),
+            "max_position_embeddings": n(6), "head_dim": 2 << powers[7].min(19),
+            "n_embd": 1 << powers[0], "n_layer": n(2), "n_head": 1 << powers[3].min(powers[0]),
+            "n_positions": n(6),
+        });
+        if let Some(config) = ends_well(TransformerConfig::parse(&value))? {
+            let lora = rank.map(|rank| LoraConfig { rank, ..LoraConfig::default() });
+            for estimate in estimates(&config, rows, lora.as_ref()) {
+                prop_assert!(estimate.total() > 0 && estimate.gib().is_finite());
+                prop_assert!(!estimate.to_string().contains(char::is_control));
+            }
+        }
     }
 }
 
@@ -464,11 +553,6 @@ proptest! {
             let mut value: Value = serde_json::from_slice(&bytes[start..end]).unwrap();
             for change in &changes {
                 change.apply(&mut value);
-            }
-            if let (false, Some(lengths)) = (of_tensors, value.get("lengths")) {
-                // A file as long as that would fill the disk of whoever runs this.
-                let is_long = |length: &Value| length.as_u64().is_some_and(|n| n > 1 << 24);
-                prop_assume!(!lengths.as_object().is_some_and(|all| all.values().any(is_long)));
             }
             let text = value.to_string();
             let mut forged = Vec::new();

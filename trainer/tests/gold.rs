@@ -107,6 +107,8 @@ fn a_second_opinion_with_another_tokenizer_reads_the_text() {
     let path = other.join("tokenizer.json");
     let changed = std::fs::read_to_string(&path).unwrap() + "\n";
     std::fs::write(&path, changed).unwrap();
+    // Or it would be seen that this is not the tokenizer that it was made with.
+    std::fs::remove_file(other.join("plackett.json")).unwrap();
     let mut job = place.ppo(&reward, "ppo");
     job.gold = Some(Gold::Model(other.clone()));
     let mut progress = Kept::default();
@@ -122,6 +124,48 @@ fn a_second_opinion_with_another_tokenizer_reads_the_text() {
         row.extend(codec.encode(data["completion"].as_str().unwrap()).unwrap());
         row.push(codec.eos_id);
         let score = f64::from(model.score_rows(&[row], codec.pad_id).unwrap()[0]);
+        let told = data["gold"].as_f64().unwrap();
+        assert!((told - score).abs() < 1e-5, "{told} {score}");
+    }
+}
+
+/// What it cannot read at once is its beginning, which is left out and told: it ends no run.
+#[test]
+fn a_second_opinion_that_reads_few_tokens_sees_the_ends() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let other = place.trained_reward("other");
+    let change = |name: &str, change: &dyn Fn(String) -> String| {
+        let path = other.join(name);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(text)).unwrap();
+    };
+    change("tokenizer.json", &|text| text + "\n");
+    std::fs::remove_file(other.join("plackett.json")).unwrap();
+    change("config.json", &|text| {
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["max_position_embeddings"] = 12.into();
+        config.to_string()
+    });
+    let mut job = place.ppo(&reward, "ppo");
+    job.gold = Some(Gold::Model(other.clone()));
+    let mut progress = Kept::default();
+    ppo::run(&job, &mut progress).unwrap();
+    let told = progress.events.iter().any(|event| match event {
+        Event::Log { message } => message.contains("second opinion reads 12 tokens: it saw"),
+        _ => false,
+    });
+    assert!(told);
+
+    let codec = TextCodec::load(&other).unwrap();
+    let model = RewardModel::load(&other, &Device::Cpu, Trainable::Nothing).unwrap();
+    for data in samples(&progress) {
+        let prompt: Prompt = serde_json::from_value(data["prompt"].clone()).unwrap();
+        let mut row = codec.encode_prompt(&prompt).unwrap();
+        row.extend(codec.encode(data["completion"].as_str().unwrap()).unwrap());
+        row.push(codec.eos_id);
+        let end = row.split_off(row.len().saturating_sub(12));
+        let score = f64::from(model.score_rows(&[end], codec.pad_id).unwrap()[0]);
         let told = data["gold"].as_f64().unwrap();
         assert!((told - score).abs() < 1e-5, "{told} {score}");
     }

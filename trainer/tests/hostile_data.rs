@@ -243,6 +243,25 @@ fn a_field_that_means_nothing_is_refused_by_name() {
     );
     refused(
         kind,
+        &|line| line["completions"][0]["rating"] = json!(8),
+        &[&at("completions[0].rating: is 8: ratings are 1 to 7")],
+    );
+    // An id that an earlier line has, for another prompt.
+    refused(
+        kind,
+        &|line| line["prompt"] = json!("say something else"),
+        &[&at("prompt: is another text than that of line 1")],
+    );
+    let both = |line: &mut Value| line["split"] = json!("validation");
+    let train = changed(kind, &both).replacen('{', "{\"split\":\"train\",", 1);
+    assert_line_refused(
+        &place,
+        kind,
+        train,
+        &[&at("split: is \"validation\", but line 1")],
+    );
+    refused(
+        kind,
         &|line| line["prompt"] = robot.clone(),
         &[&at("prompt: unknown role \"robot\"")],
     );
@@ -289,6 +308,13 @@ fn a_field_that_means_nothing_is_refused_by_name() {
         kind,
         &|line| line["messages"] = robot.clone(),
         &[&at("messages: roles are")],
+    );
+    refused(
+        kind,
+        &|line| line["messages"][0]["content"] = json!(" "),
+        &[&at(
+            "messages: what comes before the answer has an empty turn",
+        )],
     );
     refused(
         kind,

@@ -46,6 +46,32 @@ fn a_run_folder_that_is_not_for_this_run_is_refused_untouched() {
         &["model", "holds a run or a model already"],
         |place| run(place, "model", false),
     );
+    // What goes on would write over what it finds: a mistyped name must not cost a model.
+    let copy = folder("copied");
+    for entry in std::fs::read_dir(place.path("base")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(copy.join("metrics.jsonl"), "{\"mine\": 1}\n").unwrap();
+    for (name, config) in [
+        ("shape", "{\"model_type\": \"llama\"}"),
+        ("torn", "{\"seed\""),
+        ("list", "[]"),
+    ] {
+        let own = folder(name);
+        std::fs::write(own.join("config.json"), config).unwrap();
+        std::fs::write(own.join("samples.jsonl"), "{}\n").unwrap();
+    }
+    for (out, words) in [
+        ("full", "thesis.txt"),
+        ("full2", "photos"),
+        ("copied", "which is no run's"),
+        ("shape", "no settings of a run"),
+        ("torn", "no settings of a run"),
+        ("list", "no settings of a run"),
+    ] {
+        assert_refused(&place, &[out, words], |place| run(place, out, true));
+    }
     let elsewhere = folder("elsewhere");
     std::os::unix::fs::symlink(&elsewhere, place.path("link")).unwrap();
     std::os::unix::fs::symlink(place.path("nowhere"), place.path("dangling")).unwrap();
@@ -91,5 +117,10 @@ fn a_run_folder_that_is_not_for_this_run_is_refused_untouched() {
     let data = place.path("demonstrations.jsonl");
     std::fs::copy(data, folder("worker").join("data.jsonl")).unwrap();
     std::fs::write(place.path("worker/run.lock"), "").unwrap();
+    std::fs::write(place.path("worker/.writing-config.json"), "{\"ha").unwrap();
     run(&place, "worker", false).unwrap();
+    // One that was killed before its first savepoint goes on.
+    std::fs::write(folder("killed").join("config.json"), "{\"seed\": 1}").unwrap();
+    std::fs::write(place.path("killed/metrics.jsonl"), "{\"step\"").unwrap();
+    run(&place, "killed", true).unwrap();
 }

@@ -242,7 +242,8 @@ impl Place {
                     json!({"id": k.to_string(), "text": text, "rank": k + 1})
                 })
                 .collect();
-            json!({"id": i.to_string(), "prompt": text(i, half), "completions": completions})
+            json!({"id": i.to_string(), "prompt": text(i, half), "completions": completions,
+                   "labeler": (i % 2).to_string()})
         };
         let prompt = |i: u64| json!({"id": i.to_string(), "prompt": text(i * 3, half)});
         let place = Self { folder, length };
@@ -390,21 +391,54 @@ fn a_fine_tuning_runs_peak_is_near_its_estimate() {
 fn a_reward_models_peak_is_near_its_estimate() {
     let _turn = alone();
     let place = Place::new(&shape(800), 200);
-    for (prompts, recomputes, layers, folds) in [
-        (4, false, None, 0),
-        (4, true, None, 0),
-        (1, false, None, 2),
-        (2, false, Some(3), 0),
+    for (prompts, recomputes, layers, folds, of_labelers) in [
+        (4, false, None, 0, 0),
+        (4, true, None, 0, 0),
+        (1, false, None, 2, 0),
+        (2, false, Some(3), 0, 0),
+        (1, true, None, 0, 2),
     ] {
-        let name = format!("{prompts}-{recomputes}-{layers:?}-{folds}");
+        let name = format!("{prompts}-{recomputes}-{layers:?}-{folds}-{of_labelers}");
         let mut job = place.reward(&name);
         job.config.micro_prompts = Some(prompts);
         job.config.recompute_activations = recomputes;
         job.config.train_layers = layers;
         job.config.cross_validation_folds = folds;
+        job.config.labeler_folds = of_labelers;
         let plan = reward::estimate(&job).unwrap();
         let (_, peak) = peak_of(|| reward::run(&job, &mut Kept::default()).unwrap());
         assert_near(&format!("reward {name}"), &plan, peak);
+        let is_measuring = plan.estimate.phase == "measuring held-out labelers";
+        assert_eq!(is_measuring, of_labelers > 0, "{plan}");
+    }
+}
+
+/// A judge that is larger than the model, and answers that are longer than demonstrations.
+#[test]
+fn the_judges_part_of_a_fine_tuning_runs_peak_is_near_its_estimate() {
+    let _turn = alone();
+    for (heads, inner, answer) in [(6, 2048, 300), (48, 512, 600)] {
+        let shape = |hidden: usize, layers: usize, inner: usize, heads: usize| {
+            json!({
+                "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
+                "num_attention_heads": heads, "num_key_value_heads": heads / 2,
+                "vocab_size": 800, "max_position_embeddings": 1024,
+            })
+        };
+        let place = Place::new(&shape(192, 2, inner, heads), 60);
+        let judge = place.judge(None);
+        std::fs::remove_dir_all(place.path("base")).unwrap();
+        write_llama(&place.path("base"), &shape(48, 1, 128, 2));
+        let mut job = place.sft("judged");
+        job.reward = Some(judge);
+        job.config.micro_rows = Some(1);
+        job.config.held_out_share = 0.8;
+        job.config.reward_prompts = 8;
+        job.config.reward_tokens = answer;
+        let plan = sft::estimate(&job).unwrap();
+        assert_eq!(plan.estimate.phase, "judging answers", "{plan}");
+        let (_, peak) = peak_of(|| sft::run(&job, &mut Kept::default()).unwrap());
+        assert_near(&format!("sft judged {heads} {answer}"), &plan, peak);
     }
 }
 

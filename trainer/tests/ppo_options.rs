@@ -292,13 +292,17 @@ fn a_run_with_a_second_opinion_says_how_far_it_paid_to_optimise() {
             .split_whitespace()
             .filter(|word| *word == "good")
             .count() as f64;
-        2.0 * n - 0.5 * n * n
+        4.0 * n - 0.5 * n * n
     };
     job.gold = Some(Gold::Utility(Box::new(gold)));
     let mut progress = Kept::default();
     let summary = ppo::run(&job, &mut progress).unwrap().summary;
     let (alpha, beta) = (summary["gold_alpha"], summary["gold_beta"]);
-    assert!(summary["gold_fit_r_squared"] <= 1.0);
+    // Too much of the word costs, and the run comes so far.
+    let gold = progress.metric("objective/gold");
+    let highest = gold.iter().copied().fold(f64::MIN, f64::max);
+    assert!(highest > gold[0] + 0.1, "{gold:?}");
+    assert!(summary["gold_fit_r_squared"] > 0.3, "{summary:?}");
     let told = log(&progress);
     assert!(
         told.contains("by the second opinion the gain follows d ("),

@@ -65,6 +65,18 @@ fn a_run_reports_on_its_model_in_its_folder_in_the_checkpoint_and_on_the_card() 
         report
     );
 
+    let own = ["calibration_error", "pair_nll", "temperature"];
+    for name in own {
+        assert!(
+            !made.summary.contains_key(name),
+            "{name} is not the checkpoint's"
+        );
+        assert!(
+            made.summary
+                .contains_key(&format!("cross_validated_{name}"))
+        );
+    }
+
     // From all prompts but one that ties everything, and the same figures as the run's.
     assert_eq!(
         (report.source, report.n_rankings),
@@ -133,7 +145,7 @@ fn a_run_reports_on_its_model_in_its_folder_in_the_checkpoint_and_on_the_card() 
         "{calibration:?}"
     );
     assert_eq!(
-        made.summary["temperature"],
+        made.summary["cross_validated_temperature"],
         calibration.temperature.unwrap()
     );
 
@@ -145,7 +157,10 @@ fn a_run_reports_on_its_model_in_its_folder_in_the_checkpoint_and_on_the_card() 
 
     let card = std::fs::read_to_string(made.checkpoint.join("README.md")).unwrap();
     for line in [
-        "## Calibration".to_owned(),
+        "## Calibration\n\nOf the models of cross-validation".to_owned(),
+        "## Accuracy\n\nOf the models of cross-validation".to_owned(),
+        "## Length\n\nOf the models of cross-validation".to_owned(),
+        "## Accuracy by labeler\n\nOf the models of cross-validation".to_owned(),
         format!(
             "- accuracy of models of the same settings in cross-validation, on prompts that each had not seen: {}",
             report.accuracy
@@ -196,9 +211,20 @@ fn folds_by_labeler_tell_known_labelers_from_new_ones_and_leave_the_model_alone(
     assert_eq!((known.n, new.n), (4, 4));
     assert!(new.deviation > known.deviation, "{known:?} {new:?}");
     assert_eq!(other.summary["held_out_labelers_accuracy"], new.mean);
+    // The checkpoint's own figures say nothing of cross-validation.
+    let names = other.summary.keys();
+    assert!(
+        !names
+            .into_iter()
+            .any(|name| name.contains("cross_validated"))
+    );
+    assert!(other.summary.contains_key("calibration_error"));
     let card = std::fs::read_to_string(other.checkpoint.join("README.md")).unwrap();
     let line = format!("- on labelers held out: {:.3} ± ", new.mean);
-    assert!(card.contains(&line), "{card}");
+    assert!(
+        card.contains(&line) && !card.contains("cross-validation"),
+        "{card}"
+    );
 }
 
 #[test]

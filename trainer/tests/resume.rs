@@ -7,6 +7,7 @@ mod place;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -191,6 +192,94 @@ fn so_does_one_that_trains_its_upper_layers_after_cross_validation() {
     });
 }
 
+/// Asks the run to stop once an event is there that `stops` says.
+struct StopAt<'a> {
+    stops: &'a dyn Fn(&Event) -> bool,
+    is_there: bool,
+    /// Events so far.
+    events: Vec<Event>,
+}
+
+impl Progress for StopAt<'_> {
+    fn record(&mut self, event: Event) {
+        self.is_there |= (self.stops)(&event);
+        self.events.push(event);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_there
+    }
+}
+
+/// At an epoch's end, where figures were told and no savepoint is due, and while the scores are
+/// shifted: nothing is told twice, and no step is lost.
+#[test]
+fn so_does_one_that_is_stopped_at_an_epochs_end_or_while_it_writes() {
+    const AT_A_STOP: SavePolicy = SavePolicy {
+        every: None,
+        ..EACH_STEP
+    };
+    let place = Place::new();
+    let run = |out: &str, resume: bool, progress: &mut dyn Progress| {
+        let mut job = place.reward(out);
+        job.config.train_layers = Some(1);
+        job.config.epochs = 3;
+        job.saving = SavePolicy {
+            resume,
+            ..AT_A_STOP
+        };
+        reward::run(&job, progress)
+    };
+    let straight = run("straight", false, &mut Kept::default()).unwrap();
+    let told = figures(&place.path("straight"));
+    let measured: Vec<u64> = told
+        .iter()
+        .filter(|line| line.get("held_out/accuracy").is_some())
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(measured.len(), 4, "{told:?}");
+    let stop_after = |at: u64| {
+        move |event: &Event| {
+            matches!(event, Event::Metrics { step, values }
+                if *step == at && values.contains_key("held_out/accuracy"))
+        }
+    };
+    let is_writing =
+        |event: &Event| matches!(event, Event::Phase { name, .. } if name == "writing");
+    let is_report = |event: &Event| matches!(event, Event::Report { .. });
+    let (first, second, last) = (
+        stop_after(measured[1]),
+        stop_after(measured[2]),
+        stop_after(measured[3]),
+    );
+    let moments: [&dyn Fn(&Event) -> bool; 5] = [&first, &second, &last, &is_writing, &is_report];
+    for (index, stops) in moments.into_iter().enumerate() {
+        let out = format!("stopped-{index}");
+        let mut progress = StopAt {
+            stops,
+            is_there: false,
+            events: Vec::new(),
+        };
+        let error = run(&out, false, &mut progress).unwrap_err();
+        assert!(matches!(error, TrainerError::Cancelled), "{index}: {error}");
+        let kept = std::fs::read_dir(place.path(&out).join("savepoints"));
+        assert_eq!(
+            kept.map_or(0, Iterator::count),
+            1,
+            "{index}: no savepoint was kept"
+        );
+        let mut rest = Kept::default();
+        let ended = run(&out, true, &mut rest).unwrap();
+        assert_eq!(weights(&ended.checkpoint), weights(&straight.checkpoint));
+        assert_eq!(results(&ended), results(&straight), "{index}");
+        assert_eq!(figures(&place.path(&out)), told, "{index}");
+        let trained = rest.metric("train/loss").len() as u64;
+        let n_steps = measured[3];
+        let left = [n_steps - measured[1], n_steps - measured[2], 0, 0, 0];
+        assert_eq!(trained, left[index], "{index}: steps were done again");
+    }
+}
+
 /// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn, what
 /// is remembered of each batch.
 #[test]
@@ -229,6 +318,112 @@ fn ppo_goes_on_where_it_stopped() {
         );
         Ok(made)
     });
+}
+
+/// Asks the run to stop once it has looked so often whether it should: between any two steps, and
+/// within them.
+struct Impatient {
+    kept: Kept,
+    looks: Cell<usize>,
+    most: usize,
+}
+
+impl Progress for Impatient {
+    fn record(&mut self, event: Event) {
+        self.kept.record(event);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.looks.set(self.looks.get() + 1);
+        self.looks.get() > self.most
+    }
+}
+
+/// Without a savepoint but those at stops, which fall between the steps of an iteration, while it
+/// draws and while it answers at the end. By adapters too, with the lowest score of an ensemble, whose
+/// own adapter lies below what PPO trains.
+#[test]
+fn ppo_goes_on_within_an_iteration() {
+    let place = Place::new();
+    let single = place.trained_reward("judge");
+    let mut ensemble = place.reward("ensemble");
+    ensemble.config.lora = lora();
+    ensemble.config.members = 2;
+    let ensemble = reward::run(&ensemble, &mut Kept::default())
+        .unwrap()
+        .checkpoint;
+    let only_at_stops = SavePolicy {
+        every: None,
+        ..EACH_STEP
+    };
+    let cases = [
+        (None, None),
+        (Some(1), None),
+        (None, lora()),
+        (Some(1), lora()),
+    ];
+    for (train_layers, lora) in cases {
+        let name = |out: &str| format!("{out}-{train_layers:?}-{}", lora.is_some());
+        let run = |out: &str, resume: bool, progress: &mut dyn Progress| {
+            let judge = if lora.is_some() { &ensemble } else { &single };
+            let mut job = place.ppo(judge, &name(out));
+            if lora.is_some() {
+                job.config.ensemble = EnsembleScore::Worst;
+            }
+            job.config = PpoConfig {
+                iterations: 3,
+                batch_episodes: 10,
+                minibatches: 3,
+                inner_epochs: 2,
+                ema_decay: 0.9,
+                whiten_advantages: AdvantageWhitening::Minibatch,
+                train_layers,
+                lora: lora.clone(),
+                micro_rows: Some(2),
+                ..job.config
+            };
+            job.saving = SavePolicy {
+                resume,
+                ..only_at_stops
+            };
+            ppo::run(&job, progress)
+        };
+        let straight = run("whole", false, &mut Kept::default()).unwrap();
+        let (mut n_stops, mut n_within) = (0, 0);
+        let folder = place.path(&name("parts"));
+        let ended = loop {
+            let mut progress = Impatient {
+                kept: Kept::default(),
+                looks: Cell::new(0),
+                // Enough to draw a batch, and a little.
+                most: 30 + n_stops % 7,
+            };
+            match run("parts", n_stops > 0, &mut progress) {
+                Ok(ended) => break ended,
+                Err(TrainerError::Cancelled) => n_stops += 1,
+                Err(error) => panic!("{error}"),
+            }
+            assert!(n_stops < 200, "the run makes no progress");
+            let kept = std::fs::read_dir(folder.join("savepoints"));
+            let names = kept
+                .into_iter()
+                .flatten()
+                .map(|entry| entry.unwrap().file_name());
+            n_within += names
+                .filter(|name| name.to_string_lossy().contains('-'))
+                .count();
+        };
+        assert!(n_within > 2, "{n_stops} stops, none within an iteration");
+        assert_eq!(weights(&ended.checkpoint), weights(&straight.checkpoint));
+        let adapter = |checkpoint: &Path| {
+            std::fs::read(checkpoint.join("adapter/adapter_model.safetensors")).ok()
+        };
+        assert_eq!(adapter(&ended.checkpoint), adapter(&straight.checkpoint));
+        assert_eq!(adapter(&ended.checkpoint).is_some(), lora.is_some());
+        assert_eq!(results(&ended), results(&straight));
+        let whole = place.path(&name("whole"));
+        assert_eq!(figures(&folder), figures(&whole));
+    }
 }
 
 /// With micro-batches of their own sizes and recomputed activations, which a limit on memory chose.
@@ -298,7 +493,7 @@ fn so_does_fine_tuning_by_an_adapter() {
     });
 }
 
-/// An adapter on the upper layer under three heads, each with its own draw of the prompts, after a
+/// An adapter on the upper layer under three heads, each with its own draw of the units, after a
 /// cross-validation.
 #[test]
 fn so_does_an_ensemble_over_an_adapter() {

@@ -1,15 +1,19 @@
 //! `plackett score`: a reward model's score for each completion of a rankings file.
 
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use trainer::checkpoint::{CheckpointKind, inspect};
 use trainer::model::heads::RewardModel;
-use trainer::records::{self, RankedPrompt};
+use trainer::records::{self, Placed, RankedPrompt, name_lines};
 use trainer::text::TextCodec;
 use trainer::{Device, Result, TrainerError};
 
 use crate::config::DataConfig;
+
+/// Rows that pass through the model side by side, as in training: more would take memory for little.
+const ROWS: usize = 8;
 
 /// Settings of `plackett score`.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,28 +27,93 @@ pub struct ScoreCommand {
     pub data: PathBuf,
 }
 
-/// Prints one JSON object for each line of the file: id, and completions with their scores, and
-/// how far the members of an ensemble lie apart.
+/// Prints one JSON object for each line of the file: id, and completions with their scores, and how
+/// far the members of an ensemble lie apart. Lines that do not fit the model's context are left out,
+/// and counted on the error output.
 ///
 /// # Errors
 /// A sentence about model or data.
 pub async fn run(data: &DataConfig, command: ScoreCommand) -> anyhow::Result<()> {
     let model = data.find_model(command.model);
-    let score = move || {
-        let records: Vec<RankedPrompt> = records::read(&command.data)?;
-        let judge = Judge::load(&model)?;
-        for record in &records {
-            println!("{}", judge.tell(record)?);
+    let score = move || -> anyhow::Result<()> {
+        match score(&model, &command.data, &mut std::io::stdout().lock()) {
+            // Whoever reads the lines has enough of them.
+            Err(TrainerError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
+                Ok(())
+            }
+            ended => Ok(ended?),
         }
-        anyhow::Ok(())
     };
     tokio::task::spawn_blocking(score).await?
+}
+
+fn score(model: &Path, data: &Path, out: &mut dyn Write) -> Result<()> {
+    let records: Vec<Placed<RankedPrompt>> = records::read_placed(data)?;
+    let judge = Judge::load(model)?;
+    let mut n_scored = 0;
+    let mut long = Vec::new();
+    for placed in &records {
+        let Some(rows) = judge.rows(placed)? else {
+            long.push(placed.line);
+            continue;
+        };
+        n_scored += 1;
+        let line = judge.tell(&placed.record, &rows)?;
+        writeln!(out, "{line}").map_err(|source| TrainerError::Io {
+            path: "standard output".into(),
+            source,
+        })?;
+    }
+    tell_left_out(&judge, &records, n_scored, &long)
+}
+
+/// Says on the error output which lines were left out.
+///
+/// # Errors
+/// When nothing is left.
+pub fn tell_left_out(
+    judge: &Judge,
+    records: &[Placed<RankedPrompt>],
+    n_left: usize,
+    long: &[usize],
+) -> Result<()> {
+    let room = judge.room();
+    if let (0, Some(first)) = (n_left, records.first()) {
+        let message =
+            format!("holds more than {room} tokens in a row, as does every other ranking");
+        return Err(first.error("completions", message));
+    }
+    if !long.is_empty() {
+        eprintln!(
+            "{} rankings hold more than {room} tokens in a row: {} are left out",
+            long.len(),
+            name_lines(long)
+        );
+    }
+    Ok(())
 }
 
 /// A reward model, ready to score.
 pub struct Judge {
     codec: TextCodec,
     model: RewardModel,
+}
+
+/// A ranking as tokens.
+pub struct Rows {
+    /// Its prompt.
+    pub prompt: Vec<u32>,
+    /// Prompt, completion and EOS, in the record's order.
+    pub rows: Vec<Vec<u32>>,
+}
+
+impl Rows {
+    /// The length of each completion in tokens, without EOS, in the record's order.
+    pub fn lengths(&self) -> Vec<f32> {
+        let rows = self.rows.iter();
+        rows.map(|row| (row.len() - self.prompt.len() - 1) as f32)
+            .collect()
+    }
 }
 
 impl Judge {
@@ -62,23 +131,52 @@ impl Judge {
         })
     }
 
+    /// Tokens that a row may have.
+    pub fn room(&self) -> usize {
+        self.model.trunk.config.max_position_embeddings
+    }
+
+    /// A ranking as the model reads it; none where a row does not fit the model's context.
+    ///
+    /// # Errors
+    /// When the tokenizer or the template refuses a text, by line and field.
+    pub fn rows(&self, placed: &Placed<RankedPrompt>) -> Result<Option<Rows>> {
+        let record = &placed.record;
+        let prompt = placed.at_field("prompt", self.codec.encode_prompt(&record.prompt))?;
+        let mut rows = Vec::with_capacity(record.completions.len());
+        for (index, completion) in record.completions.iter().enumerate() {
+            let field = format!("completions[{index}].text");
+            let tokens = self.codec.encode_completion(&completion.text);
+            rows.push([prompt.clone(), placed.at_field(&field, tokens)?].concat());
+        }
+        let fits = rows.iter().all(|row| row.len() <= self.room());
+        Ok(fits.then_some(Rows { prompt, rows }))
+    }
+
     /// The score of each completion, in the record's order.
     ///
     /// # Errors
-    /// When a completion does not fit the model's context.
-    pub fn score(&self, record: &RankedPrompt) -> Result<Vec<f32>> {
-        self.model
-            .score_rows(&self.rows(record)?, self.codec.pad_id)
+    /// When there is no memory.
+    pub fn scores(&self, rows: &Rows) -> Result<Vec<f32>> {
+        let found = self.scores_with_deviation(rows)?;
+        Ok(found.into_iter().map(|(score, _)| score).collect())
+    }
+
+    /// The same, each with the deviation between the scores of an ensemble's members, 0 where there
+    /// is one head.
+    fn scores_with_deviation(&self, rows: &Rows) -> Result<Vec<(f32, f64)>> {
+        let mut scores = Vec::with_capacity(rows.rows.len());
+        for rows in rows.rows.chunks(ROWS) {
+            let pad_id = self.codec.pad_id;
+            scores.extend(self.model.score_rows_with_deviation(rows, pad_id)?);
+        }
+        Ok(scores)
     }
 
     /// What is printed of a record: its id, and each completion with its score and, where the model
     /// is an ensemble, the deviation between the members' scores.
-    ///
-    /// # Errors
-    /// When a completion does not fit the model's context.
-    pub fn tell(&self, record: &RankedPrompt) -> Result<Value> {
-        let (rows, pad_id) = (self.rows(record)?, self.codec.pad_id);
-        let scores = self.model.score_rows_with_deviation(&rows, pad_id)?;
+    fn tell(&self, record: &RankedPrompt, rows: &Rows) -> Result<Value> {
+        let scores = self.scores_with_deviation(rows)?;
         let completions = record.completions.iter().zip(scores);
         let completions: Vec<Value> = completions
             .map(|(one, (score, deviation))| {
@@ -91,54 +189,126 @@ impl Judge {
             .collect();
         Ok(json!({"id": record.id, "completions": completions}))
     }
-
-    /// Prompt, completion and EOS of each completion.
-    fn rows(&self, record: &RankedPrompt) -> Result<Vec<Vec<u32>>> {
-        let prompt = self.codec.encode_prompt(&record.prompt)?;
-        let room = self.model.trunk.config.max_position_embeddings;
-        let mut rows = Vec::with_capacity(record.completions.len());
-        for completion in &record.completions {
-            let mut row = prompt.clone();
-            row.extend(self.codec.encode(&completion.text)?);
-            row.push(self.codec.eos_id);
-            if row.len() > room {
-                let message = format!(
-                    "holds {room} tokens; completion {} of {} needs {}",
-                    completion.id,
-                    record.id,
-                    row.len()
-                );
-                return Err(TrainerError::Config {
-                    field: "context".into(),
-                    message,
-                });
-            }
-            rows.push(row);
-        }
-        Ok(rows)
-    }
-
-    /// The length of each completion in tokens, in the record's order.
-    ///
-    /// # Errors
-    /// When the tokenizer refuses a text.
-    pub fn lengths(&self, record: &RankedPrompt) -> Result<Vec<f32>> {
-        let completions = record.completions.iter();
-        completions
-            .map(|completion| Ok(self.codec.encode(&completion.text)?.len() as f32))
-            .collect()
-    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use tempfile::TempDir;
     use trainer::checkpoint::{Lineage, write_with};
+    use trainer::config::{Preset, RewardConfig};
     use trainer::model::architecture::SCORE;
     use trainer::model::heads::Beginning;
     use trainer::model::weights::Trainable;
+    use trainer::progress::Silent;
+    use trainer::reward::{self, RewardJob};
+    use trainer::savepoint::SavePolicy;
 
     use super::*;
+
+    /// A ranking of as many completions as there are ranks.
+    pub(crate) fn ranking(id: &str, prompt: &str, ranks: &[u32]) -> Value {
+        let completions = ranks.iter().enumerate().map(|(index, rank)| {
+            let text = ["red", "blue and red", "no", "yes yes"][index % 4];
+            json!({"id": index.to_string(), "text": text, "rank": rank})
+        });
+        let completions: Vec<Value> = completions.collect();
+        json!({"id": id, "prompt": prompt, "completions": completions})
+    }
+
+    /// A folder with a reward model, as `run/checkpoint`, and a file of these lines.
+    pub(crate) fn place(lines: &[Value]) -> (TempDir, PathBuf, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, lines: &[Value]| {
+            let path = folder.path().join(name);
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let few: Vec<Value> = (0..4)
+            .map(|n| ranking(&n.to_string(), &format!("say {n}"), &[1, 2]))
+            .collect();
+        let job = RewardJob {
+            config: RewardConfig {
+                epochs: 1,
+                ..RewardConfig::preset(Preset::Tiny)
+            },
+            data: write("few.jsonl", &few),
+            demonstrations: None,
+            base: Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/tests/fixtures/tiny"),
+            out: folder.path().join("run"),
+            saving: SavePolicy::default(),
+        };
+        let model = reward::run(&job, &mut Silent).unwrap().checkpoint;
+        let data = write("data.jsonl", lines);
+        (folder, model, data)
+    }
+
+    fn long() -> Value {
+        let mut long = ranking("long", "say", &[1, 2]);
+        long["completions"][1]["text"] = json!("word ".repeat(500));
+        long
+    }
+
+    #[test]
+    fn scores_are_those_of_each_row_alone_and_what_is_too_long_is_left_out() {
+        let ranks: Vec<u32> = (1..=11).collect();
+        let (_folder, model, data) = place(&[
+            ranking("a", "say", &ranks),
+            long(),
+            ranking("b", "now", &[1, 1]),
+        ]);
+        let mut out = Vec::new();
+        score(&model, &data, &mut out).unwrap();
+        let lines: Vec<Value> = out
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(
+            (&lines[0]["id"], &lines[1]["id"]),
+            (&json!("a"), &json!("b"))
+        );
+        let judge = Judge::load(&model).unwrap();
+        let records: Vec<Placed<RankedPrompt>> = records::read_placed(&data).unwrap();
+        let rows = judge.rows(&records[0]).unwrap().unwrap();
+        assert_eq!(rows.rows.len(), 11, "more than pass together");
+        for (row, told) in rows
+            .rows
+            .iter()
+            .zip(lines[0]["completions"].as_array().unwrap())
+        {
+            let alone = judge
+                .model
+                .score_rows(std::slice::from_ref(row), judge.codec.pad_id);
+            let (alone, told) = (alone.unwrap()[0], told["score"].as_f64().unwrap());
+            assert!((f64::from(alone) - told).abs() < 1e-4, "{alone} {told}");
+        }
+        let (_folder, model, data) = place(&[long()]);
+        let said = score(&model, &data, &mut Vec::new())
+            .unwrap_err()
+            .to_string();
+        let words = "data.jsonl, line 1, field completions: holds more than 128 tokens";
+        assert!(said.contains(words), "{said}");
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_an_error_and_no_panic() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (_folder, model, data) = place(&[ranking("a", "say", &[1, 2])]);
+        let ended = score(&model, &data, &mut Closed);
+        assert!(matches!(ended, Err(TrainerError::Io { source, .. })
+                if source.kind() == ErrorKind::BrokenPipe));
+    }
 
     #[test]
     fn an_ensembles_scores_come_with_their_deviation_and_a_single_models_alone() {
@@ -147,7 +317,9 @@ mod tests {
         let record = json!({"id": "p", "prompt": "the cat", "completions": [
             {"id": "a", "text": "the mat", "rank": 1}, {"id": "b", "text": "no", "rank": 2},
         ]});
-        let record: RankedPrompt = serde_json::from_value(record).unwrap();
+        let data = folder.path().join("data.jsonl");
+        std::fs::write(&data, format!("{record}\n")).unwrap();
+        let records: Vec<Placed<RankedPrompt>> = records::read_placed(&data).unwrap();
         for members in [1, 3] {
             let beginning = Beginning {
                 trainable: Trainable::Nothing,
@@ -166,8 +338,9 @@ mod tests {
             })
             .unwrap();
             let judge = Judge::load(&place).unwrap();
-            let told = judge.tell(&record).unwrap();
-            let scores = judge.score(&record).unwrap();
+            let rows = judge.rows(&records[0]).unwrap().unwrap();
+            let told = judge.tell(&records[0].record, &rows).unwrap();
+            let scores = judge.scores(&rows).unwrap();
             for (one, score) in told["completions"].as_array().unwrap().iter().zip(scores) {
                 assert_eq!(one["score"], json!(score));
                 let deviation = one["deviation"].as_f64();

@@ -61,9 +61,9 @@ pub struct PpoConfig {
     pub minibatches: usize,
     /// Passes over a round's episodes (C.4: 1).
     pub inner_epochs: usize,
-    /// Longest completion, in tokens (C: 1,000).
+    /// Longest completion, in tokens (C: 1k).
     pub max_new_tokens: usize,
-    /// Longest prompt, in tokens; longer ones are left out, and counted (C: 1,000).
+    /// Longest prompt, in tokens; longer ones are left out, and counted (C: 1k).
     pub max_prompt_tokens: usize,
     /// Sampling temperature (C.4: 1); log-probabilities are taken at the same one, top-p is off.
     pub temperature: f64,
@@ -111,8 +111,8 @@ pub struct PpoConfig {
     /// summarize_from_feedback_details).
     #[serde(default)]
     pub whiten_advantages: AdvantageWhitening,
-    /// A text of one token that ends a completion as EOS does (lm-human-preferences: "."); what was
-    /// drawn after it counts for nothing. None is EOS alone.
+    /// A text of one token that ends a completion as EOS does (lm-human-preferences: "."); that what
+    /// was drawn after it counts for nothing is ours. None is EOS alone.
     #[serde(default)]
     pub truncate_at: Option<String>,
     /// Tokens that a completion has before that text ends it (lm-human-preferences: 16).
@@ -137,17 +137,23 @@ pub struct PpoConfig {
     /// training only.
     #[serde(default)]
     pub text_loss_every: usize,
-    /// The policy's optimiser (E.9: rates above 8.05e-6 diverged at 1.3B without ptx).
+    /// The policy's optimiser (not printed; ours, below the 8.05e-6 above which 1.3B diverged
+    /// without ptx, E.9).
     pub policy_optimiser: AdamConfig,
     /// The value model's optimiser (C.4: 9e-6).
     pub value_optimiser: AdamConfig,
-    /// Shape of both learning rates (C.4: constant after 10 iterations of warm-up from 1/10).
+    /// Shape of the policy's learning rate over its iterations (C.4: constant after 10 iterations of
+    /// warm-up from 1/10).
     pub schedule: Schedule,
+    /// Shape of the value model's (C.4: fixed); none is that of the policy.
+    #[serde(default)]
+    pub value_schedule: Option<Schedule>,
     /// Iterations at the start in which only the value model learns (OpenRLHF's freezing steps; not
     /// in the paper).
     #[serde(default)]
     pub policy_waits: usize,
-    /// Decay of the average of weights that becomes the checkpoint (C.4: 0.992); 0 is off.
+    /// Decay of the average of weights that becomes the checkpoint (C.4: 0.992; for each step of the
+    /// optimiser, which is not printed); 0 is off.
     pub ema_decay: f64,
     /// The run is fitted to this much memory, in GiB, by micro-batches and recomputation; none is no
     /// limit (ours).
@@ -218,6 +224,10 @@ impl PpoConfig {
                 warmup: 10,
                 from: 0.1,
             },
+            value_schedule: Some(Schedule::Constant {
+                warmup: 0,
+                from: 1.0,
+            }),
             policy_waits: 0,
             ema_decay: 0.992,
             memory_limit_gib: None,
@@ -240,13 +250,14 @@ impl PpoConfig {
             // would leave nothing to learn from.
             missing_eos: MissingEos::Subtract,
             missing_eos_penalty: 0.0,
-            // 27.8 is known to be unstable at small scale (DeepSpeed-Chat's notes); ours is small.
+            // 27.8 made training unstable for DeepSpeed-Chat's authors.
             ptx_coefficient: 0.5,
             ptx_examples_per_episode: 0.125,
             schedule: Schedule::Constant {
                 warmup: 3,
                 from: 0.1,
             },
+            value_schedule: None,
             // Averaging over more steps than the run has would undo it.
             ema_decay: 0.0,
             // A model that was not taught to end rarely does so within the limit.
@@ -305,7 +316,8 @@ impl PpoConfig {
                 ..base.without_ptx()
             },
             Preset::LmHumanPreferences => Self {
-                iterations: 1953,
+                // A million episodes, the last batch rounded up.
+                iterations: 1954,
                 inner_epochs: 4,
                 minibatches: 1,
                 max_new_tokens: 24,
@@ -328,11 +340,13 @@ impl PpoConfig {
         }
     }
 
-    /// Neither the pretraining term nor the average of weights, both of which came with InstructGPT.
+    /// Neither the pretraining term nor the average of weights nor a schedule of the value model's own,
+    /// all of which came with InstructGPT.
     fn without_ptx(self) -> Self {
         Self {
             ptx_coefficient: 0.0,
             ema_decay: 0.0,
+            value_schedule: None,
             ..self
         }
     }
@@ -402,11 +416,18 @@ impl PpoConfig {
         )?;
         if let KlControl::Adaptive { target, horizon } = self.kl_control {
             in_range("kl_control.target", target, 1e-6, 1e9)?;
-            in_range("kl_control.horizon", horizon, 1.0, 1e12)?;
+            // An error moves the weight by at most a fifth for each horizon; past 1 it would turn its
+            // sign, and 0 would stay 0 for ever.
+            let least = (0.2 * self.batch_episodes as f64).next_up();
+            in_range("kl_control.horizon", horizon, least, 1e12)?;
+            in_range("kl_coefficient", self.kl_coefficient, 1e-9, 100.0)?;
         }
         check_lora(self.lora.as_ref())?;
         check_memory(self.memory_limit_gib, &[("micro_rows", self.micro_rows)])?;
-        check_schedule(&self.schedule)?;
+        check_schedule("schedule", &self.schedule)?;
+        if let Some(schedule) = &self.value_schedule {
+            check_schedule("value_schedule", schedule)?;
+        }
         check_adam("policy_optimiser", &self.policy_optimiser)?;
         check_adam("value_optimiser", &self.value_optimiser)
     }

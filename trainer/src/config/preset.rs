@@ -15,11 +15,17 @@ pub enum Preset {
     /// The constants of the paper: for SFT those of the start of PPO (C.3), with the dropout of C.1,
     /// and with 10 % of pretraining data where texts are given.
     Instructgpt,
-    /// Summaries of posts, as vwxyzjn/summarize_from_feedback_details and TRL after it train them
-    /// (Huang et al., arXiv 2403.17031).
+    /// Summaries of posts with the constants of vwxyzjn/summarize_from_feedback_details (Huang et
+    /// al., arXiv 2403.17031). What differs: there prompts are learnt in fine-tuning too, a post
+    /// that is too long is cut at a paragraph (here it is left out), and the score of a completion
+    /// without EOS comes one token later.
     Summarize,
-    /// Continuations in a style, as openai/lm-human-preferences trains them (Ziegler et al.,
-    /// arXiv 1909.08593). It starts from a language model as it is: there is no fine-tuning.
+    /// Continuations in a style with the constants of openai/lm-human-preferences (Ziegler et al.,
+    /// arXiv 1909.08593). It starts from a language model as it is: there is no fine-tuning. What
+    /// differs: there the reward model's scores are also scaled to deviation 1 (here only shifted
+    /// to mean 0, as InstructGPT does, so a KL weight means less than there), the value model is a
+    /// head on the policy's own trunk with a weight of 0.1, tokens after `truncate_at` are learnt
+    /// with their KL (here they count for nothing), and whitening is over each process's rows.
     LmHumanPreferences,
 }
 

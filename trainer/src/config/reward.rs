@@ -39,11 +39,12 @@ pub struct RewardConfig {
     pub held_out_share: f64,
     /// Parts that the prompts are divided into, each held out once from a model trained on the
     /// rest, so that accuracy is measured on all of them; 0 is off. (E.2 does so by labelers, see
-    /// `labeler_folds`.) The checkpoint is a model of its own.
+    /// `labeler_folds`.) The checkpoint is a model of its own. Folds keep no savepoints: a run that
+    /// is stopped within them begins them anew.
     #[serde(default)]
     pub cross_validation_folds: usize,
-    /// Heads over one trunk, each with a seed of its own and trained on its own draw of the prompts
-    /// with replacement (Christiano et al., arXiv 1706.03741, section 2.2.3: an ensemble of 3; InstructGPT: 1). The
+    /// Heads over one trunk, each with a seed of its own and trained on its own draw of the prompts'
+    /// units with replacement (Christiano et al., arXiv 1706.03741, section 2.2.3: an ensemble of 3; InstructGPT: 1). The
     /// score is their mean, and how far they lie apart says how sure it is.
     #[serde(default = "one")]
     pub members: usize,
@@ -77,7 +78,7 @@ pub struct RewardConfig {
     pub micro_prompts: Option<usize>,
     /// The optimiser (C.2: 9e-6).
     pub optimiser: AdamConfig,
-    /// Shape of the learning rate (C.2: cosine to 10 %).
+    /// Shape of the learning rate (C.2: cosine to 10 %; whether it warms up is not printed).
     pub schedule: Schedule,
 }
 
@@ -137,7 +138,7 @@ impl RewardConfig {
             },
             Preset::LmHumanPreferences => Self {
                 batch_prompts: 32,
-                max_tokens: 88,
+                max_tokens: 89,
                 loss: RankingLoss {
                     model: PreferenceModel::PlackettLuce,
                     ..RankingLoss::default()
@@ -179,7 +180,7 @@ impl RewardConfig {
         check_memory(self.memory_limit_gib, &sizes)?;
         self.loss.check()?;
         check_lora(self.lora.as_ref())?;
-        check_schedule(&self.schedule)?;
+        check_schedule("schedule", &self.schedule)?;
         check_adam("optimiser", &self.optimiser)
     }
 }

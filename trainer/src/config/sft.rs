@@ -54,7 +54,7 @@ pub enum Keep {
 pub struct SftConfig {
     /// Seed of shuffling, splitting, dropout and sampling.
     pub seed: u64,
-    /// What is learnt, and of what (not printed; InstructGPT learns answers).
+    /// What is learnt, and of what (3.5: demonstrations; whether prompts are learnt is not printed).
     #[serde(default)]
     pub learn: Learn,
     /// Train this many upper layers; none trains everything.
@@ -65,7 +65,7 @@ pub struct SftConfig {
     pub lora: Option<LoraConfig>,
     /// Passes over the demonstrations (C.3: 2 for the start of PPO; C.1: 16 for SFT models).
     pub epochs: usize,
-    /// Demonstrations in a step (C.1: 32).
+    /// Demonstrations in a step (C.3: 32 for the 1.3B and 6B models).
     pub batch_size: usize,
     /// Demonstrations longer than this many tokens are left out, and counted; texts are cut into
     /// rows of so many.
@@ -77,7 +77,7 @@ pub struct SftConfig {
     #[serde(default)]
     pub pack_tokens: Option<usize>,
     /// Share of the numbers dropped from the embedding and from what each layer adds to the
-    /// residual stream, in training passes only (C.1: 0.2); 0 is off.
+    /// residual stream, in training passes only (C.1: 0.2; C.3 prints none); 0 is off.
     #[serde(default)]
     pub dropout: f64,
     /// Share of pretraining texts in the tokens that are learnt, where texts are given (C.3: 10 %
@@ -112,7 +112,7 @@ pub struct SftConfig {
     pub micro_rows: Option<usize>,
     /// The optimiser (C.3: 5e-6 for the 1.3B model).
     pub optimiser: AdamConfig,
-    /// Shape of the learning rate (C.1: cosine to 10 %).
+    /// Shape of the learning rate (C.3: cosine to 10 %; C.1: without warm-up).
     pub schedule: Schedule,
 }
 
@@ -235,7 +235,7 @@ impl SftConfig {
             });
         }
         check_memory(self.memory_limit_gib, &[("micro_rows", self.micro_rows)])?;
-        check_schedule(&self.schedule)?;
+        check_schedule("schedule", &self.schedule)?;
         check_adam("optimiser", &self.optimiser)
     }
 }

@@ -14,7 +14,9 @@ use tokenizers::Tokenizer;
 use super::tokenizer::GgufTokenizer;
 use super::{metadata, names, rope};
 use crate::checkpoint;
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
+use crate::foreign;
 use crate::model::architecture::{Architecture, SCORE};
 use crate::model::transformer_config::{Activation, Positions, RopeScaling, TransformerConfig};
 use crate::model::weights::Weights;
@@ -253,10 +255,10 @@ fn tokenizer(fields: &mut Fields, folder: &Path, n_rows: usize) -> Result<()> {
 
 /// The tokens that the tokenizer puts before a text when it is asked to add special tokens.
 fn added_before(path: &Path) -> Result<Vec<u32>> {
-    let refuse = |error: tokenizers::Error| TrainerError::checkpoint(path, error.to_string());
-    let tokenizer = Tokenizer::from_file(path).map_err(refuse)?;
-    let plain = tokenizer.encode("a", false).map_err(refuse)?;
-    let whole = tokenizer.encode("a", true).map_err(refuse)?;
+    let refuse = |message: String| TrainerError::checkpoint(path, message);
+    let tokenizer = foreign::call(|| Tokenizer::from_file(path)).map_err(refuse)?;
+    let plain = foreign::call(|| tokenizer.encode("a", false)).map_err(refuse)?;
+    let whole = foreign::call(|| tokenizer.encode("a", true)).map_err(refuse)?;
     let before = whole.get_ids().strip_suffix(plain.get_ids());
     before.map(<[u32]>::to_vec).ok_or_else(|| {
         let message = "puts tokens after a text, which is not supported";
@@ -298,6 +300,17 @@ fn quantise(
     Ok(quantised)
 }
 
+/// Names the file in what candle says of writing it: a full disk, for one.
+fn unwritten(place: &Path, error: candle_core::Error) -> TrainerError {
+    match error {
+        candle_core::Error::Io(source) => TrainerError::Io {
+            path: place.to_owned(),
+            source,
+        },
+        error => TrainerError::checkpoint(place, format!("cannot be written: {error}")),
+    }
+}
+
 /// The file appears whole or not at all.
 fn write_file(
     place: &Path,
@@ -311,7 +324,7 @@ fn write_file(
     let parent = checkpoint::parent_of(place);
     std::fs::create_dir_all(parent).at(parent)?;
     let folder = tempfile::Builder::new()
-        .prefix(".writing-")
+        .prefix(disk::TORN)
         .tempdir_in(parent)
         .at(parent)?;
     let written = folder.path().join("model.gguf");
@@ -324,11 +337,46 @@ fn write_file(
         .map(|(name, tensor)| (name.as_str(), tensor))
         .collect();
     let mut writer = BufWriter::new(File::create(&written).at(&written)?);
-    gguf_file::write(&mut writer, &fields, &tensors)?;
+    // What goes wrong is said of the file that is asked for, not of the one on the way to it.
+    gguf_file::write(&mut writer, &fields, &tensors).map_err(|error| unwritten(place, error))?;
     let file = writer
         .into_inner()
         .map_err(IntoInnerError::into_error)
-        .at(&written)?;
-    file.sync_all().at(&written)?;
+        .at(place)?;
+    file.sync_all().at(place)?;
     std::fs::rename(&written, place).at(place)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::io::{Error, ErrorKind, Seek, SeekFrom, Write};
+
+    use super::*;
+
+    /// A disk that is full.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(Error::from(ErrorKind::StorageFull))
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Full {
+        fn seek(&mut self, _: SeekFrom) -> std::io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_said_of_the_file_that_was_asked_for() {
+        let said = gguf_file::write(&mut Full, &[], &[]).unwrap_err();
+        let said = unwritten(Path::new("models/mine.gguf"), said).to_string();
+        assert_eq!(said, "models/mine.gguf: no storage space");
+    }
 }

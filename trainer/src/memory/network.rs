@@ -2,6 +2,9 @@
 //! its shape alone. All counts are of f32 numbers, and of the operations for CPU ([`crate::nn`]).
 //! What each operation keeps follows from candle: a result lives as long as the graph, together
 //! with what it was computed from.
+//!
+//! Numbers of weights fit their type, since [`TransformerConfig`] is bounded. What a pass keeps may
+//! not, for rows as long as no machine holds them; it is then the most that there is.
 
 use crate::model::architecture::Architecture;
 use crate::model::lora::{LoraConfig, LoraTarget};
@@ -57,7 +60,7 @@ impl Rows {
     }
 
     fn tokens(self) -> usize {
-        self.n * self.time
+        self.n.saturating_mul(self.time)
     }
 }
 
@@ -280,12 +283,15 @@ impl Network<'_> {
 
     /// Attention's scores and their softmax.
     fn scores(&self, queries: usize, rows: Rows) -> usize {
-        2 * rows.n * self.config.num_attention_heads * queries * rows.time
+        let heads = 2 * self.config.num_attention_heads;
+        let rows = rows.tokens().saturating_mul(queries);
+        rows.saturating_mul(heads)
     }
 
     /// What one block keeps, without its input. Its last result is the next one's input.
     pub fn block_pass(&self, rows: Rows) -> usize {
-        self.block_pass_without_scores(rows) + self.scores(rows.time, rows)
+        let rest = self.block_pass_without_scores(rows);
+        rest.saturating_add(self.scores(rows.time, rows))
     }
 
     /// The same over a cache, where scores are never held.
@@ -299,7 +305,7 @@ impl Network<'_> {
         // A mask and a product after attention and after the feed-forward layer.
         let dropout = if rows.drops { 4 * hidden } else { 0 };
         let token = self.norm(hidden) + self.keys_and_values() + self.rest_of_block();
-        rows.tokens() * (token + packing + dropout)
+        rows.tokens().saturating_mul(token + packing + dropout)
     }
 
     /// What the block under a score keeps: keys and values of every position, the rest of one.
@@ -312,21 +318,23 @@ impl Network<'_> {
         };
         let every = before + self.keys_and_values();
         // A softmax of plain operations: scores, masked, less the highest, powers, shares.
-        let scores = 5 * rows.n * self.config.num_attention_heads * rows.time;
-        rows.tokens() * every + rows.n * (after + self.rest_of_block()) + scores
+        let scores = 5 * self.config.num_attention_heads;
+        let every = rows.tokens().saturating_mul(every + scores);
+        let one = rows.n.saturating_mul(after + self.rest_of_block());
+        every.saturating_add(one)
     }
 
     /// What a pass with history keeps, up to the final norm and its input included. With
     /// `reads_last`, only the last position of each row is read, as scores are.
     pub fn pass(&self, rows: Rows, reads_last: bool, recomputes: bool) -> usize {
-        let stream = rows.tokens() * self.config.hidden_size;
+        let stream = rows.tokens().saturating_mul(self.config.hidden_size);
         let n_blocks = self.n_trained_blocks();
         let embedded = match (self.trains_embedding(), self.config.positions) {
-            (true, Positions::Learned) => 2 * stream,
+            (true, Positions::Learned) => stream.saturating_mul(2),
             _ => stream,
         };
         let embedded = match rows.drops && self.trains_embedding() {
-            true => embedded + 2 * stream,
+            true => embedded.saturating_add(stream.saturating_mul(2)),
             false => embedded,
         };
         let block = match recomputes {
@@ -339,10 +347,15 @@ impl Network<'_> {
         };
         let (blocks, ends) = match reads_last && n_blocks > 0 {
             true => (
-                (n_blocks - 1) * block + self.last_block_pass(rows),
-                rows.n * 4 * self.config.hidden_size,
+                block
+                    .saturating_mul(n_blocks - 1)
+                    .saturating_add(self.last_block_pass(rows)),
+                rows.n.saturating_mul(4 * self.config.hidden_size),
             ),
-            false => (n_blocks * block, rows.tokens() * final_norm),
+            false => (
+                block.saturating_mul(n_blocks),
+                rows.tokens().saturating_mul(final_norm),
+            ),
         };
         // A LayerNorm of what has no history keeps only what follows its division, and, where its
         // weights do not learn, its result alone.
@@ -353,7 +366,9 @@ impl Network<'_> {
             && first_block_is_kept;
         let results = if self.lora.is_some() { 4 } else { 2 };
         let unkept = match bare {
-            true => rows.tokens() * (results * self.config.hidden_size + 6),
+            true => rows
+                .tokens()
+                .saturating_mul(results * self.config.hidden_size + 6),
             false => 0,
         };
         // Nor does the norm then need what it was given, where the residual stream goes on from the
@@ -362,7 +377,8 @@ impl Network<'_> {
             || !(reads_last && n_blocks == 1)
             || self.config.architecture.norms_after();
         let embedded = if is_needed { embedded } else { 0 };
-        embedded + blocks + ends - unkept
+        let kept = embedded.saturating_add(blocks).saturating_add(ends);
+        kept.saturating_sub(unkept)
     }
 
     /// What the backward pass of one block works with at its worst moment, `rows` being those that
@@ -370,28 +386,35 @@ impl Network<'_> {
     /// live side by side.
     pub fn backward_of_block(&self, rows: Rows, recomputes: bool) -> usize {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        let feed_forward = 6 * rows.tokens() * inner;
+        let of_tokens = |numbers: usize| rows.tokens().saturating_mul(numbers);
+        let feed_forward = of_tokens(6 * inner);
         let weights = match self.lora {
-            None => rows.tokens() * (4 * inner + 2 * hidden) + 4 * hidden * inner,
+            None => of_tokens(4 * inner + 2 * hidden).saturating_add(4 * hidden * inner),
             // The gradient of a sum goes to both of its parts.
             Some(lora) => {
-                rows.tokens() * (6 * inner + 2 * hidden) + 4 * lora.rank * (hidden + inner)
+                of_tokens(6 * inner + 2 * hidden).saturating_add(4 * lora.rank * (hidden + inner))
             }
         };
-        let attention = 2 * self.scores(rows.time, rows);
+        let attention = self.scores(rows.time, rows).saturating_mul(2);
         let norms = match self.config.architecture.is_gpt() {
-            true => 4 * rows.tokens() * hidden,
+            true => of_tokens(4 * hidden),
             false => 0,
         };
         let again = match recomputes {
-            true => self.block_pass(rows) + 2 * rows.tokens() * hidden,
+            true => self.block_pass(rows).saturating_add(of_tokens(2 * hidden)),
             false => 0,
         };
-        again + 4 * rows.tokens() * hidden + norms + feed_forward.max(weights).max(attention)
+        let parts = [
+            of_tokens(4 * hidden),
+            norms,
+            feed_forward.max(weights).max(attention),
+        ];
+        parts.into_iter().fold(again, usize::saturating_add)
     }
 
     /// Bytes that a key-value cache takes for each row of up to `capacity` positions.
     pub fn cache_bytes(&self, capacity: usize) -> usize {
-        2 * self.config.num_hidden_layers * self.keys() * capacity * size_of::<f32>()
+        let position = 2 * self.config.num_hidden_layers * self.keys() * size_of::<f32>();
+        position.saturating_mul(capacity)
     }
 }

@@ -1,7 +1,7 @@
 //! The estimate of each kind of run: what is always there, and what comes on top in each phase.
 
 use super::network::{Network, Rows};
-use super::{Estimate, LOWER_CACHE_BYTES, Part};
+use super::{Estimate, JUDGED_ROWS, LOWER_CACHE_BYTES, Part};
 use crate::config::{Keep, PpoConfig, RewardConfig, SftConfig};
 use crate::generate::rows_at_once;
 use crate::model::lora::LoraConfig;
@@ -20,12 +20,13 @@ const TOKEN: u64 = 640;
 const SMALLER_MODEL: &str = "a smaller model";
 const FEWER_LAYERS: &str = "training fewer layers (train_layers) or adapters (lora.rank)";
 const SHORTER: &str = "shorter rows (max_tokens, max_prompt_tokens, max_new_tokens, ptx_tokens)";
+const FEWER_ANSWERS: &str = "shorter sampled answers (reward_tokens)";
 const FEWER_EPISODES: &str = "fewer or shorter episodes (batch_episodes, max_new_tokens)";
 
 fn part(name: &'static str, numbers: usize, remedy: &'static str) -> Part {
     Part {
         name,
-        bytes: numbers as u64 * F32,
+        bytes: (numbers as u64).saturating_mul(F32),
         remedy,
     }
 }
@@ -92,13 +93,14 @@ fn working(network: &Network, passing: Rows, n: usize, recomputes: bool) -> Part
         false => (0, 0, 0),
     };
     let before = (logits + before).saturating_sub(network.trained());
-    let numbers = (stays + own).max(begins).max(before);
+    let numbers = own.saturating_add(stays).max(begins).max(before);
     part("work of the backward pass", numbers, SHORTER)
 }
 
 /// What a pass keeps for a loss over the probabilities of `n` of its tokens.
 fn activations(network: &Network, rows: Rows, n: usize, recomputes: bool) -> usize {
-    network.pass(rows, false, recomputes) + 4 * n * network.config.hidden_size
+    let read = n.saturating_mul(4 * network.config.hidden_size);
+    network.pass(rows, false, recomputes).saturating_add(read)
 }
 
 /// The check that padding changes nothing passes two rows with history.
@@ -112,7 +114,8 @@ fn checking_of(network: &Network, rows: Rows, recomputes: bool) -> (&'static str
         true => network.block_pass(rows),
         false => 0,
     };
-    ("checking", vec![part("activations", kept + again, SHORTER)])
+    let kept = kept.saturating_add(again);
+    ("checking", vec![part("activations", kept, SHORTER)])
 }
 
 /// What a fine-tuning run reads.
@@ -202,6 +205,13 @@ pub fn sft(
         let answers = answering(&network, n, data.longest.saturating_sub(1), new);
         phases.push(("answering prompts", answers));
     }
+    if let Some(judge) = judge {
+        // An answer follows its prompt, and EOS where it has none of its own.
+        let time =
+            (data.longest + settings.reward_tokens).min(judge.config.max_position_embeddings);
+        let rows = Rows::new(JUDGED_ROWS.min(settings.reward_prompts), time);
+        phases.push(("judging answers", scoring(&judge, rows)));
+    }
     Estimate::highest(&always, phases)
 }
 
@@ -260,7 +270,7 @@ pub fn reward(
     let kept: usize = batches
         .iter()
         .map(|rows| network.pass(*rows, true, recomputes))
-        .sum();
+        .fold(0, usize::saturating_add);
     let work = batches
         .iter()
         .map(|rows| working(&network, *rows, 0, recomputes));
@@ -302,6 +312,8 @@ pub fn reward(
     ];
     if settings.cross_validation_folds > 0 {
         phases.push(("cross-validating", validating));
+    } else if settings.labeler_folds > 0 {
+        phases.push(("measuring held-out labelers", validating));
     }
     Estimate::highest(&always, phases)
 }
@@ -439,6 +451,20 @@ pub fn ppo(
     Estimate::highest(&always, phases)
 }
 
+/// A pass of a frozen judge over rows, whose blocks come and go: the stream before and after
+/// attention, its norm, queries, keys and values and what they became, and beside those either
+/// attention's scores or the inside of the feed-forward layer.
+fn scoring(judge: &Network, rows: Rows) -> Vec<Part> {
+    let config = judge.config;
+    let heads = config.num_attention_heads + config.num_key_value_heads;
+    let tokens = rows.n.saturating_mul(rows.time);
+    let always = tokens.saturating_mul(3 * config.hidden_size + 2 * heads * config.head_dim);
+    let inner = tokens.saturating_mul(3 * config.intermediate_size);
+    let scores = judge.block_pass(rows) - judge.block_pass_without_scores(rows);
+    let kept = always.saturating_add(inner.max(scores));
+    vec![part("the judge's pass", kept, FEWER_ANSWERS)]
+}
+
 /// Rows decoded together: their cache, and the prompts' pass or the choice of a token.
 fn answering(policy: &Network, asked: usize, longest: usize, new: usize) -> Vec<Part> {
     let cache = policy.cache_bytes(longest + new);
@@ -446,13 +472,13 @@ fn answering(policy: &Network, asked: usize, longest: usize, new: usize) -> Vec<
     // Rows are copied to their samples one layer at a time.
     let copied = cache / (2 * policy.config.num_hidden_layers);
     let prompts = Rows::new(n, longest);
-    let reading = policy.block_pass_without_scores(prompts)
-        + 2 * n * longest * policy.config.intermediate_size;
+    let reading = prompts.n * longest * 2 * policy.config.intermediate_size;
+    let reading = reading.saturating_add(policy.block_pass_without_scores(prompts));
     let choosing = 3 * n * policy.config.vocab_size;
     vec![
         Part {
             name: "key-value cache",
-            bytes: (n * (cache + copied)) as u64,
+            bytes: n.saturating_mul(cache.saturating_add(copied)) as u64,
             remedy: FEWER_EPISODES,
         },
         part(

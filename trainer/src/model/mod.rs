@@ -11,6 +11,7 @@ pub mod lora;
 pub mod recompute;
 pub mod scratch;
 pub mod segments;
+mod size;
 pub mod token_log_probs;
 pub mod transformer;
 pub mod transformer_config;

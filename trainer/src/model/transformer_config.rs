@@ -206,6 +206,7 @@ impl TransformerConfig {
         if self.architecture.is_gpt() && heads * self.head_dim != self.hidden_size {
             return Err("the hidden size is not a multiple of the number of heads".to_owned());
         }
+        self.check_size()?;
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon < 1.0) {
             return Err(format!("the epsilon of norms is {}", self.norm_epsilon));
         }

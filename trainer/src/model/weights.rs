@@ -185,6 +185,23 @@ impl Weights {
         &self.tensors
     }
 
+    /// The name of a trainable tensor with a number that is not finite, if there is one.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read.
+    pub fn not_finite(&self) -> Result<Option<&str>> {
+        for (name, variable) in &self.variables {
+            // 0 for what is finite, else not a number.
+            let zero = (variable.as_tensor() * 0.0)?
+                .sum_all()?
+                .to_dtype(DType::F32)?;
+            if zero.to_scalar::<f32>()? != 0.0 {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// SHA-256 of all values in the order of their names, to see that frozen weights stay frozen.
     ///
     /// # Errors

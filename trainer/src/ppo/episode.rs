@@ -2,10 +2,12 @@
 //! episode has one entry for each real token of the completion, so no mean can include padding.
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::model::batch::TokenBatch;
 
 /// One prompt and its sampled completion, with what the models say of it.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Episode {
     /// Prompt, completion, and EOS even where the completion lacks one: the reward model reads
     /// its score there.
@@ -17,7 +19,9 @@ pub(super) struct Episode {
     pub(super) is_finished: bool,
     /// Output of the frozen blocks, `[tokens, hidden]`: for the policy, and for the value model
     /// where that differs.
+    #[serde(skip)]
     pub(super) policy_lower: Option<Tensor>,
+    #[serde(skip)]
     pub(super) value_lower: Option<Tensor>,
     /// Log-probability of each token when it was drawn, from the pass with the cache.
     pub(super) drawn: Vec<f64>,

@@ -56,8 +56,11 @@ impl Gain {
 
 impl Evaluation {
     /// What was gained since another evaluation: by the reward model, and by the second opinion
-    /// where there is one.
+    /// where there is one; nothing where there were no prompts.
     pub(super) fn gains_over(&self, before: &Self, seed: u64) -> Vec<(&'static str, Gain)> {
+        if self.rewards.is_empty() {
+            return Vec::new();
+        }
         let mut gains = vec![("reward", Gain::new(&before.rewards, &self.rewards, seed))];
         if let (Some(before), Some(after)) = (&before.gold, &self.gold) {
             gains.push(("gold", Gain::new(before, after, seed)));

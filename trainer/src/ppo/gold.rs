@@ -8,11 +8,13 @@ use candle_core::Device;
 
 use super::episode::Episode;
 use super::{Learner, PpoJob};
-use crate::error::{Result, TrainerError};
+use crate::error::Result;
 use crate::model::heads::RewardModel;
+use crate::model::transformer::TransformerConfig;
 use crate::model::weights::Trainable;
 use crate::progress::Progress;
 use crate::records::Prompt;
+use crate::self_check::files;
 use crate::text::TextCodec;
 
 /// What completions are really worth, known to the experimenter only.
@@ -58,6 +60,9 @@ pub(super) enum GoldJudge<'a> {
 
 impl<'a> GoldJudge<'a> {
     /// The one that the job names.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub(super) fn load(job: &'a PpoJob, policy: &TextCodec) -> Result<Option<Self>> {
         let folder = match &job.gold {
             None => return Ok(None),
@@ -66,9 +71,13 @@ impl<'a> GoldJudge<'a> {
         };
         let codec = TextCodec::load(folder)?;
         let model = RewardModel::load(folder, &Device::Cpu, Trainable::Nothing)?;
-        codec.check_fits(folder, model.trunk.config.vocab_size)?;
+        let reads = model.trunk.config.vocab_size;
+        codec.check_fits(folder, reads)?;
+        // A policy may write more tokens than its tokenizer has.
+        let writes = TransformerConfig::read(&job.base)?.vocab_size;
         let shares_tokens = codec.vocab_hash() == policy.vocab_hash()
-            && codec.template_hash() == policy.template_hash();
+            && codec.template_hash() == policy.template_hash()
+            && writes <= reads;
         Ok(Some(Self::Model {
             model: Box::new(model),
             codec: Box::new(codec),
@@ -89,14 +98,26 @@ impl<'a> GoldJudge<'a> {
     }
 }
 
+impl GoldJudge<'_> {
+    /// Checks where a model comes from, and its weights.
+    pub(super) fn check(&self, job: &PpoJob, progress: &mut dyn Progress) -> Result<()> {
+        if let (Self::Model { model, codec, .. }, Some(folder)) = (self, job.gold_folder()) {
+            files::origin("second opinion", folder, codec, progress)?;
+            files::finite_weights("second opinion", model.trunk.weights(), progress)?;
+        }
+        Ok(())
+    }
+}
+
 impl Learner<'_> {
     /// Fills in what the second opinion is, where there is one. `chosen` are the prompts of the
-    /// episodes.
+    /// episodes. A row that is longer in its tokens than it can read loses its beginning, which is
+    /// told.
     pub(super) fn judge(
         &self,
         episodes: &mut [Episode],
         chosen: &[usize],
-        progress: &dyn Progress,
+        progress: &mut dyn Progress,
     ) -> Result<()> {
         let Some(gold) = self.gold else {
             return Ok(());
@@ -118,6 +139,8 @@ impl Learner<'_> {
                 let pairs = episodes
                     .chunks_mut(self.micro_rows)
                     .zip(chosen.chunks(self.micro_rows));
+                let room = model.trunk.config.max_position_embeddings;
+                let mut n_cut = 0;
                 for (micro, prompts) in pairs {
                     progress.go_on()?;
                     let mut rows = Vec::with_capacity(micro.len());
@@ -132,21 +155,21 @@ impl Learner<'_> {
                             }
                         });
                     }
-                    let room = model.trunk.config.max_position_embeddings;
-                    if let Some(row) = rows.iter().find(|row| row.len() > room) {
-                        let message = format!(
-                            "reads {room} tokens; a prompt and its completion are {} of its own",
-                            row.len()
-                        );
-                        return Err(TrainerError::Config {
-                            field: "gold".into(),
-                            message,
-                        });
+                    for row in rows.iter_mut().filter(|row| row.len() > room) {
+                        row.drain(..row.len() - room);
+                        n_cut += 1;
                     }
                     let scores = model.score_rows(&rows, codec.pad_id)?;
                     for (episode, score) in micro.iter_mut().zip(scores) {
                         episode.gold = Some(f64::from(score));
                     }
+                }
+                if n_cut > 0 {
+                    progress.log(format!(
+                        "the second opinion reads {room} tokens: it saw {n_cut} of {} answers \
+                         without the beginning of their prompts",
+                        episodes.len()
+                    ));
                 }
             }
         }

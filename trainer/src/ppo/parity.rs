@@ -11,6 +11,7 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use super::episode::Episode;
+use super::learn::{Learning, Rates};
 use super::texts::Texts;
 use super::{Learner, Models};
 use crate::config::{MissingEos, PpoConfig, Preset};
@@ -264,7 +265,13 @@ fn assert_one_update(micro_rows: usize, recomputes: bool) {
     }
 
     assert_adds_up(&learner, &episodes, micro_rows);
-    let figures = learner.learn(&mut episodes, 0, 1.0, &mut Silent).unwrap();
+    let full = Rates {
+        policy: 1.0,
+        value: 1.0,
+    };
+    let mut learning = Learning::new(episodes);
+    let learnt = learner.learn(&mut learning, 0, full, &mut Silent);
+    let figures = learnt.unwrap();
     let policy = figures.policy.as_ref().unwrap();
     let mean = |pick: fn(&Step) -> f64| {
         expected.steps.iter().map(pick).sum::<f64>() / expected.steps.len() as f64

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::episode::{Episode, mean};
+use super::learn::{Learning, Rates};
 use super::stand::Stand;
 use super::watch::Reason;
 use crate::config::MissingEos;
@@ -16,6 +17,12 @@ use crate::optim::{AdamW, Gradients, values};
 use crate::progress::Silent;
 use crate::schedule::Schedule;
 use crate::sft::add_gradient;
+
+/// The optimisers' own rates.
+const FULL: Rates = Rates {
+    policy: 1.0,
+    value: 1.0,
+};
 
 fn largest_gap(episodes: &[Episode]) -> f64 {
     let pairs = episodes
@@ -133,7 +140,8 @@ fn a_step_by_the_pretraining_gradient_alone_is_a_plain_step_times_gamma() {
     }
 
     learner.next_text = 0;
-    learner.learn(&mut episodes, 0, 1.0, &mut Silent).unwrap();
+    let mut learning = Learning::new(episodes);
+    learner.learn(&mut learning, 0, FULL, &mut Silent).unwrap();
     let after = policy.weights().tensors().clone();
     // The plain step from the same weights, by a fresh optimiser.
     let other = Stand::new(|_| ());
@@ -304,7 +312,10 @@ fn numbers_that_are_not_finite_end_the_run_with_the_policy_as_it_was() {
         let (before, average) = (policy(), copy(learner.average.as_ref().unwrap().values()));
         let mut episodes = clean;
         spoil(&mut episodes[3]);
-        let stopped = learner.learn_or_go_back(&mut episodes, 1, 1.0, &mut Silent);
+        let good = learner.keep().unwrap();
+        let mut learning = Learning::new(episodes);
+        let mut again = learning.clone();
+        let stopped = learner.learn_or_go_back(&mut learning, &good, 1, FULL, &mut Silent);
         let stop = stopped.unwrap().err().unwrap();
         assert_eq!(stop.reason, Reason::Divergence);
         assert!(
@@ -315,7 +326,7 @@ fn numbers_that_are_not_finite_end_the_run_with_the_policy_as_it_was() {
         assert_eq!(policy(), before);
         assert_eq!(copy(learner.average.as_ref().unwrap().values()), average);
         // The first iteration has nothing to end with.
-        let error = learner.learn_or_go_back(&mut episodes, 0, 1.0, &mut Silent);
+        let error = learner.learn_or_go_back(&mut again, &good, 0, FULL, &mut Silent);
         assert!(matches!(error, Err(TrainerError::Diverged(_))));
     }
 }
@@ -337,10 +348,10 @@ fn a_policy_that_waits_stays_as_it_is_while_the_value_model_learns() {
     let policy = || sum(values(stand.models.policy.weights().variables()));
     let value = || sum(values(stand.models.value.trunk.weights().variables()));
     for iteration in 0..3 {
-        let mut episodes = stand.episodes(&learner, 8);
+        let mut learning = Learning::new(stand.episodes(&learner, 8));
         let (policy_before, value_before) = (policy(), value());
         let figures = learner
-            .learn(&mut episodes, iteration, 1.0, &mut Silent)
+            .learn(&mut learning, iteration, FULL, &mut Silent)
             .unwrap();
         let waits = iteration < 2;
         assert_eq!(figures.policy.is_none(), waits);
@@ -360,8 +371,8 @@ fn passes_end_at_their_target() {
             config.approximate_kl_target = target;
         });
         let mut learner = stand.learner();
-        let mut episodes = stand.episodes(&learner, 8);
-        let figures = learner.learn(&mut episodes, 0, 1.0, &mut Silent).unwrap();
+        let mut learning = Learning::new(stand.episodes(&learner, 8));
+        let figures = learner.learn(&mut learning, 0, FULL, &mut Silent).unwrap();
         figures.passes
     };
     assert_eq!(passes(0.0), 5);

@@ -81,6 +81,7 @@ pub(super) fn batch_figures(
 ) -> BTreeMap<&'static str, f64> {
     let each = |read: &dyn Fn(&Episode) -> f64| mean(episodes.iter().map(read));
     let scores: Vec<f64> = episodes.iter().map(|episode| episode.score).collect();
+    let rewards: Vec<f64> = episodes.iter().map(|episode| episode.reward).collect();
     let kl = each(&Episode::kl);
     let k3 = episodes.iter().flat_map(Episode::log_ratios);
     let entropy = episodes.iter().flat_map(|e| e.entropy.iter().copied());
@@ -88,6 +89,8 @@ pub(super) fn batch_figures(
         .iter()
         .flat_map(|e| e.drawn.iter().zip(&e.old).map(|(a, b)| (a - b).abs()));
     let mut figures = BTreeMap::from([
+        ("objective/reward", spread(&rewards).0),
+        ("objective/reward_std", spread(&rewards).1),
         ("objective/score", spread(&scores).0),
         ("objective/score_std", spread(&scores).1),
         ("objective/kl", kl),
@@ -127,8 +130,9 @@ pub(super) fn batch_figures(
     figures
 }
 
-/// 1 - var(R - V) / var(R) over tokens, as lm-human-preferences has it: 1 is a value model that
-/// knows the returns, 0 one that knows their mean.
+/// 1 - var(R - V) / var(R) over tokens: 1 is a value model that knows the returns, 0 one that knows
+/// their mean. (lm-human-preferences takes the mean square of R - V in place of its variance, so it
+/// blames a constant error too; that shows in `value/loss` here.)
 fn explained_variance(episodes: &[Episode]) -> f64 {
     let returns: Vec<f64> = episodes.iter().flat_map(|e| e.returns.clone()).collect();
     let values = episodes.iter().flat_map(|e| &e.values);
@@ -183,6 +187,7 @@ mod tests {
         episode.drawn = old.iter().map(|old| old + 0.001).collect();
         episode.reference = reference.to_vec();
         episode.score = score;
+        episode.reward = score + 1.0;
         episode
     }
 
@@ -214,6 +219,9 @@ mod tests {
         near("objective/entropy", 3.0);
         near("objective/score", 3.0);
         near("objective/score_std", 1.0);
+        // What the reward model says, before what training makes of it.
+        near("objective/reward", 4.0);
+        near("objective/reward_std", 1.0);
         near("objective/score_minus_kl", 3.0);
         near("objective/response_length", 2.0);
         near("objective/longest_response", 3.0);

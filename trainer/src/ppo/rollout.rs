@@ -41,6 +41,12 @@ pub(super) fn check_finite(episodes: &[Episode]) -> Result<()> {
     for episode in episodes {
         let lists = [&episode.old, &episode.reference, &episode.values];
         let mut numbers = lists.into_iter().flatten().chain([&episode.reward]);
+        if episode.gold.is_some_and(|gold| !gold.is_finite()) {
+            return Err(TrainerError::Config {
+                field: "gold".into(),
+                message: "gives a completion a score that is not finite".to_owned(),
+            });
+        }
         if !numbers.all(|number| number.is_finite()) {
             let message = "what the models say of a completion is not finite".to_owned();
             return Err(TrainerError::Diverged(message));
@@ -128,6 +134,31 @@ impl Learner<'_> {
             .map(|episode| episode.tokens.clone())
             .collect();
         TokenBatch::new(&rows, self.codec.pad_id, &self.models.policy.device)
+    }
+
+    /// Fills in what the frozen blocks make of episodes that come from a savepoint, in the batches in
+    /// which [`Learner::appraise`] took them.
+    pub(super) fn see_lower_layers(&self, episodes: &mut [Episode]) -> Result<()> {
+        let models = self.models;
+        if models.policy.n_frozen() == 0 {
+            return Ok(());
+        }
+        for micro in episodes.chunks_mut(self.micro_rows) {
+            let views: Vec<&Episode> = micro.iter().collect();
+            let batch = self.batch(&views)?;
+            let lower = models.policy.lower(&batch)?.detach();
+            let value_lower = match models.shared {
+                true => lower.clone(),
+                false => models.value.trunk.lower(&batch)?.detach(),
+            };
+            let lowers = batch.unstack(&lower)?;
+            let lowers = lowers.into_iter().zip(batch.unstack(&value_lower)?);
+            for (episode, (policy, value)) in micro.iter_mut().zip(lowers) {
+                episode.policy_lower = Some(policy);
+                episode.value_lower = Some(value);
+            }
+        }
+        Ok(())
     }
 
     /// Fills in old log-probabilities, those of the reference, values and scores, all by the same

@@ -22,7 +22,7 @@ use crate::model::transformer::TransformerConfig;
 use crate::progress::Progress;
 use crate::records::{self, Placed, Prompt, PromptRecord};
 use crate::rng::stream;
-use crate::self_check::{self, files};
+use crate::self_check::{self, data, files};
 use crate::sft::{adapters_of, training_notes};
 use crate::text::TextCodec;
 
@@ -121,6 +121,9 @@ pub(super) fn describe_models(
     files::origin("policy", &job.base, codec, progress)?;
     files::origin("reward model", &job.reward, &theirs, progress)?;
     files::round_trip(&job.prompts, codec, progress)?;
+    if let Some(texts) = &job.texts {
+        data::tell(texts, codec, progress)?;
+    }
     files::finite_weights("policy", models.policy.weights(), progress)?;
     files::finite_weights("reward model", models.reward.trunk.weights(), progress)?;
     files::head_survives("value model", models.value.heads(), &job.out, progress)?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 
 use super::episode::Episode;
+use super::learn::{Learning, Rates};
 use super::models::load_models;
 use super::texts::Texts;
 use super::{Learner, Models, PpoJob};
@@ -135,7 +136,12 @@ fn update(job: &PpoJob, models: &Models) -> (BTreeMap<String, Vec<f32>>, Vec<Vec
     });
     let said = said.collect();
     learner.credit(&mut episodes);
-    learner.learn(&mut episodes, 0, 1.0, &mut Silent).unwrap();
+    let full = Rates {
+        policy: 1.0,
+        value: 1.0,
+    };
+    let mut learning = Learning::new(episodes);
+    learner.learn(&mut learning, 0, full, &mut Silent).unwrap();
     let all = [
         ("policy", models.policy.weights()),
         ("value", models.value.trunk.weights()),

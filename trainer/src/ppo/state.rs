@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Learner;
 use super::evaluation::Evaluation;
+use super::learn::Learning;
 use super::order::PromptOrder;
 use super::watch::Batch;
 use crate::error::{Result, TrainerError};
@@ -29,6 +30,9 @@ pub(super) struct State {
     pub(super) before: Evaluation,
     /// Loss on the texts kept out, before training.
     pub(super) text_loss_before: Option<f64>,
+    /// The iteration after those, where the run was stopped while it learnt.
+    #[serde(default)]
+    pub(super) learning: Option<Learning>,
 }
 
 /// Weights that a run can go back to.
@@ -61,8 +65,35 @@ impl Learner<'_> {
         Ok(())
     }
 
+    /// The end of an iteration.
     pub(super) fn savepoint(&self, state: &State) -> Result<Savepoint> {
-        let mut point = Savepoint::new(state.n_done, state);
+        // A batch that was drawn and not learnt from is drawn again.
+        let mut state = state.clone();
+        state.trail.truncate(state.n_done);
+        self.point(Savepoint::new(state.n_done, &state))
+    }
+
+    /// The middle of one, with what it would go back to.
+    pub(super) fn savepoint_within(
+        &self,
+        state: &State,
+        learning: &Learning,
+        good: &Good,
+    ) -> Result<Savepoint> {
+        let state = State {
+            learning: Some(learning.clone()),
+            kl_coefficient: self.kl_coefficient,
+            next_text: self.next_text,
+            ..state.clone()
+        };
+        let mut point = self.point(Savepoint::new(state.n_done, &state))?;
+        point.part = learning.n_steps() + 1;
+        point.put("good", good.policy.clone());
+        point.put("good_average", good.average.clone().unwrap_or_default());
+        Ok(point)
+    }
+
+    fn point(&self, mut point: Savepoint) -> Result<Savepoint> {
         point.put("policy", values(self.models.policy.weights().variables()));
         point.put(
             "value",
@@ -76,10 +107,20 @@ impl Learner<'_> {
         Ok(point)
     }
 
-    pub(super) fn restore(&mut self, point: &Savepoint) -> Result<State> {
-        let state: State = point.within(self.config.iterations)?.state_as()?;
+    /// Takes up a savepoint: its state, and what the iteration would go back to where it is in the
+    /// middle of one.
+    pub(super) fn restore(&mut self, point: &Savepoint) -> Result<(State, Option<Good>)> {
+        let mut state: State = point.within(self.config.iterations)?.state_as()?;
         let n = self.written.len();
-        if state.n_done != point.step || !state.order.is_within(n) {
+        let learning = state.learning.as_ref();
+        // As many batches as iterations, and the one that is being learnt from.
+        let n_batches = point.step + usize::from(learning.is_some());
+        if state.n_done != point.step
+            || state.trail.len() != n_batches
+            || !state.order.is_within(n)
+            || learning.is_some() != (point.part > 0)
+            || learning.is_some_and(|learning| !learning.is_of(self.config, n))
+        {
             let message = "names steps or prompts that the run does not have";
             return Err(TrainerError::checkpoint(Path::new("savepoint"), message));
         }
@@ -97,6 +138,14 @@ impl Learner<'_> {
         self.kl_coefficient = state.kl_coefficient;
         // Only the place among the texts matters.
         self.next_text = state.next_text % self.texts.learnt.len().max(1);
-        Ok(state)
+        let Some(learning) = &mut state.learning else {
+            return Ok((state, None));
+        };
+        self.see_lower_layers(&mut learning.episodes)?;
+        let good = Good {
+            policy: point.group("good"),
+            average: self.average.as_ref().map(|_| point.group("good_average")),
+        };
+        Ok((state, Some(good)))
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::evaluation::Evaluation;
+use super::over_optimisation::{fit, peak_interval};
 use super::state::State;
-use super::watch::{Stop, gold_curve};
+use super::watch::{Stop, gold_points};
 use crate::progress::Progress;
 
 /// What is known once training is over.
@@ -26,7 +27,6 @@ impl End<'_> {
         let n = self.after.rewards.len();
         let kl_last = self.state.trail.last().map(|batch| batch.kl);
         let mut summary = BTreeMap::from([
-            ("kl_after".to_owned(), self.after.kl),
             ("n_iterations".to_owned(), self.state.n_done as f64),
             ("n_evaluation_prompts".to_owned(), n as f64),
             (
@@ -35,6 +35,7 @@ impl End<'_> {
             ),
         ]);
         let optional = [
+            ("kl_after", (n > 0).then_some(self.after.kl)),
             ("kl_last_batch", kl_last),
             ("text_loss_held_out_before", self.state.text_loss_before),
             ("text_loss_held_out", self.text_loss),
@@ -63,7 +64,8 @@ impl End<'_> {
 
     /// How far it paid, and would have paid, to optimise, by the second opinion.
     fn over_optimisation(&self, progress: &mut dyn Progress) -> BTreeMap<String, f64> {
-        let Some(curve) = gold_curve(&self.state.trail) else {
+        let points = gold_points(&self.state.trail).unwrap_or_default();
+        let (Some(curve), Some(within)) = (fit(&points), peak_interval(&points, self.seed)) else {
             return BTreeMap::new();
         };
         let mut figures = BTreeMap::from([
@@ -76,18 +78,29 @@ impl End<'_> {
              batch, with d the square root of KL (R^2 {:.2} over {} batches)",
             curve.alpha, curve.beta, curve.r_squared, curve.n
         );
-        let batches = self.state.trail.iter();
-        let farthest = batches.map(|batch| batch.kl.max(0.0).sqrt());
-        let farthest = farthest.fold(0.0, f64::max);
+        let farthest = points.iter().map(|(d, _)| *d).fold(0.0, f64::max);
         match curve.peak() {
             None => progress.log(format!("{fitted}: it has no peak")),
             Some(peak) => {
                 let (distance, gain) = (peak.distance, peak.gain);
+                let (low, high) = within;
+                let high = match high.is_finite() {
+                    true => format!("{high:.2}"),
+                    false => "no limit".to_owned(),
+                };
+                let place = match distance > farthest {
+                    true => "beyond where the run went,",
+                    false => "within the run, which went as far as",
+                };
                 progress.log(format!(
-                    "{fitted}: it is highest at d = {distance:.2}, a KL of {:.2} nats, with a gain of \
-                     {gain:.3}; the run went as far as d = {farthest:.2}",
+                    "{fitted}: it is highest at d = {distance:.2} [{low:.2}, {high}], a KL of {:.2} \
+                     nats, with a gain of {gain:.3}; that is {place} d = {farthest:.2}",
                     distance * distance
                 ));
+                figures.insert("gold_peak_root_kl_low".to_owned(), within.0);
+                if within.1.is_finite() {
+                    figures.insert("gold_peak_root_kl_high".to_owned(), within.1);
+                }
                 figures.insert("gold_peak_root_kl".to_owned(), distance);
                 figures.insert("gold_peak_gain".to_owned(), gain);
             }

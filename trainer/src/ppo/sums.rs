@@ -1,6 +1,8 @@
 //! The clipped losses of a token, and sums of what is told of them. A sum has one summand for each
 //! real token, so that no mean over it can include padding.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::PpoConfig;
 use crate::kl::{clamped, estimators};
 
@@ -33,12 +35,15 @@ pub(super) fn value_loss(new: f64, old: f64, target: f64, clip: f64) -> (f64, f6
 }
 
 /// Of the policy's losses.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct PolicySums {
     pub(super) tokens: f64,
     pub(super) loss: f64,
     pub(super) ratio: f64,
+    /// Infinite while there are no tokens, which JSON has no number for.
+    #[serde(with = "bits")]
     pub(super) lowest_ratio: f64,
+    #[serde(with = "bits")]
     pub(super) highest_ratio: f64,
     /// By k2, to the policy that drew the tokens.
     pub(super) approximate_kl: f64,
@@ -92,8 +97,21 @@ impl PolicySums {
     }
 }
 
+/// A number as its bits, so that every one survives.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(value.to_bits())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<f64, D::Error> {
+        u64::deserialize(from).map(f64::from_bits)
+    }
+}
+
 /// Of the value model's losses.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct ValueSums {
     pub(super) tokens: f64,
     pub(super) loss: f64,

@@ -135,11 +135,22 @@ impl Learner<'_> {
         Ok(Some(loss / self.config.ptx_coefficient))
     }
 
-    /// Whether what was learnt still computes: a pass of policy and value model over a few episodes.
+    /// Whether what was learnt still computes: every weight, and a pass of policy and value model over
+    /// a few episodes.
     ///
     /// # Errors
     /// `Diverged`, when it gives numbers that are not finite.
     pub(super) fn prove(&self, episodes: &[Episode]) -> Result<()> {
+        let models = self.models;
+        for (whose, weights) in [
+            ("policy", models.policy.weights()),
+            ("value model", models.value.trunk.weights()),
+        ] {
+            if let Some(name) = weights.not_finite()? {
+                let message = format!("weights of the {whose} are not finite, {name} among them");
+                return Err(TrainerError::Diverged(message));
+            }
+        }
         let views: Vec<&Episode> = episodes.iter().take(self.micro_rows).collect();
         self.log_probs_now(&views)?;
         self.values_now(&views)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::over_optimisation::{self, Curve};
+use super::over_optimisation;
 use crate::config::PpoConfig;
 
 /// What is remembered of each batch.
@@ -124,16 +124,15 @@ pub(super) fn stop(trail: &[Batch], config: &PpoConfig) -> Option<Stop> {
     None
 }
 
-/// How the second opinion moved with the distance from the start, in deviations of the first batch;
-/// none where there is none, or too little to say.
-pub(super) fn gold_curve(trail: &[Batch]) -> Option<Curve> {
+/// The second opinion by the distance from the start, in deviations of the first batch; none where
+/// there is none.
+pub(super) fn gold_points(trail: &[Batch]) -> Option<Vec<(f64, f64)>> {
     let gold: Option<Vec<(f64, f64)>> = trail.iter().map(|batch| batch.gold).collect();
     let gold = gold?;
     let means: Vec<f64> = gold.iter().map(|(mean, _)| *mean).collect();
     let gains = over_optimisation::gains(&means, gold.first()?.1)?;
     let distances = trail.iter().map(|batch| batch.kl.max(0.0).sqrt());
-    let points: Vec<(f64, f64)> = distances.zip(gains).collect();
-    over_optimisation::fit(&points)
+    Some(distances.zip(gains).collect())
 }
 
 #[cfg(test)]
@@ -240,10 +239,11 @@ mod tests {
             ..batch(0.0, 1.0, 1.0)
         };
         let trail: Vec<Batch> = [0.0, 0.5, 1.0, 2.0, 3.0, 4.0].map(batch).into();
-        let curve = gold_curve(&trail).unwrap();
+        let points = gold_points(&trail).unwrap();
+        let curve = over_optimisation::fit(&points).unwrap();
         assert!((curve.alpha - 0.4).abs() < 1e-6 && (curve.beta - 0.2).abs() < 1e-6);
         assert_eq!(
-            gold_curve(&[Batch {
+            gold_points(&[Batch {
                 gold: None,
                 ..trail[0].clone()
             }]),

@@ -1,7 +1,7 @@
 //! How often a reward model orders a held-out pair as the labeler did, with an interval, beside
 //! what length alone reaches on the same pairs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rand::Rng;
@@ -27,8 +27,8 @@ pub struct Interval {
 pub struct Accuracy {
     /// Share of strict pairs; equal scores count one half.
     pub value: f64,
-    /// The 95 % interval over prompts; none where the prompts cannot tell one: a single prompt, or
-    /// several that are all alike.
+    /// The 95 % interval over units; none where they cannot tell one: a single unit, or several that
+    /// are all alike.
     #[serde(default)]
     pub interval: Option<Interval>,
     /// Strict pairs.
@@ -36,6 +36,10 @@ pub struct Accuracy {
     /// Prompts that have such pairs.
     #[serde(default)]
     pub n_prompts: usize,
+    /// What they are divided into: prompts, but those with the same text or of the same customer
+    /// together. 0 where an earlier version counted prompts only.
+    #[serde(default)]
+    pub n_units: usize,
 }
 
 impl Accuracy {
@@ -89,6 +93,57 @@ pub fn by_prompt<'a>(
     sums.into_values().collect()
 }
 
+/// What the pairs of a unit count.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct UnitCount {
+    /// In the right order; equal scores count one half.
+    right: f64,
+    pairs: usize,
+    /// Prompts that have pairs.
+    prompts: usize,
+}
+
+/// Which prompt a ranking is of, and which unit that prompt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place<'a> {
+    /// What stays on one side of every split.
+    pub unit: &'a str,
+    /// The prompt's id.
+    pub prompt: &'a str,
+}
+
+/// Adds up what several rankings of one unit count, in the order of the units' names.
+pub fn by_unit<'a>(counts: impl Iterator<Item = (Place<'a>, (f64, usize))>) -> Vec<UnitCount> {
+    let mut sums: BTreeMap<&str, (UnitCount, BTreeSet<&str>)> = BTreeMap::new();
+    for (place, (right, pairs)) in counts {
+        let (sum, prompts) = sums.entry(place.unit).or_default();
+        sum.right += right;
+        sum.pairs += pairs;
+        if pairs > 0 {
+            prompts.insert(place.prompt);
+        }
+    }
+    let sums = sums.into_values();
+    sums.map(|(sum, prompts)| UnitCount {
+        prompts: prompts.len(),
+        ..sum
+    })
+    .collect()
+}
+
+/// [`bootstrap`] over units.
+pub fn bootstrap_units(counts: &[UnitCount], seed: u64) -> Accuracy {
+    let pairs: Vec<_> = counts.iter().map(|own| (own.right, own.pairs)).collect();
+    of_units(bootstrap(&pairs, seed), counts)
+}
+
+fn of_units(accuracy: Accuracy, counts: &[UnitCount]) -> Accuracy {
+    Accuracy {
+        n_prompts: counts.iter().map(|own| own.prompts).sum(),
+        ..accuracy
+    }
+}
+
 /// Accuracy with an interval over prompts: that of [`bootstrap_mean`], or, where every prompt is
 /// right or every one wrong, so that no resample shows the other case, the exact one of as many
 /// draws (Clopper and Pearson 1934: its far end is 0.025^(1/n)).
@@ -121,6 +176,7 @@ pub fn bootstrap_mean(counts: &[(f64, usize)], seed: u64) -> Accuracy {
         interval: None,
         n_pairs,
         n_prompts: counts.len(),
+        n_units: counts.len(),
     };
     let mut shares = counts.iter().map(|(right, pairs)| share(*right, *pairs));
     let first = shares.next();
@@ -170,21 +226,17 @@ pub(super) fn count_lengths(groups: &[Group], longer_is_better: bool) -> Vec<(f6
     counts.collect()
 }
 
-/// What a rule that looks at nothing but length counts on each held-out prompt. Whether longer or
+/// What a rule that looks at nothing but length counts on each held-out unit. Whether longer or
 /// shorter is better is chosen on the training pairs.
-pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, usize)> {
-    let ids = held_out.iter().map(|group| group.prompt_id.as_str());
-    by_prompt(ids, &count_lengths(held_out, longer_is_better(train)))
+pub(crate) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<UnitCount> {
+    let counts = count_lengths(held_out, longer_is_better(train));
+    by_unit(held_out.iter().map(Group::place).zip(counts))
 }
 
-/// Pairs that a model has in the right order, and pairs, of each prompt.
-pub(super) fn count_by_scores(groups: &[Group], scores: &[Vec<f32>]) -> Vec<(f64, usize)> {
-    let counts: Vec<(f64, usize)> = groups
-        .iter()
-        .zip(scores)
-        .map(|(group, scores)| count_right(scores, &group.ranks))
-        .collect();
-    by_prompt(groups.iter().map(|group| group.prompt_id.as_str()), &counts)
+/// Pairs that a model has in the right order, and pairs, of each unit.
+pub(super) fn count_by_scores(groups: &[Group], scores: &[Vec<f32>]) -> Vec<UnitCount> {
+    let both = groups.iter().zip(scores);
+    by_unit(both.map(|(group, scores)| (group.place(), count_right(scores, &group.ranks))))
 }
 
 /// The 95 % interval of a figure over `n` prompts by drawing as many with replacement; draws of
@@ -213,11 +265,11 @@ pub(super) fn percentile_interval(
 }
 
 /// By how much one way of scoring is more accurate than another on the same pairs, with the
-/// interval of the difference: prompts that are hard for both do not widen it.
-pub(super) fn difference(a: &[(f64, usize)], b: &[(f64, usize)], seed: u64) -> Accuracy {
+/// interval of the difference: units that are hard for both do not widen it.
+pub(crate) fn difference(a: &[UnitCount], b: &[UnitCount], seed: u64) -> Accuracy {
     let both = a.iter().zip(b);
-    let counts: Vec<(f64, usize)> = both.map(|(a, b)| (a.0 - b.0, a.1)).collect();
-    bootstrap_mean(&counts, seed)
+    let counts: Vec<(f64, usize)> = both.map(|(a, b)| (a.right - b.right, a.pairs)).collect();
+    of_units(bootstrap_mean(&counts, seed), a)
 }
 
 /// Mean and standard deviation.
@@ -253,6 +305,62 @@ mod tests {
             "{accuracy:?}"
         );
         assert_eq!((accuracy.n_pairs, accuracy.n_prompts), (240, 40));
+    }
+
+    /// Prompts of a customer are as unsure together as they are few customers.
+    #[test]
+    fn a_unit_counts_once_however_many_prompts_it_has() {
+        let names: Vec<String> = (0..40).map(|index| format!("p{index}")).collect();
+        let units: Vec<String> = (0..40).map(|index| format!("u{}", index / 10)).collect();
+        let count = |unit: &dyn Fn(usize) -> usize| {
+            let counts = (0..40).map(|index| {
+                // A customer's prompts are all hard or all easy.
+                let right = if index / 10 % 2 == 0 { 5.0 } else { 1.0 };
+                let (unit, prompt) = (&units[unit(index)], &names[index]);
+                (Place { unit, prompt }, (right, 6))
+            });
+            by_unit(counts)
+        };
+        let width = |accuracy: Accuracy| {
+            let Interval { low, high } = accuracy.interval.unwrap();
+            high - low
+        };
+        let together = bootstrap_units(&count(&|index| index), 1);
+        assert_eq!(
+            (together.n_units, together.n_prompts, together.n_pairs),
+            (4, 40, 240)
+        );
+        let one = bootstrap_units(&count(&|_| 0), 1);
+        assert_eq!((one.n_units, one.n_prompts, one.interval), (1, 40, None));
+        let own = names.iter().enumerate().map(|(index, name)| {
+            let right = if index / 10 % 2 == 0 { 5.0 } else { 1.0 };
+            let place = Place {
+                unit: name,
+                prompt: name,
+            };
+            (place, (right, 6))
+        });
+        let apart = bootstrap_units(&by_unit(own), 1);
+        assert_eq!((apart.n_units, apart.value), (40, together.value));
+        assert!(width(together) > 2.0 * width(apart), "{together} {apart}");
+        // Two rankings of one prompt are no two prompts, and one without pairs is none.
+        let place = Place {
+            unit: "u",
+            prompt: "p",
+        };
+        let other = Place {
+            prompt: "q",
+            ..place
+        };
+        let counts = by_unit([(place, (1.0, 1)), (place, (1.0, 2)), (other, (0.0, 0))].into_iter());
+        assert_eq!(
+            counts,
+            [UnitCount {
+                right: 2.0,
+                pairs: 3,
+                prompts: 1
+            }]
+        );
     }
 
     /// One prompt says nothing about others, and nor do prompts without a strict pair.

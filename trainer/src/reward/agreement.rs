@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::accuracy::Accuracy;
+use super::accuracy::{Accuracy, Place};
 use super::groups::Group;
 use super::measured::{Measured, accuracy};
 
@@ -35,7 +35,7 @@ impl Agreement {
         measured: &[Measured],
         seed: u64,
     ) -> Option<Self> {
-        let mut prompts: BTreeMap<&str, Vec<Said<'_>>> = BTreeMap::new();
+        let mut prompts: BTreeMap<&str, (Place<'_>, Vec<Said<'_>>)> = BTreeMap::new();
         for group in groups {
             let Some(labeler) = group.labeler.as_deref() else {
                 continue;
@@ -47,27 +47,28 @@ impl Agreement {
                     ranks.insert(row.as_slice(), None);
                 }
             }
-            let said = prompts.entry(&group.prompt_id).or_default();
+            let nothing = || (group.place(), Vec::new());
+            let (_, said) = prompts.entry(&group.prompt_id).or_insert_with(nothing);
             said.push(Said { labeler, ranks });
         }
         let (mut counts, mut labelers) = (Vec::new(), BTreeSet::new());
-        for (prompt, said) in &prompts {
+        for (place, said) in prompts.values() {
             for (index, one) in said.iter().enumerate() {
                 for other in &said[index + 1..] {
                     let count = compare(one, other);
                     if count.1 > 0 {
-                        counts.push((*prompt, count));
+                        counts.push((*place, count));
                         labelers.extend([one.labeler, other.labeler]);
                     }
                 }
             }
         }
-        let compared: BTreeSet<&str> = counts.iter().map(|(prompt, _)| *prompt).collect();
-        let same = measured.iter().map(|one| (one.prompt_id.as_str(), one));
-        let same = same.filter(|(prompt, _)| compared.contains(prompt));
+        let compared: BTreeSet<&str> = counts.iter().map(|(place, _)| place.prompt).collect();
+        let same = measured.iter().map(|one| (one.place(), one));
+        let same = same.filter(|(place, _)| compared.contains(place.prompt));
         Some(Self {
             accuracy: accuracy(counts.iter().copied(), seed)?,
-            model: accuracy(same.map(|(prompt, one)| (prompt, one.by_model())), seed),
+            model: accuracy(same.map(|(place, one)| (place, one.by_model())), seed),
             n_labelers: labelers.len(),
         })
     }

@@ -27,7 +27,7 @@ pub struct Calibration {
     /// What differences of rewards are to be divided by for the lowest NLL on all pairs; none where
     /// no finite one has it: the pairs are all in the right order, or no better than chance.
     pub temperature: Option<f64>,
-    /// With temperatures: each half of the prompts, drawn by the seed, is measured with the one
+    /// With temperatures: each half of the units, drawn by the seed, is measured with the one
     /// that fits the other half. None where a half has none.
     pub scaled: Option<Distances>,
 }
@@ -111,7 +111,7 @@ impl RawBin {
             from: self.from,
             to: self.to,
             confidence: self.confidence / self.places.len() as f64,
-            accuracy: accuracy(inside.map(|pair| (pair.prompt_id, (pair.right(), 1))), seed)?,
+            accuracy: accuracy(inside.map(|pair| (pair.place, (pair.right(), 1))), seed)?,
         })
     }
 }
@@ -172,28 +172,28 @@ fn fit_temperature(differences: &[f64]) -> Option<f64> {
     (low > 0.0).then(|| 1.0 / low)
 }
 
-/// Differences, each divided by the temperature that fits the half of the prompts that it is not
+/// Differences, each divided by the temperature that fits the half of the units that it is not
 /// in.
 fn cross_fitted(pairs: &[Pair<'_>], seed: u64) -> Option<Vec<f64>> {
     let halves = halves(pairs, seed);
     let of_half = |half: usize| {
-        let inside = pairs.iter().filter(|pair| halves[pair.prompt_id] == half);
+        let inside = pairs.iter().filter(|pair| halves[pair.place.unit] == half);
         fit_temperature(&inside.map(|pair| pair.difference).collect::<Vec<_>>())
     };
     let temperatures = [of_half(1)?, of_half(0)?];
     let scaled = pairs
         .iter()
-        .map(|pair| pair.difference / temperatures[halves[pair.prompt_id]]);
+        .map(|pair| pair.difference / temperatures[halves[pair.place.unit]]);
     Some(scaled.collect())
 }
 
-/// The half of each prompt.
+/// The half of each unit.
 fn halves<'a>(pairs: &[Pair<'a>], seed: u64) -> BTreeMap<&'a str, usize> {
-    let mut halves: BTreeMap<&str, usize> = pairs.iter().map(|pair| (pair.prompt_id, 0)).collect();
+    let mut halves: BTreeMap<&str, usize> = pairs.iter().map(|pair| (pair.place.unit, 0)).collect();
     let mut order: Vec<&str> = halves.keys().copied().collect();
     order.shuffle(&mut stream(seed, "calibration", 0));
-    for (place, prompt) in order.into_iter().enumerate() {
-        halves.insert(prompt, place % 2);
+    for (place, unit) in order.into_iter().enumerate() {
+        halves.insert(unit, place % 2);
     }
     halves
 }
@@ -202,10 +202,14 @@ fn halves<'a>(pairs: &[Pair<'a>], seed: u64) -> BTreeMap<&'a str, usize> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+    use crate::reward::accuracy::Place;
 
-    fn pair(prompt_id: &str, difference: f64) -> Pair<'_> {
+    fn pair(prompt: &str, difference: f64) -> Pair<'_> {
         Pair {
-            prompt_id,
+            place: Place {
+                unit: prompt,
+                prompt,
+            },
             difference,
             better: 1,
             worse: 1,

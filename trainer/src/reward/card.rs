@@ -25,14 +25,40 @@ pub(super) fn sections(report: &Report) -> Vec<(String, Vec<String>)> {
             sections.push((title.to_owned(), table(column, slices)));
         }
     }
+    let Some(note) = of_other_models(report.source) else {
+        return sections;
+    };
+    // Each section may be read alone.
+    for (_, lines) in &mut sections {
+        lines.splice(0..0, [note.to_owned(), String::new()]);
+    }
     sections
+}
+
+/// Whose figures these are, where they are not the model's that the card is of.
+fn of_other_models(source: Source) -> Option<&'static str> {
+    match source {
+        Source::HeldOut => None,
+        Source::CrossValidation => Some(
+            "Of the models of cross-validation, which have the same settings and were trained on a \
+             part of the prompts each: not of this checkpoint.",
+        ),
+    }
 }
 
 /// Value, interval, and what it is of.
 fn told(accuracy: &Accuracy) -> String {
     let n = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+    let together = match accuracy.n_units {
+        0 => String::new(),
+        units if units == accuracy.n_prompts => String::new(),
+        units => format!(
+            " in {} that share no text and no customer",
+            n(units, "unit")
+        ),
+    };
     format!(
-        "{accuracy} over {}, {}",
+        "{accuracy} over {}{together}, {}",
         n(accuracy.n_prompts, "prompt"),
         n(accuracy.n_pairs, "pair")
     )
@@ -47,7 +73,7 @@ fn accuracy_lines(report: &Report) -> Vec<String> {
     };
     let mut lines = vec![
         "Share of strict pairs in the labeler's order, with 95 % intervals by bootstrap over \
-         prompts."
+         prompts, those with the same text or of the same customer together."
             .to_owned(),
         String::new(),
         format!("- accuracy {of}: {}", told(&report.accuracy)),

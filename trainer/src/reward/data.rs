@@ -28,7 +28,8 @@ impl Data {
     ) -> Result<Self> {
         let records: Vec<Placed<RankedPrompt>> = records::read_placed(&job.data)?;
         let longest = job.config.max_tokens.min(shape.max_position_embeddings);
-        let (groups, mut remarks) = read_groups(job, &records, codec, longest)?;
+        let from_ties = job.config.loss.learns_from_ties();
+        let (groups, mut remarks) = read_groups(&job.data, &records, codec, longest, from_ties)?;
         let (demonstrations, remark) = read_demonstrations(job, codec, longest)?;
         remarks.extend(remark);
         Ok(Self {

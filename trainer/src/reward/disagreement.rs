@@ -1,4 +1,4 @@
-//! The members of an ensemble: which prompts each one learns from, and how well their disagreement
+//! The members of an ensemble: which units each one learns from, and how well their disagreement
 //! tells the pairs that their mean orders wrongly from those that it orders rightly.
 
 use std::collections::BTreeMap;
@@ -13,32 +13,31 @@ use crate::model::ensemble::mean_and_deviation;
 use crate::rng::stream;
 use crate::split::in_drawn_order;
 
-/// How often each member learns from a prompt.
+/// How often each member learns from the rankings of a unit.
 #[derive(Default)]
 pub(super) struct Draws {
-    /// One count for each member; a prompt that is not here counts once for each.
+    /// One count for each member; a unit that is not here counts once for each.
     counts: BTreeMap<String, Vec<f64>>,
 }
 
 impl Draws {
-    /// For each member as many prompts as there are, drawn with replacement (Christiano et al.,
-    /// arXiv 1706.03741, section 2.2.3), whatever order the groups come in. One member alone learns
-    /// from every prompt once.
+    /// For each member as many units as there are, drawn with replacement (Christiano et al.,
+    /// arXiv 1706.03741, section 2.2.3), whatever order the groups come in. One member alone
+    /// learns from every unit once.
     pub(super) fn new(groups: &[Group], n_members: usize, seed: u64) -> Self {
         let mut draws = Self::default();
         if n_members < 2 {
             return draws;
         }
-        let ids = groups.iter().map(|group| group.prompt_id.as_str());
-        let prompts = in_drawn_order(ids, seed);
-        for prompt in &prompts {
+        let units = in_drawn_order(groups.iter().map(|group| group.unit.as_str()), seed);
+        for unit in &units {
             let counts = vec![0.0; n_members];
-            draws.counts.insert((*prompt).to_owned(), counts);
+            draws.counts.insert((*unit).to_owned(), counts);
         }
         for member in 0..n_members {
             let mut rng = stream(seed, "member draw", member as u64);
-            for _ in &prompts {
-                let drawn = prompts[rng.random_range(0..prompts.len())];
+            for _ in &units {
+                let drawn = units[rng.random_range(0..units.len())];
                 if let Some(counts) = draws.counts.get_mut(drawn) {
                     counts[member] += 1.0;
                 }
@@ -47,9 +46,9 @@ impl Draws {
         draws
     }
 
-    /// How often `member` learns from a prompt.
-    pub(super) fn count(&self, prompt: &str, member: usize) -> f64 {
-        let counts = self.counts.get(prompt);
+    /// How often `member` learns from a unit.
+    pub(super) fn count(&self, unit: &str, member: usize) -> f64 {
+        let counts = self.counts.get(unit);
         counts
             .and_then(|counts| counts.get(member))
             .copied()
@@ -98,18 +97,18 @@ fn area(pairs: impl Iterator<Item = PairDoubt>) -> Option<f64> {
     (n > 0.0).then_some(sum / n)
 }
 
-/// [`area`] over the pairs of all prompts, one list for each; none where it cannot be told.
+/// [`area`] over the pairs of all units, one list for each; none where it cannot be told.
 pub(super) struct Area {
     pub(super) value: f64,
-    /// By resampling prompts; none where they cannot tell one.
+    /// By resampling units; none where they cannot tell one.
     pub(super) interval: Option<Interval>,
 }
 
 impl Area {
-    pub(super) fn of(prompts: &[Vec<PairDoubt>], seed: u64) -> Option<Self> {
-        let value = area(prompts.iter().flatten().copied())?;
-        let interval = percentile_interval(prompts.len(), seed, &mut |chosen| {
-            area(chosen.iter().flat_map(|index| &prompts[*index]).copied())
+    pub(super) fn of(units: &[Vec<PairDoubt>], seed: u64) -> Option<Self> {
+        let value = area(units.iter().flatten().copied())?;
+        let interval = percentile_interval(units.len(), seed, &mut |chosen| {
+            area(chosen.iter().flat_map(|index| &units[*index]).copied())
         });
         Some(Self { value, interval })
     }
@@ -164,14 +163,14 @@ mod tests {
         assert_eq!(of(&mixed), Some(2.5 / 6.0));
         assert_eq!(of(&[pair(1.0, true)]), None);
         assert!(Area::of(&[vec![pair(1.0, false)]], 1).is_none());
-        let prompts: Vec<Vec<PairDoubt>> = (0..30)
+        let units: Vec<Vec<PairDoubt>> = (0..30)
             .map(|i| vec![pair(f64::from(i % 7), i % 3 == 0), pair(3.5, false)])
             .collect();
-        let found = Area::of(&prompts, 1).unwrap();
+        let found = Area::of(&units, 1).unwrap();
         let Interval { low, high } = found.interval.unwrap();
         assert!(low < found.value && found.value < high);
         assert_eq!(found.figures().len(), 3);
-        // A single prompt says nothing about others.
+        // A single unit says nothing about others.
         let one = Area::of(&[mixed.to_vec()], 1).unwrap();
         assert_eq!((one.value, one.figures().len()), (2.5 / 6.0, 1));
         assert!(one.interval.is_none() && one.to_string().ends_with("(no interval)"));
@@ -189,17 +188,20 @@ mod tests {
     }
 
     #[test]
-    fn each_member_draws_as_many_prompts_as_there_are_and_a_different_set() {
+    fn each_member_draws_as_many_units_as_there_are_and_a_different_set() {
         let groups: Vec<Group> = (0..40)
-            .map(|index| Group::new(&format!("p{}", index / 3)))
+            .map(|index| Group {
+                unit: format!("u{}", index / 3),
+                ..Group::new(&format!("p{index}"))
+            })
             .collect();
         let draws = Draws::new(&groups, 3, 1);
         let of = |member: usize| -> Vec<f64> {
-            let ids: std::collections::BTreeSet<&str> = groups
-                .iter()
-                .map(|group| group.prompt_id.as_str())
-                .collect();
-            ids.into_iter().map(|id| draws.count(id, member)).collect()
+            let units: std::collections::BTreeSet<&str> =
+                groups.iter().map(|group| group.unit.as_str()).collect();
+            assert_eq!(units.len(), 14);
+            let counts = units.into_iter().map(|unit| draws.count(unit, member));
+            counts.collect()
         };
         for member in 0..3 {
             assert_eq!(of(member).iter().sum::<f64>(), of(member).len() as f64);
@@ -210,6 +212,6 @@ mod tests {
             assert_ne!(of(member), of((member + 1) % 3));
         }
         let alone = Draws::new(&groups, 1, 1);
-        assert_eq!(alone.count("p0", 0), 1.0);
+        assert_eq!(alone.count("u0", 0), 1.0);
     }
 }

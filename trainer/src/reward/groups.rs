@@ -2,11 +2,14 @@
 //! measuring.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::path::Path;
 
 use candle_core::Tensor;
 
 use super::RewardJob;
-use crate::config::RewardConfig;
+use super::accuracy::Place;
+use super::units::units;
 use crate::error::{Result, TrainerError};
 use crate::loss::strict_pairs;
 use crate::records::{Placed, RankedPrompt, name_lines};
@@ -14,62 +17,90 @@ use crate::sft::{self, LearningRow};
 use crate::split;
 use crate::text::TextCodec;
 
+/// Overall ratings, a Likert scale (InstructGPT, table 3).
+const RATINGS: RangeInclusive<u8> = 1..=7;
+
 /// One ranking as tokens.
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Its place among those of the file, to put them back in order.
-    pub(super) index: usize,
-    pub(super) prompt_id: String,
-    /// What stays on one side of every split: the customer's prompts where the file names one, else
-    /// the prompt alone.
-    pub(super) unit: String,
-    pub(super) labeler: Option<String>,
-    pub(super) category: Option<String>,
+    pub(crate) index: usize,
+    pub(crate) prompt_id: String,
+    /// What stays on one side of every split, see [`super::units`].
+    pub(crate) unit: String,
+    pub(crate) labeler: Option<String>,
+    pub(crate) category: Option<String>,
     /// `train` or `validation` where the file says so.
-    pub(super) split: Option<String>,
-    pub(super) ranks: Vec<u32>,
+    pub(crate) split: Option<String>,
+    pub(crate) ranks: Vec<u32>,
     /// Overall quality, where it was rated.
-    pub(super) ratings: Vec<Option<f64>>,
+    pub(crate) ratings: Vec<Option<f64>>,
     /// Prompt, completion and EOS.
-    pub(super) rows: Vec<Vec<u32>>,
+    pub(crate) rows: Vec<Vec<u32>>,
     /// Length of each completion in tokens.
-    pub(super) lengths: Vec<usize>,
+    pub(crate) lengths: Vec<usize>,
     /// Kept output of the frozen blocks for each row, `[tokens, hidden]`.
-    pub(super) lowers: Vec<Option<Tensor>>,
+    pub(crate) lowers: Vec<Option<Tensor>>,
 }
 
-/// The rankings that can be learnt from, and remarks on those that cannot.
-pub(super) fn read_groups(
-    job: &RewardJob,
+impl Group {
+    /// Which prompt it is of.
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place {
+            unit: &self.unit,
+            prompt: &self.prompt_id,
+        }
+    }
+}
+
+/// The rankings of the file `data` that can be learnt from, and remarks on those that cannot:
+/// those that tie everything, unless the loss learns from ties, and those with a row of more than
+/// `longest` tokens.
+pub(crate) fn read_groups(
+    data: &Path,
     records: &[Placed<RankedPrompt>],
     codec: &TextCodec,
     longest: usize,
+    learns_from_ties: bool,
 ) -> Result<(Vec<Group>, Vec<String>)> {
     let (mut groups, mut tied, mut long) = (Vec::new(), Vec::new(), Vec::new());
-    let customers = customers(records)?;
-    for placed in records {
+    let mut twice = Vec::new();
+    let prompts = records
+        .iter()
+        .map(|placed| placed.at_field("prompt", codec.encode_prompt(&placed.record.prompt)));
+    let prompts = prompts.collect::<Result<Vec<_>>>()?;
+    let units = units(records, &prompts)?;
+    for ((placed, prompt), unit) in records.iter().zip(&prompts).zip(units) {
         let record = &placed.record;
-        let prompt = placed.at_field("prompt", codec.encode_prompt(&record.prompt))?;
         let ranks: Vec<u32> = record.completions.iter().map(|item| item.rank).collect();
         let (mut rows, mut lengths) = (Vec::new(), Vec::new());
         for (index, item) in record.completions.iter().enumerate() {
+            if let Some(rating) = item.rating.filter(|rating| !RATINGS.contains(rating)) {
+                let field = format!("completions[{index}].rating");
+                let (low, high) = (RATINGS.start(), RATINGS.end());
+                let message = format!("is {rating}: ratings are {low} to {high}");
+                return Err(placed.error(&field, message));
+            }
             let field = format!("completions[{index}].text");
             let completion = placed.at_field(&field, codec.encode_completion(&item.text))?;
             // EOS is no part of the length that a labeler sees.
             lengths.push(completion.len() - 1);
             rows.push([prompt.as_slice(), &completion].concat());
         }
-        if strict_pairs(&ranks).is_empty() && !job.config.loss.learns_from_ties() {
+        if strict_pairs(&ranks).is_empty() && !learns_from_ties {
             tied.push(placed.line);
         } else if rows.iter().any(|row| row.len() > longest) {
             long.push(placed.line);
         } else {
+            if strict_pairs(&ranks)
+                .iter()
+                .any(|(a, b)| rows[*a] == rows[*b])
+            {
+                twice.push(placed.line);
+            }
             groups.push(Group {
                 index: groups.len(),
                 prompt_id: record.id.clone(),
-                unit: match customers.get(record.id.as_str()) {
-                    Some(customer) => format!("customer {customer}"),
-                    None => record.id.clone(),
-                },
+                unit,
                 labeler: record.labeler.clone(),
                 category: record.category.clone(),
                 split: record.split.clone(),
@@ -100,6 +131,22 @@ pub(super) fn read_groups(
             name_lines(&long)
         ));
     }
+    if !twice.is_empty() {
+        remarks.push(format!(
+            "{} rankings prefer one of two completions that are the same: nothing can be learnt from \
+             such a pair: {}",
+            twice.len(),
+            name_lines(&twice)
+        ));
+    }
+    let is_train = |group: &Group| group.split.as_deref() == Some("train");
+    if !groups.is_empty() && groups.iter().all(is_train) {
+        remarks.push(
+            "every ranking says that it is for training, so some are held out all the same: without \
+             them nothing could be measured"
+                .to_owned(),
+        );
+    }
     if let (true, Some(first)) = (groups.is_empty(), records.first()) {
         let (line, field, message) = match (tied.first(), long.first()) {
             (None, Some(line)) => {
@@ -113,26 +160,9 @@ pub(super) fn read_groups(
             }
         };
         let message = format!("{message}, as does every other ranking");
-        return Err(TrainerError::input(&job.data, line, field, message));
+        return Err(TrainerError::input(data, line, field, message));
     }
     Ok((groups, remarks))
-}
-
-/// The customer of each prompt that has one.
-fn customers(records: &[Placed<RankedPrompt>]) -> Result<BTreeMap<&str, &str>> {
-    let mut customers: BTreeMap<&str, &str> = BTreeMap::new();
-    for placed in records {
-        let Some(customer) = placed.record.customer.as_deref() else {
-            continue;
-        };
-        let first = *customers.entry(&placed.record.id).or_insert(customer);
-        if first != customer {
-            let message =
-                format!("is {customer:?}, but an earlier line of the prompt has {first:?}");
-            return Err(placed.error("customer", message));
-        }
-    }
-    Ok(customers)
 }
 
 /// Demonstrations as groups of one completion, in the form that the reward model reads, and a
@@ -163,29 +193,39 @@ pub(super) fn read_demonstrations(
     Ok((rows.into_iter().map(group).collect(), remark))
 }
 
-/// All rankings of a prompt stay on one side, and all prompts of a customer: the one that the file
-/// names for any of them, or a drawn one where it names none.
-pub(super) fn split_by_prompt(
+/// All rankings of a unit stay on one side: that which the file names for any of them. Where it names
+/// none to hold out, some are drawn of those of which it says nothing, or, where it says `train` of
+/// all, of all.
+pub(crate) fn split_by_prompt(
     groups: Vec<Group>,
-    config: &RewardConfig,
+    share: f64,
+    seed: u64,
 ) -> (Vec<Group>, Vec<Group>) {
-    let is_held_out = |group: &Group| group.split.as_deref() == Some("validation");
-    if groups.iter().any(is_held_out) {
-        let named: BTreeSet<String> = groups
+    let units_that_say = |word: &str| -> BTreeSet<String> {
+        let named = groups
             .iter()
-            .filter(|group| is_held_out(group))
-            .map(|group| group.unit.clone())
-            .collect();
+            .filter(|group| group.split.as_deref() == Some(word));
+        named.map(|group| group.unit.clone()).collect()
+    };
+    let (held_out, fixed) = (units_that_say("validation"), units_that_say("train"));
+    if !held_out.is_empty() {
         return groups
             .into_iter()
-            .partition(|group| !named.contains(&group.unit));
+            .partition(|group| !held_out.contains(&group.unit));
     }
-    split::hold_out(
-        groups,
-        |group| group.unit.as_str(),
-        config.held_out_share,
-        config.seed,
-    )
+    let n = count_units(&groups);
+    let (fixed, open): (Vec<Group>, Vec<Group>) = groups
+        .into_iter()
+        .partition(|group| fixed.len() < n && fixed.contains(&group.unit));
+    // The share is one of all prompts.
+    let share = match fixed.is_empty() {
+        true => share,
+        false => (share * n as f64 / count_units(&open).max(1) as f64).min(1.0),
+    };
+    let (mut train, held_out) = split::hold_out(open, |group| group.unit.as_str(), share, seed);
+    train.extend(fixed);
+    train.sort_by_key(|group| group.index);
+    (train, held_out)
 }
 
 /// The part, of `n`, in which each unit (a prompt, or a customer's prompts) is held out by
@@ -198,6 +238,19 @@ pub(super) fn fold_of_unit(groups: &[Group], n: usize, seed: u64) -> BTreeMap<St
         .collect()
 }
 
+/// What is trained on and what is held out in one of those parts, both in the file's order, whatever
+/// order the groups come in: a fold does not depend on what the one before did to them.
+pub(super) fn hold_out_fold(
+    mut groups: Vec<Group>,
+    folds: &BTreeMap<String, usize>,
+    fold: usize,
+) -> (Vec<Group>, Vec<Group>) {
+    groups.sort_by_key(|group| group.index);
+    groups
+        .into_iter()
+        .partition(|group| folds.get(&group.unit) != Some(&fold))
+}
+
 /// How many units the groups are of.
 pub(super) fn count_units(groups: &[Group]) -> usize {
     let units: BTreeSet<&str> = groups.iter().map(|group| group.unit.as_str()).collect();
@@ -207,7 +260,7 @@ pub(super) fn count_units(groups: &[Group]) -> usize {
 #[cfg(test)]
 impl Group {
     /// A ranking of two completions of one token, by nobody.
-    pub(super) fn new(prompt_id: &str) -> Self {
+    pub(crate) fn new(prompt_id: &str) -> Self {
         Self {
             index: 0,
             prompt_id: prompt_id.to_owned(),
@@ -265,15 +318,7 @@ mod tests {
             json!({"id": "p", "prompt": "why?", "completions": completions.collect::<Vec<_>>()});
         std::fs::write(&data, format!("{line}\n")).expect("a file");
         let records = records::read_placed(&data).expect("a ranking");
-        let job = RewardJob {
-            config: RewardConfig::preset(crate::config::Preset::Tiny),
-            data,
-            demonstrations: None,
-            base,
-            out: place.path().join("out"),
-            saving: crate::savepoint::SavePolicy::default(),
-        };
-        let (groups, _) = read_groups(&job, &records, &codec, 100).expect("a group");
+        let (groups, _) = read_groups(&data, &records, &codec, 100, false).expect("a group");
         let prompt = codec
             .encode_prompt(&Prompt::Text("why?".to_owned()))
             .expect("a prompt");
@@ -289,8 +334,7 @@ mod tests {
 
     #[test]
     fn no_prompt_is_on_both_sides() {
-        let config = RewardConfig::preset(crate::config::Preset::Tiny);
-        let (train, held_out) = split_by_prompt((0..60).map(group).collect(), &config);
+        let (train, held_out) = split_by_prompt((0..60).map(group).collect(), 0.2, 1);
         assert_eq!((train.len(), held_out.len()), (48, 12));
         assert!(
             held_out
@@ -302,12 +346,11 @@ mod tests {
     /// Item 16 of the checklist; InstructGPT, section 3.2.
     #[test]
     fn no_customer_is_on_both_sides_whoever_draws_the_line() {
-        let config = RewardConfig::preset(crate::config::Preset::Tiny);
         let drawn: Vec<Group> = (0..60).map(of_customer).collect();
         let mut named: Vec<Group> = (0..60).map(of_customer).collect();
         named[7].split = Some("validation".to_owned());
         for (groups, expected) in [(drawn, (48, 12)), (named, (54, 6))] {
-            let (train, held_out) = split_by_prompt(groups, &config);
+            let (train, held_out) = split_by_prompt(groups, 0.2, 1);
             assert_eq!((train.len(), held_out.len()), expected);
             assert!(
                 held_out
@@ -330,26 +373,50 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_has_one_customer() {
-        let line = |customer: &str| {
-            let completion = r#"{"id":"1","text":"x","rank":1}"#;
-            format!(
-                r#"{{"id":"a","prompt":"p",{customer}"completions":[{completion},{completion}]}}"#
-            ) + "\n"
+    fn a_fold_has_the_files_order_whatever_the_one_before_left() {
+        let groups: Vec<Group> = (0..60).map(group).collect();
+        let folds = fold_of_unit(&groups, 4, 1);
+        let places =
+            |groups: &[Group]| -> Vec<usize> { groups.iter().map(|group| group.index).collect() };
+        let (train, held_out) = hold_out_fold(groups, &folds, 2);
+        let expected = (places(&train), places(&held_out));
+        assert_eq!((train.len(), held_out.len()), (45, 15));
+        assert!(train.is_sorted_by_key(|group| group.index));
+        assert!(held_out.is_sorted_by_key(|group| group.index));
+        assert!(held_out.iter().all(|group| folds[&group.unit] == 2));
+        let mixed = held_out.into_iter().rev().chain(train).collect();
+        let (train, held_out) = hold_out_fold(mixed, &folds, 2);
+        assert_eq!((places(&train), places(&held_out)), expected);
+    }
+
+    /// What the file says is done, and what it leaves open is drawn.
+    #[test]
+    fn both_words_of_the_file_are_honoured() {
+        let split = |words: &dyn Fn(usize) -> Option<&'static str>| {
+            let groups = (0..60).map(|index| Group {
+                split: words(index / 3).map(str::to_owned),
+                ..group(index)
+            });
+            let (train, held_out) = split_by_prompt(groups.collect(), 0.2, 1);
+            let ids = |groups: &[Group]| -> BTreeSet<String> {
+                groups.iter().map(|group| group.prompt_id.clone()).collect()
+            };
+            let (train, held_out) = (ids(&train), ids(&held_out));
+            assert!(train.is_disjoint(&held_out));
+            assert_eq!(train.len() + held_out.len(), 20);
+            held_out
         };
-        let read = |lines: [&str; 3]| {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            let text: String = lines.into_iter().map(line).collect();
-            std::fs::write(file.path(), text).unwrap();
-            crate::records::read_placed::<RankedPrompt>(file.path()).unwrap()
-        };
-        let records = read(["", r#""customer":"acme","#, ""]);
-        assert_eq!(customers(&records).unwrap()["a"], "acme");
-        let records = read([r#""customer":"acme","#, "", r#""customer":"other","#]);
-        let error = customers(&records).unwrap_err().to_string();
-        assert!(
-            error.contains("line 3, field customer: is \"other\""),
-            "{error}"
-        );
+        let drawn = split(&|_| None);
+        assert_eq!(drawn.len(), 4);
+        // Those that are to be held out, and no others.
+        let held_out = split(&|prompt| (prompt < 2).then_some("validation"));
+        assert_eq!(held_out, BTreeSet::from(["p0".to_owned(), "p1".to_owned()]));
+        // Only of training prompts something is said: of the others a fifth of all is drawn.
+        let held_out = split(&|prompt| (prompt < 12).then_some("train"));
+        assert_eq!(held_out.len(), 4);
+        let is_open = |id: &String| id[1..].parse::<usize>().unwrap() >= 12;
+        assert!(held_out.iter().all(is_open), "{held_out:?}");
+        // Nothing is left over to measure on, so the words cannot all be kept.
+        assert_eq!(split(&|_| Some("train")), drawn);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::SliceRandom;
 
-use super::accuracy::{Accuracy, bootstrap, count_by_scores};
+use super::accuracy::{Accuracy, bootstrap_units, count_by_scores};
 use super::groups::{Group, count_units, fold_of_unit};
 use super::learner::Learner;
 use super::{RewardJob, train_apart};
@@ -182,7 +182,7 @@ pub(super) fn measure(
             let model = train_apart(job, learner, &mut train, place, progress)?;
             let mut accuracy = |part: &mut [Group]| -> Result<Option<Accuracy>> {
                 let scores = learner.measure(&model, part, progress)?;
-                let accuracy = bootstrap(&count_by_scores(part, &scores), seed);
+                let accuracy = bootstrap_units(&count_by_scores(part, &scores), seed);
                 Ok((accuracy.n_pairs > 0).then_some(accuracy))
             };
             own.training_labelers = accuracy(&mut known)?;

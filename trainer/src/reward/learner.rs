@@ -183,9 +183,9 @@ impl<'a> Learner<'a> {
     }
 
     /// Every member's scores of the completions of several groups, one group after the other,
-    /// `[rows, members]`. Rows pass
-    /// through the trunk with others of similar length, so that little is padded; the output of frozen
-    /// blocks is kept while there is room, since later passes need it again.
+    /// `[rows, members]`. Rows pass through the trunk with others of similar length, so that little is
+    /// padded; the output of frozen blocks is kept while there is room, since later passes need it
+    /// again.
     fn scores(&mut self, model: &RewardModel, groups: &mut [Group], pass: Pass) -> Result<Tensor> {
         let all = groups.iter().enumerate();
         let mut places: Vec<(usize, usize)> = all
@@ -218,7 +218,9 @@ impl<'a> Learner<'a> {
     }
 
     /// Output of the frozen blocks for the rows at `places`, `[rows, time, hidden]`: the kept one, or a
-    /// new one that is kept while there is room.
+    /// new one that is kept while there is room. Each row is computed alone: sums over a batch are
+    /// taken in an order that depends on its length, and what is kept from one batch serves in others,
+    /// which a run that was stopped comes by in another order.
     fn lower_of(
         &mut self,
         model: &RewardModel,
@@ -226,30 +228,32 @@ impl<'a> Learner<'a> {
         places: &[(usize, usize)],
         batch: &TokenBatch,
     ) -> Result<Tensor> {
-        let kept = places.iter();
-        let kept: Option<Vec<&Tensor>> = kept
-            .map(|(group, row)| groups[*group].lowers[*row].as_ref())
-            .collect();
-        if let Some(kept) = kept {
-            return batch.stack(&kept);
+        if model.trunk.n_frozen() == 0 {
+            return model.trunk.lower(batch);
         }
-        let lower = model.trunk.lower(batch)?;
-        if model.trunk.n_frozen() > 0 {
-            for ((group, row), own) in places.iter().zip(batch.unstack(&lower)?) {
-                let bytes = own.elem_count() * size_of::<f32>();
-                let slot = &mut groups[*group].lowers[*row];
-                if slot.is_none() && bytes <= self.room {
-                    self.room -= bytes;
-                    *slot = Some(own);
-                }
+        let mut all = Vec::with_capacity(places.len());
+        for (group, row) in places {
+            let group = &mut groups[*group];
+            if let Some(kept) = &group.lowers[*row] {
+                all.push(kept.clone());
+                continue;
             }
+            let alone = [group.rows[*row].clone()];
+            let alone = TokenBatch::new(&alone, self.pad_id, &model.trunk.device)?;
+            let own = model.trunk.lower(&alone)?.squeeze(0)?.detach();
+            let bytes = own.elem_count() * size_of::<f32>();
+            if bytes <= self.room {
+                self.room -= bytes;
+                group.lowers[*row] = Some(own.clone());
+            }
+            all.push(own);
         }
-        Ok(lower)
+        batch.stack(&all.iter().collect::<Vec<_>>())
     }
 
     /// Adds `weight` times the gradient of each group's loss, all in one forward and backward pass.
-    /// The loss of an ensemble is the mean of its members', each of which counts a prompt as often as
-    /// it drew it.
+    /// The loss of an ensemble is the mean of its members', each of which counts a ranking as often as
+    /// it drew its unit.
     pub(super) fn learn_groups(
         &mut self,
         model: &RewardModel,
@@ -268,7 +272,7 @@ impl<'a> Learner<'a> {
             let range = start..start + group.rows.len();
             start = range.end;
             for member in 0..n {
-                let share = self.draws.count(&group.prompt_id, member) / n as f64;
+                let share = self.draws.count(&group.unit, member) / n as f64;
                 let own = by_member[range.clone()].iter().map(|scores| scores[member]);
                 let own: Vec<f32> = own.collect();
                 let found = self
@@ -330,7 +334,7 @@ impl<'a> Learner<'a> {
         self.look_at(model, groups, progress, |_, scores| means(scores))
     }
 
-    /// How far the members disagree on the pairs of each prompt.
+    /// How far the members disagree on the pairs of each unit.
     pub(super) fn doubts(
         &mut self,
         model: &RewardModel,
@@ -340,11 +344,11 @@ impl<'a> Learner<'a> {
         let found = self.look_at(model, groups, progress, |group, scores| {
             doubts(scores, &group.ranks)
         })?;
-        let mut by_prompt: BTreeMap<&str, Vec<PairDoubt>> = BTreeMap::new();
+        let mut by_unit: BTreeMap<&str, Vec<PairDoubt>> = BTreeMap::new();
         for (group, found) in groups.iter().zip(found) {
-            by_prompt.entry(&group.prompt_id).or_default().extend(found);
+            by_unit.entry(&group.unit).or_default().extend(found);
         }
-        Ok(by_prompt.into_values().collect())
+        Ok(by_unit.into_values().collect())
     }
 
     /// Each member's mean score of every completion.
@@ -352,9 +356,11 @@ impl<'a> Learner<'a> {
         &mut self,
         model: &RewardModel,
         groups: &mut [Group],
+        progress: &mut dyn Progress,
     ) -> Result<Vec<f64>> {
         let mut all = vec![Vec::new(); model.n_members()];
         for micro in groups.chunks_mut(self.micro_prompts) {
+            progress.go_on()?;
             for scores in self.scores(model, micro, Pass::Frozen)?.to_vec2::<f32>()? {
                 for (own, score) in all.iter_mut().zip(scores) {
                     own.push(score);
@@ -436,6 +442,79 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Item 55 of the checklist: which rows pass together differs between a run and one that goes on
+    /// in its middle. Sums of more than 512 numbers are taken in parts.
+    #[test]
+    fn what_is_kept_of_a_long_row_does_not_depend_on_the_rows_beside_it() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        let folder = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(fixture).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+        }
+        let path = folder.path().join("config.json");
+        let config = std::fs::read_to_string(&path).unwrap();
+        let longer = "\"max_position_embeddings\": 2048";
+        std::fs::write(
+            &path,
+            config.replace("\"max_position_embeddings\": 128", longer),
+        )
+        .unwrap();
+        let part = Trainable::UpperLayers(1);
+        let model = RewardModel::from_language_model(folder.path(), &Device::Cpu, part, 1).unwrap();
+        let group = |index: u32, length: u32| Group {
+            rows: (0..2)
+                .map(|k| {
+                    (0..length)
+                        .map(|t| 3 + (7 * index + 5 * k + t * t) % 290)
+                        .collect()
+                })
+                .collect(),
+            ..Group::new(&index.to_string())
+        };
+        let config = RewardConfig::preset(Preset::Tiny);
+        let plan = Plan {
+            prompts: 4,
+            rows: 8,
+            is_packed: false,
+            recomputes: false,
+            estimate: Estimate {
+                phase: "a test",
+                parts: Vec::new(),
+            },
+        };
+        let kept = |others: &[u32], room: usize| {
+            let mut learner = Learner::new(&config, 2, &plan);
+            learner.room = room;
+            let mut groups = vec![group(0, 700)];
+            groups.extend(others.iter().map(|length| group(1, *length)));
+            let scores = learner.scores(&model, &mut groups, Pass::Frozen).unwrap();
+            let bits = |tensor: &Tensor| -> Vec<u32> {
+                let all = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                all.into_iter().map(f32::to_bits).collect()
+            };
+            let lowers: Vec<_> = groups[0].lowers.iter().flatten().map(bits).collect();
+            (lowers, bits(&scores))
+        };
+        let alone = kept(&[], LOWER_CACHE_BYTES);
+        assert_eq!(alone.0.len(), 2);
+        assert!(
+            kept(&[1500], LOWER_CACHE_BYTES).0 == alone.0,
+            "it was padded"
+        );
+        assert!(
+            kept(&[900, 20], LOWER_CACHE_BYTES).0 == alone.0,
+            "it was padded"
+        );
+        // Nor does it matter whether there is room to keep it.
+        let without = kept(&[1500], 0);
+        assert!(without.0.is_empty());
+        assert!(
+            without.1 == kept(&[1500], LOWER_CACHE_BYTES).1,
+            "keeping changes the scores"
+        );
     }
 
     fn largest(tensor: &Tensor) -> f32 {

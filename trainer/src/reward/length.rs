@@ -40,7 +40,7 @@ impl LengthBias {
         let lengths: Vec<f64> = groups.iter().flat_map(|group| group.1.clone()).collect();
         let where_it_is = |wanted: fn(&Pair<'_>) -> bool| {
             let pairs = rankings.iter().flat_map(Measured::pairs).filter(wanted);
-            accuracy(pairs.map(|pair| (pair.prompt_id, (pair.right(), 1))), seed)
+            accuracy(pairs.map(|pair| (pair.place, (pair.right(), 1))), seed)
         };
         Self {
             n_completions: rewards.len(),
@@ -77,6 +77,7 @@ mod tests {
 
     fn ranking(prompt: &str, scores: [f32; 3], lengths: [usize; 3], model: usize) -> Measured {
         Measured {
+            unit: prompt.to_owned(),
             prompt_id: prompt.to_owned(),
             labeler: None,
             category: None,

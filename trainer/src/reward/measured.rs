@@ -1,13 +1,14 @@
 //! What a report is made from: rankings with the scores of a model that had not learnt from their
 //! prompts.
 
-use super::accuracy::{Accuracy, bootstrap, by_prompt, count_lengths, count_right};
+use super::accuracy::{Accuracy, Place, bootstrap_units, by_unit, count_lengths, count_right};
 use super::groups::Group;
 use crate::loss::strict_pairs;
 
 /// A ranking with the scores of a model that had not learnt from its prompt.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
+    pub(super) unit: String,
     pub(super) prompt_id: String,
     pub(super) labeler: Option<String>,
     pub(super) category: Option<String>,
@@ -25,7 +26,7 @@ pub(super) struct Measured {
 /// A strict pair.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pair<'a> {
-    pub(super) prompt_id: &'a str,
+    pub(super) place: Place<'a>,
     /// Score of the better one less that of the worse one.
     pub(super) difference: f64,
     /// Tokens of the better one.
@@ -46,6 +47,7 @@ impl Measured {
         let scored = groups.iter().zip(scores).zip(by_length);
         scored
             .map(|((group, scores), by_length)| Self {
+                unit: group.unit.clone(),
                 prompt_id: group.prompt_id.clone(),
                 labeler: group.labeler.clone(),
                 category: group.category.clone(),
@@ -58,6 +60,14 @@ impl Measured {
             .collect()
     }
 
+    /// Which prompt it is of.
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            unit: &self.unit,
+            prompt: &self.prompt_id,
+        }
+    }
+
     /// Pairs that the model has in the right order, and pairs.
     pub(super) fn by_model(&self) -> (f64, usize) {
         count_right(&self.scores, &self.ranks)
@@ -67,7 +77,7 @@ impl Measured {
     pub(super) fn pairs(&self) -> impl Iterator<Item = Pair<'_>> {
         let pairs = strict_pairs(&self.ranks).into_iter();
         pairs.map(|(better, worse)| Pair {
-            prompt_id: &self.prompt_id,
+            place: self.place(),
             difference: f64::from(self.scores[better]) - f64::from(self.scores[worse]),
             better: self.lengths[better],
             worse: self.lengths[worse],
@@ -86,12 +96,11 @@ impl Pair<'_> {
     }
 }
 
-/// Accuracy over counts of rankings or pairs, each beside its prompt; none without a pair.
+/// Accuracy over counts of rankings or pairs, each beside its place; none without a pair.
 pub(super) fn accuracy<'a>(
-    counts: impl Iterator<Item = (&'a str, (f64, usize))>,
+    counts: impl Iterator<Item = (Place<'a>, (f64, usize))>,
     seed: u64,
 ) -> Option<Accuracy> {
-    let (ids, counts): (Vec<&str>, Vec<(f64, usize)>) = counts.unzip();
-    let accuracy = bootstrap(&by_prompt(ids.into_iter(), &counts), seed);
+    let accuracy = bootstrap_units(&by_unit(counts), seed);
     (accuracy.n_pairs > 0).then_some(accuracy)
 }

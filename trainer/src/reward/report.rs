@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::accuracy::{Accuracy, by_prompt, difference};
+use super::accuracy::{Accuracy, by_unit, difference};
 use super::agreement::Agreement;
 use super::calibration::Calibration;
 use super::groups::Group;
@@ -23,7 +23,8 @@ pub enum Source {
     CrossValidation,
 }
 
-/// What is to be known of a reward model. Intervals are of 95 %, by bootstrap over prompts.
+/// What is to be known of a reward model. Intervals are of 95 %, by bootstrap over units: prompts, but
+/// those with the same text or of the same customer together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Whose scores these are.
@@ -59,12 +60,9 @@ impl Report {
     ) -> Option<Self> {
         let all = |count: fn(&Measured) -> (f64, usize)| {
             let counts = measured.iter();
-            counts.map(move |one| (one.prompt_id.as_str(), count(one)))
+            counts.map(move |one| (one.place(), count(one)))
         };
-        let sums = |count: fn(&Measured) -> (f64, usize)| {
-            let (ids, counts): (Vec<&str>, Vec<_>) = all(count).unzip();
-            by_prompt(ids.into_iter(), &counts)
-        };
+        let sums = |count: fn(&Measured) -> (f64, usize)| by_unit(all(count));
         let by_length = |one: &Measured| one.by_length;
         let pairs: Vec<Pair<'_>> = measured.iter().flat_map(Measured::pairs).collect();
         Some(Self {
@@ -81,19 +79,25 @@ impl Report {
         })
     }
 
-    /// The figures that stand among the run's final ones.
+    /// The figures that stand among the run's final ones. Those of other models than the checkpoint's
+    /// say so.
     pub(super) fn figures(&self) -> Vec<(String, f64)> {
         let calibration = &self.calibration;
+        let models = match self.source {
+            Source::HeldOut => "",
+            Source::CrossValidation => "cross_validated_",
+        };
+        let own = |name: &str| format!("{models}{name}");
         let mut figures = vec![
-            ("calibration_error".to_owned(), calibration.raw.ece),
-            ("pair_nll".to_owned(), calibration.raw.nll),
+            (own("calibration_error"), calibration.raw.ece),
+            (own("pair_nll"), calibration.raw.nll),
         ];
         let mut add = |name: &str, value: Option<f64>| {
             figures.extend(value.map(|value| (name.to_owned(), value)));
         };
-        add("temperature", calibration.temperature);
+        add(&own("temperature"), calibration.temperature);
         add(
-            "calibration_error_with_temperature",
+            &own("calibration_error_with_temperature"),
             calibration.scaled.map(|fit| fit.ece),
         );
         if let Some(folds) = &self.labeler_folds {

@@ -63,7 +63,7 @@ fn by(
     let slice = |(_, name), part: Vec<&Measured>| {
         let measured = |count: fn(&Measured) -> (f64, usize)| {
             let part = part.iter();
-            accuracy(part.map(|one| (one.prompt_id.as_str(), count(one))), seed)
+            accuracy(part.map(|one| (one.place(), count(one))), seed)
         };
         Some(Slice {
             name,
@@ -84,6 +84,7 @@ mod tests {
     fn ranking(prompt: &str, category: Option<&str>, right: bool, k: usize) -> Measured {
         let sign = if right { -1.0 } else { 1.0 };
         Measured {
+            unit: prompt.to_owned(),
             prompt_id: prompt.to_owned(),
             labeler: None,
             category: category.map(str::to_owned),

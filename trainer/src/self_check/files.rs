@@ -1,6 +1,7 @@
 //! Checks of what lies on disk: that models are those that were recorded and read text alike, that
 //! text survives the tokenizer, and that a head survives being written.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,9 +10,11 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use crate::checkpoint::{read_lineage, sha256_of_weights};
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::model::weights::Weights;
 use crate::progress::Progress;
+use crate::self_check::data;
 use crate::text::TextCodec;
 
 /// Lines of a data file whose texts go through the tokenizer and back.
@@ -102,11 +105,12 @@ pub fn finite_weights(name: &str, weights: &Weights, progress: &mut dyn Progress
 }
 
 /// The texts of a data file's first lines give the same tokens after they went through the
-/// tokenizer and back.
+/// tokenizer and back. Also tells what else is to be known of the file, see [`data::tell`].
 ///
 /// # Errors
 /// `Refused`, naming the first text that does not; or when the file cannot be read.
 pub fn round_trip(data: &Path, codec: &TextCodec, progress: &mut dyn Progress) -> Result<()> {
+    data::tell(data, codec, progress)?;
     let (mut n, mut exact, mut broken) = (0, 0, None);
     let lines = BufReader::new(File::open(data).at(data)?).lines();
     for (index, line) in lines.take(LINES).enumerate() {
@@ -162,13 +166,12 @@ pub fn head_survives(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let folder = tempfile::Builder::new()
-        .prefix(".head-")
+        .prefix(disk::TORN)
         .tempdir_in(beside)
         .at(beside)?;
     let path = folder.path().join("head.safetensors");
-    let named = [("score.weight", head.detach())];
-    safetensors::serialize_to_file(named, None, &path)
-        .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be written: {error}")))?;
+    let named = BTreeMap::from([("score.weight".to_owned(), head.detach())]);
+    disk::write_tensors(&path, &named, None)?;
     let read = candle_core::safetensors::load(&path, &Device::Cpu)?;
     let bits = |tensor: &Tensor| -> Result<Vec<u32>> {
         let values = tensor.flatten_all()?.to_vec1::<f32>()?;
@@ -192,8 +195,6 @@ pub fn head_survives(
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::progress::Silent;
 

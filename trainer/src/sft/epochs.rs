@@ -6,6 +6,7 @@ use super::{LearningRow, SftJob};
 use crate::config::Keep;
 use crate::error::{Result, TrainerError};
 use crate::generate::{SampleRequest, generate};
+use crate::memory::JUDGED_ROWS;
 use crate::model::heads::RewardModel;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Trainable;
@@ -81,9 +82,6 @@ pub(super) struct Judge {
     /// Held-out prompts that leave no room for an answer.
     pub(super) too_long: usize,
 }
-
-/// Rows scored at once.
-const ROWS: usize = 8;
 
 impl Judge {
     /// Reads the job's reward model, if it names one, for answers of `policy`.
@@ -183,7 +181,7 @@ impl Judge {
             })
             .collect();
         let mut sum = 0.0;
-        for rows in rows.chunks(ROWS) {
+        for rows in rows.chunks(JUDGED_ROWS) {
             progress.go_on()?;
             let scores = self.model.score_rows(rows, self.pad_id)?;
             sum += scores.into_iter().map(f64::from).sum::<f64>();

@@ -49,6 +49,15 @@ pub(crate) fn fields() -> Vec<(&'static str, Value)> {
 
 /// The file's bytes.
 pub(crate) fn build(fields: &[(&str, Value)]) -> Vec<u8> {
+    build_with(fields, |_, shape| Some(shape))
+}
+
+/// The same with tensors of the shapes that `reshape` gives them, by their names; without one, the
+/// tensor is left out. They are filled with ones.
+pub(crate) fn build_with(
+    fields: &[(&str, Value)],
+    reshape: impl Fn(&str, Vec<usize>) -> Option<Vec<usize>>,
+) -> Vec<u8> {
     let tensors = [
         ("token_embd.weight", vec![5, HIDDEN]),
         ("output_norm.weight", vec![HIDDEN]),
@@ -62,10 +71,12 @@ pub(crate) fn build(fields: &[(&str, Value)]) -> Vec<u8> {
         ("blk.0.ffn_up.weight", vec![INNER, HIDDEN]),
         ("blk.0.ffn_down.weight", vec![HIDDEN, INNER]),
     ];
-    let tensors = tensors.map(|(name, shape)| {
+    let tensors = tensors.into_iter().filter_map(|(name, shape)| {
+        let shape = reshape(name, shape)?;
         let ones = Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap();
-        (name, QTensor::quantize(&ones, GgmlDType::F32).unwrap())
+        Some((name, QTensor::quantize(&ones, GgmlDType::F32).unwrap()))
     });
+    let tensors: Vec<(&str, QTensor)> = tensors.collect();
     let fields: Vec<(&str, &Value)> = fields.iter().map(|(name, value)| (*name, value)).collect();
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, one)| (*name, one)).collect();
     let mut file = Cursor::new(Vec::new());

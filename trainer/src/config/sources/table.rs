@@ -1,5 +1,5 @@
 //! The table itself. A column that is empty says that the paper's source holds there too. `Tiny` and
-//! `Demo` share a column: where they leave the paper it is for speed.
+//! `Demo` share a column, which is read where their value is not the paper's.
 
 use super::super::Preset;
 
@@ -52,6 +52,8 @@ const LHP: &str = "openai/lm-human-preferences";
 const LHP_STYLE: &str = "openai/lm-human-preferences, style tasks";
 const TORCH: &str = "torch's own (arXiv 2403.17031 names no other)";
 const TENSORFLOW: &str = "TensorFlow's own (openai/lm-human-preferences names no other)";
+const NO_DECAY: &str = "openai/lm-human-preferences: Adam without decay";
+const C_1K: &str = "InstructGPT C: at most 1k";
 const NO_CLIPPING: &str = "no clipping there";
 const PLACEMENT: &str = "InstructGPT prints none; torch's";
 const DECAY: &str = "InstructGPT prints none; 0";
@@ -61,13 +63,22 @@ const LAYERS: &str = "InstructGPT trains all layers";
 const LORA: &str = "not in InstructGPT, which prints none; off (arXiv 2106.09685; where it is on, rank 8 \
                     from PEFT, alpha 16 and all projections from QLoRA, arXiv 2305.14314)";
 const MOMENTS: &str = "InstructGPT C: beta1 0.9, beta2 0.95";
-const COSINE: &str = "InstructGPT C.1, C.2: cosine to 10 % without warm-up";
+const COSINE_SFT: &str = "InstructGPT C.3: cosine to 10 %; warm-up not printed (C.1: none)";
+const COSINE: &str = "InstructGPT C.2: cosine to 10 %; warm-up not printed";
 const COSINE_TO_0: &str = "arXiv 2403.17031, hyperparameters: cosine";
 const LINEAR: &str = "openai/lm-human-preferences: linear to 0";
 
 pub(super) const SFT: &[Row] = &[
     same("seed", OURS),
-    same("learn", "InstructGPT 3.5: demonstrations"),
+    row(
+        "learn",
+        [
+            "InstructGPT 3.5: demonstrations; whether prompts are learnt is not printed",
+            "",
+            "ours: answers only (summarize_from_feedback_details learns the prompts too)",
+            "",
+        ],
+    ),
     row("train_layers", [LAYERS, SPEED, "", ""]),
     same("lora", LORA),
     row(
@@ -79,7 +90,10 @@ pub(super) const SFT: &[Row] = &[
             "",
         ],
     ),
-    row("batch_size", ["InstructGPT C.1", SPEED, SUMMARIZE, ""]),
+    row(
+        "batch_size",
+        ["InstructGPT C.3: 1.3B and 6B", SPEED, SUMMARIZE, ""],
+    ),
     row(
         "max_tokens",
         [
@@ -94,14 +108,14 @@ pub(super) const SFT: &[Row] = &[
         [
             "ours: the same gradient without padding",
             SPEED,
-            "ours: as there, none",
+            "none there",
             "",
         ],
     ),
     row(
         "dropout",
         [
-            "InstructGPT C.1",
+            "InstructGPT C.1 (C.3 prints none)",
             SPEED,
             "summarize_from_feedback_details: none",
             "",
@@ -137,7 +151,7 @@ pub(super) const SFT: &[Row] = &[
     row("optimiser.epsilon_placement", [PLACEMENT, "", TORCH, ""]),
     row("optimiser.weight_decay", [DECAY, "", TORCH, ""]),
     row("optimiser.max_grad_norm", [CLIPPING, "", NO_CLIPPING, ""]),
-    row("schedule", [COSINE, "", COSINE_TO_0, ""]),
+    row("schedule", [COSINE_SFT, "", COSINE_TO_0, ""]),
 ];
 
 pub(super) const REWARD: &[Row] = &[
@@ -148,19 +162,22 @@ pub(super) const REWARD: &[Row] = &[
         "epochs",
         [
             "InstructGPT C.2: several overfit",
-            "ours, see docs/first-run.md",
+            "ours; for demo see docs/first-run.md",
             SUMMARIZE,
             LHP,
         ],
     ),
-    row("batch_prompts", ["InstructGPT C.2", SPEED, SUMMARIZE, LHP]),
+    row(
+        "batch_prompts",
+        ["InstructGPT C.2", SPEED, SUMMARIZE, LHP_STYLE],
+    ),
     row(
         "max_tokens",
         [
             "InstructGPT C: context of 2k",
             SPEED,
             "summarize_from_feedback_details: its data sets",
-            "openai/lm-human-preferences: 64 of the prompt and 24 of the completion",
+            "openai/lm-human-preferences: 64 of the prompt, 24 of the completion, and EOS",
         ],
     ),
     same("held_out_share", OURS),
@@ -185,8 +202,8 @@ pub(super) const REWARD: &[Row] = &[
             "InstructGPT 3.5: strict pairs",
             "",
             "arXiv 2403.17031: pairs",
-            "nearest to openai/lm-human-preferences, whose loss is the choice of the best of 4: the first \
-         factor of Plackett and Luce's",
+            "openai/lm-human-preferences: the choice of the best of 4, which is what this one is where \
+             the others are tied",
         ],
     ),
     same(
@@ -207,7 +224,7 @@ pub(super) const REWARD: &[Row] = &[
     same("micro_prompts", OURS),
     row(
         "optimiser.learning_rate",
-        ["InstructGPT C.2", SPEED, SUMMARIZE, LHP],
+        ["InstructGPT C.2", SPEED, SUMMARIZE, LHP_STYLE],
     ),
     row("optimiser.beta1", [MOMENTS, "", TORCH, TENSORFLOW]),
     row("optimiser.beta2", [MOMENTS, "", TORCH, TENSORFLOW]),
@@ -216,7 +233,7 @@ pub(super) const REWARD: &[Row] = &[
         "optimiser.epsilon_placement",
         [PLACEMENT, "", TORCH, TENSORFLOW],
     ),
-    row("optimiser.weight_decay", [DECAY, "", TORCH, TENSORFLOW]),
+    row("optimiser.weight_decay", [DECAY, "", TORCH, NO_DECAY]),
     row(
         "optimiser.max_grad_norm",
         [CLIPPING, "", NO_CLIPPING, NO_CLIPPING],
@@ -224,7 +241,10 @@ pub(super) const REWARD: &[Row] = &[
     row("schedule", [COSINE, "", COSINE_TO_0, LINEAR]),
 ];
 
-const EPISODES: &str = "a million episodes in batches of 512";
+const EPISODES: &str =
+    "summarize_from_feedback_details: a million episodes in batches of 512, rounded down";
+const EPISODES_UP: &str =
+    "openai/lm-human-preferences: a million episodes in batches of 512, rounded up";
 
 pub(super) const PPO: &[Row] = &[
     same("seed", OURS),
@@ -236,10 +256,13 @@ pub(super) const PPO: &[Row] = &[
             "InstructGPT C.4: 256,000 episodes",
             SPEED,
             EPISODES,
-            EPISODES,
+            EPISODES_UP,
         ],
     ),
-    row("batch_episodes", ["InstructGPT C.4", SPEED, SUMMARIZE, LHP]),
+    row(
+        "batch_episodes",
+        ["InstructGPT C.4", SPEED, SUMMARIZE, LHP_STYLE],
+    ),
     row(
         "minibatches",
         ["InstructGPT C.4: of 64 episodes", SPEED, SUMMARIZE, LHP],
@@ -247,31 +270,29 @@ pub(super) const PPO: &[Row] = &[
     row("inner_epochs", ["InstructGPT C.4", "", SUMMARIZE, LHP]),
     row(
         "max_new_tokens",
-        [
-            "InstructGPT C: at most 1k",
-            SPEED,
-            "summarize_from_feedback_details",
-            LHP_STYLE,
-        ],
+        [C_1K, SPEED, "summarize_from_feedback_details", LHP_STYLE],
     ),
     row(
         "max_prompt_tokens",
         [
-            "InstructGPT C: at most 1k",
+            C_1K,
             SPEED,
-            "summarize_from_feedback_details",
+            "summarize_from_feedback_details (which cuts a longer post; here it is left out)",
             LHP_STYLE,
         ],
     ),
-    row("temperature", ["InstructGPT C.4", "", SUMMARIZE, LHP]),
-    row("kl_coefficient", ["InstructGPT C.4", "", SUMMARIZE, LHP]),
+    row("temperature", ["InstructGPT C.4", "", SUMMARIZE, LHP_STYLE]),
+    row(
+        "kl_coefficient",
+        ["InstructGPT C.4", "", SUMMARIZE, LHP_STYLE],
+    ),
     row(
         "kl_control",
         [
             "InstructGPT C.4: fixed",
             "",
             "arXiv 2403.17031: fixed",
-            "openai/lm-human-preferences: adaptive",
+            "openai/lm-human-preferences, style tasks: adaptive",
         ],
     ),
     row(
@@ -339,12 +360,13 @@ pub(super) const PPO: &[Row] = &[
             "off: completions end with EOS",
             "",
             "",
-            "openai/lm-human-preferences: token 13 of GPT-2",
+            "openai/lm-human-preferences, style tasks: token 13 of GPT-2; that nothing after it counts is \
+             ours",
         ],
     ),
     row(
         "truncate_after",
-        ["off: completions end with EOS", "", "", LHP],
+        ["off: completions end with EOS", "", "", LHP_STYLE],
     ),
     row(
         "missing_eos",
@@ -368,7 +390,7 @@ pub(super) const PPO: &[Row] = &[
         "ptx_coefficient",
         [
             "InstructGPT C.4: gamma",
-            "ours: 27.8 is unstable at small scale (DeepSpeed-Chat)",
+            "ours: DeepSpeed-Chat's authors found 27.8 unstable",
             "no pretraining term there",
             "no pretraining term there",
         ],
@@ -383,7 +405,7 @@ pub(super) const PPO: &[Row] = &[
     row(
         "policy_optimiser.learning_rate",
         [
-            "InstructGPT prints none; E.9: above 8.05e-6 diverged at 1.3B without ptx",
+            "InstructGPT prints none; ours, below the 8.05e-6 of E.9",
             SPEED,
             SUMMARIZE,
             LHP_STYLE,
@@ -398,7 +420,7 @@ pub(super) const PPO: &[Row] = &[
     ),
     row(
         "policy_optimiser.weight_decay",
-        [DECAY, "", TORCH, TENSORFLOW],
+        [DECAY, "", TORCH, NO_DECAY],
     ),
     row(
         "policy_optimiser.max_grad_norm",
@@ -406,7 +428,12 @@ pub(super) const PPO: &[Row] = &[
     ),
     row(
         "value_optimiser.learning_rate",
-        ["InstructGPT C.4", SPEED, SUMMARIZE, LHP_STYLE],
+        [
+            "InstructGPT C.4",
+            SPEED,
+            SUMMARIZE,
+            "openai/lm-human-preferences: one optimiser for both",
+        ],
     ),
     row("value_optimiser.beta1", [MOMENTS, "", TORCH, TENSORFLOW]),
     row("value_optimiser.beta2", [MOMENTS, "", TORCH, TENSORFLOW]),
@@ -415,10 +442,7 @@ pub(super) const PPO: &[Row] = &[
         "value_optimiser.epsilon_placement",
         [PLACEMENT, "", TORCH, TENSORFLOW],
     ),
-    row(
-        "value_optimiser.weight_decay",
-        [DECAY, "", TORCH, TENSORFLOW],
-    ),
+    row("value_optimiser.weight_decay", [DECAY, "", TORCH, NO_DECAY]),
     row(
         "value_optimiser.max_grad_norm",
         [CLIPPING, "", NO_CLIPPING, NO_CLIPPING],
@@ -432,11 +456,20 @@ pub(super) const PPO: &[Row] = &[
             LINEAR,
         ],
     ),
+    row(
+        "value_schedule",
+        [
+            "InstructGPT C.4: a fixed rate",
+            "ours: that of the policy",
+            "arXiv 2403.17031: one optimiser for both",
+            "openai/lm-human-preferences: one optimiser for both",
+        ],
+    ),
     same("policy_waits", "off (OpenRLHF's freezing steps)"),
     row(
         "ema_decay",
         [
-            "InstructGPT C.4",
+            "InstructGPT C.4; for each step of the optimiser, which is not printed",
             "ours: the average of a short run would undo it",
             "no average of weights there",
             "no average of weights there",

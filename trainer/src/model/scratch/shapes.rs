@@ -135,7 +135,7 @@ impl Shape {
             Architecture::Gpt2 | Architecture::OpenaiGpt => json!({
                 "n_layer": self.layers, "n_embd": hidden, "n_head": heads, "n_positions": self.context,
                 "layer_norm_epsilon": 1e-5,
-                // None of the papers' dropout: the trainer has none.
+                // A run says what it drops; the file is read by other programs, which would drop too.
                 "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0,
             }),
             _ => json!({
