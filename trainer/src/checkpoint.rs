@@ -241,6 +241,29 @@ pub fn write(
     reward_bias: Option<f64>,
     lineage: &Lineage,
 ) -> Result<()> {
+    let nothing = |_: &Path| Ok(());
+    write_with(
+        place,
+        template_folder,
+        tensors,
+        reward_bias,
+        lineage,
+        nothing,
+    )
+}
+
+/// The same, with what `extra` writes into the folder before it appears.
+///
+/// # Errors
+/// As [`write`], or those of `extra`.
+pub fn write_with(
+    place: &Path,
+    template_folder: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    reward_bias: Option<f64>,
+    lineage: &Lineage,
+    extra: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     for (name, tensor) in tensors {
         // One sum finds any value that is not finite.
         let sum = tensor.abs()?.sum_all()?.to_scalar::<f32>()?;
@@ -284,6 +307,7 @@ pub fn write(
                 disk::copy(&source, &folder.join(name))?;
             }
         }
+        extra(folder)?;
         match reward_bias {
             Some(_) => set_padding_apart(folder, &mut config),
             None => Ok(()),
@@ -306,7 +330,11 @@ fn set_padding_apart(folder: &Path, config: &mut Value) -> Result<()> {
     write_json(folder, "tokenizer_config.json", &tokenizer)
 }
 
-fn write_json(folder: &Path, name: &str, value: &Value) -> Result<()> {
+/// Writes a JSON file into a folder.
+///
+/// # Errors
+/// When the disk is full.
+pub(crate) fn write_json(folder: &Path, name: &str, value: &Value) -> Result<()> {
     let path = folder.join(name);
     disk::write(&path, format!("{value:#}\n").as_bytes())
 }
@@ -341,13 +369,22 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
         .at(parent)?;
     fill(folder.path())?;
     // What a run's row promises must still be there after the power fails.
-    for entry in std::fs::read_dir(folder.path()).at(folder.path())? {
-        let path = entry.at(folder.path())?.path();
-        disk::sync(&path)?;
-    }
+    sync_all(folder.path())?;
     disk::sync(folder.path())?;
     disk::rename(folder.path(), place)?;
     disk::sync(parent)
+}
+
+/// Syncs what a folder holds, folders within it included.
+fn sync_all(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let path = entry.at(folder)?.path();
+        if path.is_dir() {
+            sync_all(&path)?;
+        }
+        disk::sync(&path)?;
+    }
+    Ok(())
 }
 
 /// Writes configuration, weights, lineage and model card into an existing folder.

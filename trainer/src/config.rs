@@ -9,6 +9,7 @@ mod sft;
 pub mod sources;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ pub use self::preset::Preset;
 pub use self::reward::RewardConfig;
 pub use self::sft::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
+pub use crate::model::ensemble::EnsembleScore;
+pub use crate::model::lora::{LoraConfig, LoraTarget};
 use crate::model::weights::Trainable;
 use crate::optim::{AdamConfig, EpsilonPlacement};
 use crate::schedule::Schedule;
@@ -83,6 +86,23 @@ fn check_adam(name: &str, adam: &AdamConfig) -> Result<()> {
         ("max_grad_norm", adam.max_grad_norm, 0.0, 1e9),
     ] {
         in_range(format!("{name}.{field}"), value, low, high)?;
+    }
+    Ok(())
+}
+
+/// Checks the shape of an adapter, where there is one.
+pub(crate) fn check_lora(lora: Option<&LoraConfig>) -> Result<()> {
+    let Some(lora) = lora else {
+        return Ok(());
+    };
+    in_range("lora.rank", lora.rank as f64, 1.0, 4096.0)?;
+    in_range("lora.alpha", lora.alpha, 1e-6, 1e6)?;
+    let different: BTreeSet<LoraTarget> = lora.targets.iter().copied().collect();
+    if different.is_empty() || different.len() < lora.targets.len() {
+        return Err(TrainerError::Config {
+            field: "lora.targets".into(),
+            message: "names nothing, or something twice".to_owned(),
+        });
     }
     Ok(())
 }
@@ -190,6 +210,13 @@ mod tests {
             (json!({"value_clip": -0.1}), "value_clip"),
             (json!({"ptx_tokens": 0}), "ptx_tokens"),
             (json!({"micro_rows": 0}), "micro_rows"),
+            (json!({"lora": {"rank": 0}}), "lora.rank"),
+            (json!({"lora": {"alpha": 0}}), "lora.alpha"),
+            (json!({"lora": {"targets": []}}), "lora.targets"),
+            (
+                json!({"ensemble": {"kind": "uncertainty", "weight": -1}}),
+                "ensemble.weight",
+            ),
             (json!({"memory_limit_gib": -1}), "memory_limit_gib"),
             (
                 json!({"policy_optimiser": {"beta2": 1}}),
@@ -348,6 +375,8 @@ mod tests {
     fn settings_of_an_older_run_of_ppo_mean_what_they_meant() {
         let mut old = serde_json::to_value(PpoConfig::preset(Preset::Tiny)).expect("a config");
         for newer in [
+            "lora",
+            "ensemble",
             "kl_estimator",
             "kl_clamp",
             "log_ratio_clamp",

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::adapter;
 use crate::checkpoint::{self, sha256, write_atomically};
 use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
@@ -218,26 +219,41 @@ pub fn import(folder: &Path, models_dir: &Path) -> Result<PathBuf> {
     let name = folder
         .file_name()
         .ok_or_else(|| TrainerError::checkpoint(&folder, "has no name"))?;
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(&folder).at(&folder)? {
-        let path = entry.at(&folder)?.path();
-        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-            // A folder from anywhere does not pick files of this machine to be passed on.
-            if !lies_in(&path, &folder)? {
-                return Err(TrainerError::checkpoint(
-                    &path,
-                    "is a link out of its folder",
-                ));
-            }
-            files.push((path.clone(), name.to_owned()));
-        }
+    let adapter = folder.join(adapter::FOLDER);
+    let mut files = files_of(&folder, Path::new(""))?;
+    if adapter.is_dir() {
+        files.extend(files_of(&folder, Path::new(adapter::FOLDER))?);
     }
     let place = models_dir.join(name);
     std::fs::create_dir_all(models_dir).at(models_dir)?;
     write_atomically(&place, |copy| {
+        if adapter.is_dir() {
+            disk::create_folder(&copy.join(adapter::FOLDER))?;
+        }
         files
             .iter()
             .try_for_each(|(path, name)| disk::copy(path, &copy.join(name)))
     })?;
     Ok(place)
+}
+
+/// The files, and no folders, of the folder `within` a model folder: where they are, and what they
+/// are called from the model folder.
+fn files_of(folder: &Path, within: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut files = Vec::new();
+    let place = folder.join(within);
+    for entry in std::fs::read_dir(&place).at(&place)? {
+        let path = entry.at(&place)?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            // A folder from anywhere does not pick files of this machine to be passed on.
+            if !lies_in(&path, folder)? {
+                return Err(TrainerError::checkpoint(
+                    &path,
+                    "is a link out of its folder",
+                ));
+            }
+            files.push((path.clone(), within.join(name)));
+        }
+    }
+    Ok(files)
 }

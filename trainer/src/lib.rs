@@ -34,6 +34,7 @@ pub mod reward;
 pub mod self_check;
 pub mod sft;
 
+pub mod adapter;
 pub mod checkpoint;
 mod disk;
 pub mod events;

@@ -16,6 +16,7 @@ mod evaluation;
 mod first_batch;
 mod gold;
 mod learn;
+mod models;
 mod order;
 pub mod over_optimisation;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod promises;
 mod report;
 mod rollout;
 mod setup;
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod stand;
 mod state;
@@ -44,12 +47,11 @@ use self::evaluation::Evaluation;
 use self::gold::GoldJudge;
 pub use self::gold::{Gold, Utility};
 use self::learn::{Learning, Rates};
+use self::models::{frozen_hashes, load_models};
 use self::order::PromptOrder;
 use self::report::{batch_figures, tell};
 use self::rollout::{check_finite, truncate_token};
-use self::setup::{
-    Prompts, Shapes, check_models, describe_models, frozen_hashes, load_models, read_prompts, write,
-};
+use self::setup::{Prompts, Shapes, check_models, describe_models, read_prompts, write};
 use self::state::State;
 use self::summary::End;
 use self::texts::{Texts, read_texts};

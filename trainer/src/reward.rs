@@ -16,6 +16,7 @@ mod calibration;
 mod card;
 mod correlation;
 mod data;
+mod disagreement;
 pub(crate) mod groups;
 mod labeler_folds;
 mod learner;
@@ -41,6 +42,7 @@ pub use self::calibration::{Bin, Calibration, Distances};
 pub use self::correlation::Correlations;
 use self::data::Data;
 pub use self::data::estimate;
+use self::disagreement::Area;
 use self::groups::{Group, count_units, fold_of_unit, hold_out_fold, split_by_prompt};
 pub use self::labeler_folds::{LabelerFold, LabelerFolds, Spread};
 use self::learner::{Fit, Learner, Step};
@@ -49,14 +51,17 @@ use self::measured::Measured;
 pub use self::report::{Report, Source};
 pub use self::slices::{Slice, Slices};
 pub use self::units::units;
+use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::RewardConfig;
 use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
 use crate::memory::PeakWatch;
+use crate::model::architecture::SCORE;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
+use crate::model::lora;
 use crate::model::transformer::TransformerConfig;
 use crate::optim::Gradients;
 use crate::progress::{Event, Progress};
@@ -64,7 +69,7 @@ use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
 use crate::self_check;
-use crate::sft::{Outcome, training_notes};
+use crate::sft::{Outcome, adapters_of, training_notes};
 use crate::text::TextCodec;
 
 /// Training prompts whose completions stand in for missing demonstrations: with K = 5, about the
@@ -157,8 +162,13 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
     let n_layers = model.trunk.config.num_hidden_layers;
     progress.log(format!(
-        "training the upper {} of {n_layers} layers and the head on {} rankings, {} held out",
+        "training {}the upper {} of {n_layers} layers and {} on {} rankings, {} held out",
+        adapters_of(&model.trunk),
         n_layers - model.trunk.n_frozen(),
+        match config.members {
+            1 => "the head".to_owned(),
+            n => format!("{n} heads"),
+        },
         train.len(),
         held_out.len()
     ));
@@ -174,7 +184,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         self_check::data::tell(demonstrations, &codec, progress)?;
     }
     self_check::files::finite_weights("reward model", model.trunk.weights(), progress)?;
-    self_check::files::head_survives("reward model", model.head(), &job.out, progress)?;
+    self_check::files::head_survives("reward model", model.heads(), &job.out, progress)?;
     self_check::padding_invariance(
         "reward model",
         &model.trunk,
@@ -185,13 +195,11 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     check_scores_beside_padding(&model, &train[0].rows[0], codec.pad_id, progress)?;
     let mut learner = Learner::new(config, codec.pad_id, &plan);
     let mut gradients = Gradients::default();
-    learner.learn_groups(&model, &mut train[telling..=telling], 1.0, &mut gradients)?;
-    self_check::gradient_coverage(
-        "reward model",
-        model.trunk.weights().variables(),
-        &gradients,
-        progress,
-    )?;
+    let variables = model.trunk.weights().variables();
+    lora::while_open(variables, || {
+        learner.learn_groups(&model, &mut train[telling..=telling], 1.0, &mut gradients)
+    })?;
+    self_check::gradient_coverage("reward model", variables, &gradients, progress)?;
     drop(gradients);
 
     // 3. Cross-validate.
@@ -289,6 +297,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress.log("no strict pair was held out: there is nothing to report on the model");
     }
 
+    let doubt = measure_doubt(&mut learner, &fit.model, &mut held_out, config, progress);
+    let doubt = keep_at_stop(doubt, &fit, &state, progress)?;
     let n_train = train.len();
 
     // 6. Shift the scores to mean 0 and write.
@@ -304,10 +314,10 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         false => (&mut demonstrations, "demonstrations"),
     };
-    let shift = learner.mean_score(&fit.model, reference, progress);
-    let shift = keep_at_stop(shift, &fit, &state, progress)?;
+    let biases = learner.mean_scores(&fit.model, reference, progress);
+    let biases = keep_at_stop(biases, &fit, &state, progress)?;
     progress.log(format!("scores are shifted so that {at_zero} score mean 0"));
-    fit.model.bias = shift;
+    fit.model.set_biases(biases);
     let model = &fit.model;
     let mut summary = BTreeMap::from([
         ("held_out_accuracy_before".to_owned(), state.before.value),
@@ -319,11 +329,11 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     summary.extend(length.figures("length_only_accuracy"));
     summary.extend(over_length.figures("accuracy_over_length"));
     summary.extend(state.figures.clone());
+    summary.extend(doubt);
     summary.extend(report.iter().flat_map(Report::figures));
     let mut lineage = Lineage::new(CheckpointKind::Reward);
-    lineage
-        .parents
-        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
+    let base = sha256_of_weights(&job.base)?;
+    lineage.parents.insert("base".to_owned(), base.clone());
     lineage
         .data
         .insert("rankings".to_owned(), sha256(&job.data)?);
@@ -340,6 +350,13 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         "Scores are shifted by reward_bias (config.json), so that {at_zero} score mean 0; a \
          program that ignores it gets the same order."
     ));
+    let members = model.members();
+    if let Some(members) = &members {
+        lineage.notes.push(format!(
+            "An ensemble of {} heads: score.weight is their mean, members.safetensors has each.",
+            members.biases.len()
+        ));
+    }
     if let Some(report) = &report {
         let data = serde_json::to_value(report).unwrap_or_default();
         lineage.sections = card::sections(report);
@@ -349,13 +366,17 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let goes_on = (&mut folder as &mut dyn Progress).go_on();
     keep_at_stop(goes_on, &fit, &state, &mut folder)?;
     let place = job.out.join("checkpoint");
-    checkpoint::write(
-        &place,
-        &job.base,
-        model.trunk.weights().tensors(),
-        Some(model.bias),
-        &lineage,
-    )?;
+    let weights = model.trunk.weights();
+    let head = model.mean_head()?.detach();
+    let mut tensors = weights.merged()?;
+    tensors.insert(SCORE.to_owned(), head.clone());
+    let bias = Some(model.bias);
+    checkpoint::write_with(&place, &job.base, &tensors, bias, &lineage, |folder| {
+        if let Some(members) = &members {
+            members.write(folder)?;
+        }
+        adapter::write(folder, weights, &model.trunk.config, Some(head), &base)
+    })?;
     folder.finish()?;
     watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
@@ -496,6 +517,30 @@ fn cross_validate(
     let figures = found.iter().flat_map(|(name, found)| found.figures(name));
     let figures = figures.collect();
     Ok((groups, Crossed { measured, figures }))
+}
+
+/// How well the disagreement of an ensemble's members tells wrong held-out pairs from right ones,
+/// as figures; none for a single head, or where all pairs are right or all wrong.
+fn measure_doubt(
+    learner: &mut Learner,
+    model: &RewardModel,
+    held_out: &mut [Group],
+    config: &RewardConfig,
+    progress: &mut dyn Progress,
+) -> Result<Vec<(String, f64)>> {
+    if model.n_members() == 1 {
+        return Ok(Vec::new());
+    }
+    let doubts = learner.doubts(model, held_out, progress)?;
+    let Some(area) = Area::of(&doubts, config.seed) else {
+        progress.log("every held-out pair is right, or every one wrong: nothing to tell apart");
+        return Ok(Vec::new());
+    };
+    progress.log(format!(
+        "a wrong held-out pair divides the members more than a right one with probability {area}; \
+         0.5 would tell nothing"
+    ));
+    Ok(area.figures())
 }
 
 fn report_step(step: &Step, progress: &mut dyn Progress) {

@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::adapter;
 use crate::checkpoint::{parent_of, sha256, sha256_of_weights, write_atomically};
 use crate::disk;
 use crate::error::{AtPath, Result, TrainerError, one_sentence};
+use crate::model::ensemble::MEMBERS;
 
 /// How many are kept unless the run says otherwise: the newest, and one before it.
 pub const KEPT: usize = 2;
@@ -140,7 +142,10 @@ pub fn identity(
             "tokenizer.json",
             "tokenizer_config.json",
             "chat_template.jinja",
+            MEMBERS,
         ]
+        .into_iter()
+        .chain(adapter::FILES)
         .map(|name| folder.join(name))
     });
     let settings = settings.filter(|path| path.exists());

@@ -12,13 +12,15 @@ use candle_core::Var;
 use crate::error::Result;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
+use crate::model::lora;
 use crate::model::segments::Segment;
 use crate::model::transformer::Transformer;
 use crate::optim::Gradients;
 use crate::progress::Progress;
 use crate::text::TextCodec;
 
-/// Every trainable parameter has a gradient that is finite and not all zero.
+/// Every trainable parameter has a gradient that is finite and not all zero. Where adapters learn,
+/// `gradients` come from [`lora::while_open`]: as long as B is zero, so is the gradient by A.
 ///
 /// # Errors
 /// `Refused`, naming the first parameters without one.
@@ -38,9 +40,14 @@ pub fn gradient_coverage(
             without.push(parameter.as_str());
         }
     }
+    let has_adapter = variables.keys().any(|name| lora::is_adapter(name));
+    let remark = match has_adapter {
+        true => " (an adapter's B, where it is zero, held small drawn numbers meanwhile)",
+        false => "",
+    };
     let detail = match without.is_empty() {
         true => format!(
-            "all {} trainable parameters receive a gradient",
+            "all {} trainable parameters receive a gradient{remark}",
             variables.len()
         ),
         false => format!(

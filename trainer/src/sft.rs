@@ -30,11 +30,13 @@ use self::gradient::{Batch, Feeding};
 pub use self::gradient::{Feed, LearningRow, add_gradient, add_gradient_of, learning_positions};
 pub(crate) use self::texts::read_texts;
 use self::texts::{TextPlace, Texts};
+use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::sources::{self, Kind};
 use crate::config::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
 use crate::memory::PeakWatch;
+use crate::model::lora::{self, Fresh};
 use crate::model::transformer::{EMBEDDING, Transformer, TransformerConfig};
 use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::{Event, Progress};
@@ -118,7 +120,12 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let plan = data::plan(job, &shape, rows.iter().chain(&held_out).chain(&texts))?;
 
     // 2. Check the model, and the reward model where one is to judge.
-    let mut model = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
+    let fresh = config.lora.as_ref().map(|lora| Fresh {
+        config: lora,
+        seed: config.seed,
+        purpose: "adapter",
+    });
+    let mut model = Transformer::load_adapted(&job.base, &Device::Cpu, config.trainable(), fresh)?;
     model.set_recompute(plan.recomputes);
     codec.check_fits(&job.base, model.config.vocab_size)?;
     let judge = Judge::load(job, &codec, &model, &held_out)?;
@@ -133,7 +140,8 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress.log(remark);
     }
     progress.log(format!(
-        "training {} of {} layers on {} {}, {} held out",
+        "training {}{} of {} layers on {} {}, {} held out",
+        adapters_of(&model),
         model.config.num_hidden_layers - model.n_frozen(),
         model.config.num_hidden_layers,
         rows.len(),
@@ -161,9 +169,12 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
         let few: Vec<&[u32]> = rows.iter().take(3).map(|row| &row.tokens[..]).collect();
         self_check::packing_invariance("model", &model, &few, codec.pad_id, progress)?;
     }
+    let variables = model.weights().variables();
     let mut gradients = Gradients::default();
-    add_gradient(&model, &rows[..1], codec.pad_id, 1.0, &mut gradients)?;
-    self_check::gradient_coverage("model", model.weights().variables(), &gradients, progress)?;
+    lora::while_open(variables, || {
+        add_gradient(&model, &rows[..1], codec.pad_id, 1.0, &mut gradients)
+    })?;
+    self_check::gradient_coverage("model", variables, &gradients, progress)?;
     drop(gradients);
 
     // 3. and 4. Train, and measure after each epoch.
@@ -207,10 +218,14 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let mut summary = learner.keep_epoch(progress)?;
     summary.insert("n_train".to_owned(), n_train as f64);
     summary.insert("n_held_out".to_owned(), n_held_out as f64);
-    let lineage = learner.lineage(job, &codec, &summary)?;
+    let base = sha256_of_weights(&job.base)?;
+    let lineage = learner.lineage(job, &codec, &summary, &base)?;
     let place = job.out.join("checkpoint");
-    let tensors = learner.model.weights().tensors();
-    checkpoint::write(&place, &job.base, tensors, None, &lineage)?;
+    let (weights, shape) = (learner.model.weights(), &learner.model.config);
+    let merged = weights.merged()?;
+    checkpoint::write_with(&place, &job.base, &merged, None, &lineage, |folder| {
+        adapter::write(folder, weights, shape, None, &base)
+    })?;
     folder.finish()?;
     watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
@@ -386,17 +401,17 @@ impl Learner<'_> {
         job: &SftJob,
         codec: &TextCodec,
         summary: &BTreeMap<String, f64>,
+        base: &str,
     ) -> Result<Lineage> {
         let (kind, data) = match self.config.learn {
             Learn::Answers => (CheckpointKind::Sft, "demonstrations"),
             Learn::Everything => (CheckpointKind::Base, "texts"),
         };
         let mut lineage = Lineage::new(kind);
-        for (role, folder) in [("base", Some(&job.base)), ("reward", job.reward.as_ref())] {
-            if let Some(folder) = folder {
-                let hash = sha256_of_weights(folder)?;
-                lineage.parents.insert(role.to_owned(), hash);
-            }
+        lineage.parents.insert("base".to_owned(), base.to_owned());
+        if let Some(folder) = &job.reward {
+            let hash = sha256_of_weights(folder)?;
+            lineage.parents.insert("reward".to_owned(), hash);
         }
         for (role, file) in [(data, Some(&job.data)), ("texts", job.texts.as_ref())] {
             if let Some(file) = file {
@@ -415,9 +430,25 @@ impl Learner<'_> {
     }
 }
 
+/// Words before the number of layers that are trained: what of them is, where that is not all.
+pub fn adapters_of(model: &Transformer) -> String {
+    let adapter = model.weights().adapter();
+    adapter.map_or(String::new(), |lora| {
+        format!("adapters of rank {} on ", lora.rank)
+    })
+}
+
 /// What a model card says of the part that was trained.
 pub fn training_notes(model: &Transformer) -> Vec<String> {
     let n_layers = model.config.num_hidden_layers;
+    if model.weights().adapter().is_some() {
+        let n = n_layers - model.n_frozen();
+        let adapters = adapters_of(model);
+        return vec![
+            format!("Only {adapters}the upper {n} of {n_layers} layers were trained (LoRA)."),
+            "The weights have them added; alone, for PEFT, they are in adapter/.".to_owned(),
+        ];
+    }
     match model.n_frozen() {
         0 if model.weights().variables().contains_key(EMBEDDING) => vec![format!(
             "All {n_layers} layers and the embedding were trained."

@@ -1,10 +1,13 @@
-"""Loads what the trainer wrote with transformers and compares numbers.
+"""Loads what the trainer wrote with transformers, and adapters with PEFT, and compares numbers.
 
     python check_transformers.py NUMBERS.json
 
 NUMBERS.json names a `policy` and a `reward` folder (either may be missing) and `rows`: messages,
 the token ids of the prompt and of the completion, and what the trainer computed on them: the
-completion's `log_prob`, its `score`, and the `logits` of every position, which may be null. Ends with an error at the first difference.
+completion's `log_prob`, its `score`, and the `logits` of every position, which may be null.
+`adapters`, where there are any, name a `base` folder each, an `adapter` folder to be put on it by
+PEFT, `rows` of ids, and the `logits` that the trainer computed at the last position of each row, or
+the `scores` of a reward model. Ends with an error at the first difference.
 tests/transformers.rs writes the file and runs this.
 """
 
@@ -70,6 +73,31 @@ def check_reward(folder, rows):
     print(f"reward: {len(rows)} rows, largest difference {worst:.1e}")
 
 
+def check_adapter(case):
+    from peft import PeftModel
+
+    is_judge = "scores" in case
+    kind = AutoModelForSequenceClassification if is_judge else AutoModelForCausalLM
+    more = {"num_labels": 1} if is_judge else {}
+    base = kind.from_pretrained(case["base"], dtype=torch.float32, **more)
+    model = PeftModel.from_pretrained(base, case["adapter"]).eval()
+    wanted = case["scores" if is_judge else "logits"]
+    worst = 0.0
+    for ids, wanted in zip(case["rows"], wanted, strict=True):
+        # One row at a time: nothing is padded.
+        model.config.pad_token_id = -1
+        logits = model(input_ids=torch.tensor([ids])).logits
+        found = logits[0] if is_judge else logits[0, -1]
+        wanted = torch.tensor([wanted]) if is_judge else torch.tensor(wanted)
+        worst = max(worst, (found - wanted).abs().max().item())
+    assert worst < TOLERANCE, f"{case['adapter']}: {worst}"
+    # An adapter that PEFT passed over would leave the base as it is.
+    with model.disable_adapter():
+        moved = (model(input_ids=torch.tensor([ids])).logits - logits).abs().max().item()
+    assert moved > 100 * TOLERANCE, f"{case['adapter']} does nothing: {moved}"
+    print(f"adapter on {case['name']}: {len(case['rows'])} rows, largest difference {worst:.1e}")
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         numbers = json.load(file)
@@ -78,6 +106,8 @@ def main():
             check_policy(numbers["policy"], numbers["rows"])
         if "reward" in numbers:
             check_reward(numbers["reward"], numbers["rows"])
+        for case in numbers.get("adapters", []):
+            check_adapter(case)
 
 
 if __name__ == "__main__":

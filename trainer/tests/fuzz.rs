@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tiny::Kept;
-use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig, overlay};
+use trainer::config::{LoraConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
 use trainer::error::Result;
 use trainer::memory::Estimate;
 use trainer::memory::runs::{self, Demonstrations, Players, RankedRows};
@@ -276,7 +276,7 @@ proptest! {
             change.apply(&mut value);
         }
         if let Some(config) = ends_well(TransformerConfig::parse(&value))? {
-            estimates(&config, 8);
+            estimates(&config, 8, None);
         }
     }
 
@@ -336,11 +336,12 @@ proptest! {
 }
 
 /// The memory that runs would need with a model of this shape, and rows as long as it can read.
-fn estimates(config: &TransformerConfig, rows: usize) -> Vec<Estimate> {
+fn estimates(config: &TransformerConfig, rows: usize, lora: Option<&LoraConfig>) -> Vec<Estimate> {
     let time = config.max_position_embeddings;
     let sft = SftConfig {
         batch_size: 100_000,
         reward_tokens: 100_000,
+        lora: lora.cloned(),
         ..SftConfig::preset(Preset::Instructgpt)
     };
     let unpacked = SftConfig {
@@ -361,14 +362,21 @@ fn estimates(config: &TransformerConfig, rows: usize) -> Vec<Estimate> {
         batch_episodes: 100_000,
         minibatches: 1,
         max_new_tokens: time,
+        lora: lora.cloned(),
         ..PpoConfig::preset(Preset::Instructgpt)
     };
     let players = Players {
         policy: config,
         reward: config,
         gold: Some(config),
+        judge: lora,
+        members: 64,
     };
-    let reward = RewardConfig::preset(Preset::Instructgpt);
+    let reward = RewardConfig {
+        members: 64,
+        lora: lora.cloned(),
+        ..RewardConfig::preset(Preset::Instructgpt)
+    };
     let all = [false, true].map(|again| {
         [
             runs::sft(config, &sft, &data, rows, again),
@@ -390,6 +398,7 @@ proptest! {
         less in 0..3_usize,
         family in 0..4_usize,
         rows in prop::sample::select(vec![1_usize, 8, 100_000]),
+        rank in prop::sample::select(vec![None, Some(1_usize), Some(4096)]),
     ) {
         let n = |index: usize| (1_usize << powers[index]).saturating_sub(less).max(1);
         let family = ["llama", "qwen2", "qwen3", "gpt2"][family];
@@ -402,7 +411,8 @@ proptest! {
             "n_positions": n(6),
         });
         if let Some(config) = ends_well(TransformerConfig::parse(&value))? {
-            for estimate in estimates(&config, rows) {
+            let lora = rank.map(|rank| LoraConfig { rank, ..LoraConfig::default() });
+            for estimate in estimates(&config, rows, lora.as_ref()) {
                 prop_assert!(estimate.total() > 0 && estimate.gib().is_finite());
                 prop_assert!(!estimate.to_string().contains(char::is_control));
             }

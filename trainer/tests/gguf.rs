@@ -13,12 +13,16 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
+use trainer::adapter;
 use trainer::checkpoint::{self, CheckpointKind, Lineage};
+use trainer::config::LoraConfig;
 use trainer::gguf::{Numbers, convert, export};
 use trainer::model::architecture::{Architecture, OUTPUT, SCORE};
+use trainer::model::lora::Fresh;
 use trainer::model::scratch::{self, NewModel, Shape, tensor_shapes};
+use trainer::model::transformer::Transformer;
 use trainer::model::transformer_config::TransformerConfig;
-use trainer::model::weights::Weights;
+use trainer::model::weights::{Trainable, Weights};
 use trainer::records::Prompt;
 use trainer::rng::{standard_normal, stream};
 use trainer::text::TextCodec;
@@ -162,6 +166,51 @@ fn a_folder_comes_back_from_gguf_to_the_bit() {
         let again = place.path().join("again.gguf");
         export(&trip.folder, &again, Numbers::F32).unwrap();
         assert!(std::fs::read(&trip.file).unwrap() == std::fs::read(&again).unwrap());
+    }
+}
+
+/// A checkpoint that was trained by an adapter is written with the adapter added to its base.
+#[test]
+fn an_adapter_is_written_as_the_weights_that_it_makes() {
+    let lora = LoraConfig::default();
+    let fresh = Fresh {
+        config: &lora,
+        seed: 1,
+        purpose: "test",
+    };
+    for (name, architecture, changes) in cases() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        write_model(&path("first"), architecture, &changes);
+        let everything = Trainable::Everything;
+        let model =
+            Transformer::load_adapted(&path("first"), &Device::Cpu, everything, Some(fresh));
+        let model = model.unwrap();
+        for (name, variable) in model.weights().variables() {
+            let mut rng = stream(3, name, 0);
+            let n = variable.elem_count();
+            let values: Vec<f32> = (0..n).map(|_| 0.1 * standard_normal(&mut rng)).collect();
+            let values = Tensor::from_vec(values, variable.shape(), &Device::Cpu).unwrap();
+            variable.set(&values).unwrap();
+        }
+        let merged = model.weights().merged().unwrap();
+        let lineage = Lineage::new(CheckpointKind::Sft);
+        let first = path("first");
+        checkpoint::write_with(&path("made"), &first, &merged, None, &lineage, |folder| {
+            adapter::write(folder, model.weights(), &model.config, None, "base")
+        })
+        .unwrap();
+        export(&path("made"), &path("made.gguf"), Numbers::F32).unwrap();
+        convert(&path("made.gguf"), &path("back"), &[]).unwrap();
+        let (before, after) = (weights(&first), weights(&path("back")));
+        assert!(after.keys().eq(merged.keys()), "{name}: {:?}", after.keys());
+        let mut n_moved = 0;
+        for (key, tensor) in &merged {
+            assert_eq!(bits(tensor), bits(&after[key]), "{name}: {key}");
+            n_moved += usize::from(bits(&before[key]) != bits(tensor));
+        }
+        let n_targets = if architecture.is_gpt() { 6 } else { 7 };
+        assert_eq!(n_moved, 2 * n_targets, "{name}");
     }
 }
 

@@ -3,25 +3,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod counting;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
+use counting::{alone, peak_of, taken_by};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tiny::{Kept, WORDS, write_lines, write_model};
-use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::config::{LoraConfig, LoraTarget, PpoConfig, Preset, RewardConfig, SftConfig};
 use trainer::memory::Plan;
 use trainer::memory::network::{Network, Rows};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
-use trainer::model::heads::RewardModel;
+use trainer::model::heads::{Beginning, RewardModel};
+use trainer::model::lora::Fresh;
 use trainer::model::transformer::{Transformer, TransformerConfig};
 use trainer::model::weights::Trainable;
 use trainer::ppo::{self, PpoJob};
@@ -29,66 +29,6 @@ use trainer::reward::{self, RewardJob};
 use trainer::rng::{standard_normal, stream};
 use trainer::savepoint::SavePolicy;
 use trainer::sft::{self, Outcome, SftJob};
-
-/// Counts the bytes that are taken and the most that ever were.
-struct Counting;
-
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn count(bytes: usize) {
-    let taken = TAKEN.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    PEAK.fetch_max(taken, Ordering::Relaxed);
-}
-
-#[expect(
-    unsafe_code,
-    reason = "an allocator is unsafe; this one passes on to the system's"
-)]
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        TAKEN.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// The counters are one for all tests of this file, so these take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Bytes that stay taken by what `work` returns.
-fn taken_by<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = TAKEN.load(Ordering::Relaxed);
-    let made = work();
-    (made, TAKEN.load(Ordering::Relaxed) - before)
-}
-
-/// The most that `work` takes on top of what is taken already.
-fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = TAKEN.load(Ordering::Relaxed);
-    PEAK.store(before, Ordering::Relaxed);
-    let made = work();
-    (made, PEAK.load(Ordering::Relaxed) - before)
-}
 
 fn families() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/families");
@@ -104,20 +44,66 @@ const PARTS: [Trainable; 3] = [
     Trainable::UpperLayers(2),
 ];
 
+/// None, on all projections, and on some.
+fn adapters() -> [Option<LoraConfig>; 3] {
+    let all = LoraConfig {
+        rank: 3,
+        ..LoraConfig::default()
+    };
+    let some = LoraConfig {
+        rank: 3,
+        targets: vec![LoraTarget::Down, LoraTarget::Gate, LoraTarget::Key],
+        ..LoraConfig::default()
+    };
+    [None, Some(all), Some(some)]
+}
+
+fn language_model(folder: &Path, trainable: Trainable, lora: Option<&LoraConfig>) -> Transformer {
+    let fresh = lora.map(|config| Fresh {
+        config,
+        seed: 1,
+        purpose: "a test",
+    });
+    Transformer::load_adapted(folder, &Device::Cpu, trainable, fresh).unwrap()
+}
+
+fn scorer(
+    folder: &Path,
+    trainable: Trainable,
+    lora: Option<&LoraConfig>,
+    members: usize,
+) -> RewardModel {
+    let beginning = Beginning {
+        trainable,
+        lora,
+        members,
+        seed: 1,
+    };
+    RewardModel::begin(folder, &Device::Cpu, beginning).unwrap()
+}
+
 #[test]
 fn every_familys_numbers_are_counted() {
     let _turn = alone();
     for folder in families() {
         let config = TransformerConfig::read(&folder).unwrap();
-        for trainable in PARTS {
-            let model = Transformer::load(&folder, &Device::Cpu, trainable).unwrap();
-            let scorer = RewardModel::from_language_model(&folder, &Device::Cpu, trainable, 1);
-            let scorer = scorer.unwrap();
-            for (weights, is_scorer) in [(model.weights(), false), (scorer.trunk.weights(), true)] {
+        let parts = PARTS
+            .into_iter()
+            .flat_map(|part| adapters().map(|lora| (part, lora)));
+        for (trainable, lora) in parts {
+            let lora = lora.as_ref();
+            let model = language_model(&folder, trainable, lora);
+            let [one, three] = [1, 3].map(|members| scorer(&folder, trainable, lora, members));
+            for (weights, heads) in [
+                (model.weights(), 0),
+                (one.trunk.weights(), 1),
+                (three.trunk.weights(), 3),
+            ] {
                 let network = Network {
                     config: &config,
                     trainable,
-                    is_scorer,
+                    heads,
+                    lora,
                 };
                 let all: usize = weights.tensors().values().map(Tensor::elem_count).sum();
                 let learn: usize = weights
@@ -125,9 +111,9 @@ fn every_familys_numbers_are_counted() {
                     .values()
                     .map(|one| one.elem_count())
                     .sum();
-                let name = folder.display();
-                assert_eq!(network.weights(), all, "{name} {trainable:?} {is_scorer}");
-                assert_eq!(network.trained(), learn, "{name} {trainable:?} {is_scorer}");
+                let name = format!("{} {trainable:?} {heads} {lora:?}", folder.display());
+                assert_eq!(network.weights(), all, "{name}");
+                assert_eq!(network.trained(), learn, "{name}");
             }
         }
     }
@@ -141,12 +127,15 @@ fn what_a_pass_keeps_is_counted() {
         let config = TransformerConfig::read(&folder).unwrap();
         let rows = Rows::new(24, config.max_position_embeddings.min(48));
         let tokens = vec![vec![5; rows.time]; rows.n];
-        for trainable in PARTS {
+        let [none, all, _] = adapters();
+        let parts = PARTS
+            .into_iter()
+            .flat_map(|part| [(part, none.as_ref()), (part, all.as_ref())]);
+        for (trainable, lora) in parts {
             for recomputes in [false, true] {
-                let mut model = Transformer::load(&folder, &Device::Cpu, trainable).unwrap();
+                let mut model = language_model(&folder, trainable, lora);
                 model.set_recompute(recomputes);
-                let mut judge =
-                    RewardModel::from_language_model(&folder, &Device::Cpu, trainable, 1).unwrap();
+                let mut judge = scorer(&folder, trainable, lora, 1);
                 judge.trunk.set_recompute(recomputes);
                 let batch = TokenBatch::new(&tokens, 0, &Device::Cpu).unwrap();
                 for reads_last in [false, true] {
@@ -160,15 +149,16 @@ fn what_a_pass_keeps_is_counted() {
                     let network = Network {
                         config: &config,
                         trainable,
-                        is_scorer: reads_last,
+                        heads: usize::from(reads_last),
+                        lora,
                     };
                     let expected = 4 * network.pass(rows, reads_last, recomputes);
                     // candle's own part, masks and tables of rotations.
                     let allowed = bytes * 3 / 100 + (32 << 10);
                     assert!(
                         expected.abs_diff(bytes) < allowed,
-                        "{} {trainable:?}, last {reads_last}, again {recomputes}: {expected} for \
-                         {bytes}",
+                        "{} {trainable:?}, last {reads_last}, again {recomputes}, {lora:?}: \
+                         {expected} for {bytes}",
                         folder.display()
                     );
                 }
@@ -319,8 +309,9 @@ impl Place {
         }
     }
 
-    fn judge(&self) -> PathBuf {
+    fn judge(&self, lora: Option<LoraConfig>) -> PathBuf {
         let mut job = self.reward("judge");
+        job.config.lora = lora;
         job.config.train_layers = Some(1);
         job.config.micro_prompts = Some(1);
         reward::run(&job, &mut Kept::default()).unwrap().checkpoint
@@ -435,7 +426,7 @@ fn the_judges_part_of_a_fine_tuning_runs_peak_is_near_its_estimate() {
             })
         };
         let place = Place::new(&shape(192, 2, inner, heads), 60);
-        let judge = place.judge();
+        let judge = place.judge(None);
         std::fs::remove_dir_all(place.path("base")).unwrap();
         write_llama(&place.path("base"), &shape(48, 1, 128, 2));
         let mut job = place.sft("judged");
@@ -455,7 +446,7 @@ fn the_judges_part_of_a_fine_tuning_runs_peak_is_near_its_estimate() {
 fn a_ppo_runs_peak_is_near_its_estimate() {
     let _turn = alone();
     let place = Place::new(&shape(800), 160);
-    let judge = place.judge();
+    let judge = place.judge(None);
     for (rows, recomputes, layers) in [(8, false, None), (8, true, None), (2, false, Some(3))] {
         let name = format!("{rows}-{recomputes}-{layers:?}");
         let mut job = place.ppo(&judge, &name);
@@ -465,6 +456,63 @@ fn a_ppo_runs_peak_is_near_its_estimate() {
         let plan = ppo::estimate(&job).unwrap();
         let (_, peak) = peak_of(|| ppo::run(&job, &mut Kept::default()).unwrap());
         assert_near(&format!("ppo {name}"), &plan, peak);
+    }
+}
+
+fn rank(rank: usize) -> Option<LoraConfig> {
+    Some(LoraConfig {
+        rank,
+        ..LoraConfig::default()
+    })
+}
+
+/// Most of a run by adapters is weights and activations. A large vocabulary and short rows show the
+/// first, long rows the second.
+#[test]
+fn peaks_of_runs_by_adapters_are_near_their_estimates() {
+    let _turn = alone();
+    for (vocabulary, length) in [(800, 200), (12_000, 40)] {
+        let place = Place::new(&shape(vocabulary), length);
+        for (rows, recomputes, layers) in [(4, false, None), (4, true, None), (1, false, Some(2))] {
+            let name = format!("{rows}-{recomputes}-{layers:?}");
+            let mut job = place.sft(&name);
+            job.config.lora = rank(8);
+            job.config.micro_rows = Some(rows);
+            job.config.recompute_activations = recomputes;
+            job.config.train_layers = layers;
+            let plan = sft::estimate(&job).unwrap();
+            let (_, peak) = peak_of(|| sft::run(&job, &mut Kept::default()).unwrap());
+            assert_near(&format!("sft {vocabulary} {length} {name}"), &plan, peak);
+        }
+        let mut judge = place.reward("judge");
+        judge.config.lora = rank(4);
+        judge.config.members = 3;
+        let plan = reward::estimate(&judge).unwrap();
+        let (made, peak) = peak_of(|| reward::run(&judge, &mut Kept::default()).unwrap());
+        assert_near(&format!("reward {vocabulary} {length}"), &plan, peak);
+
+        // Over one base, and with a judge from elsewhere over two.
+        let mut other = place.reward("other");
+        other.config.train_layers = Some(1);
+        other.config.micro_prompts = Some(1);
+        let other = reward::run(&other, &mut Kept::default()).unwrap();
+        let mut totals = Vec::new();
+        for (name, judge) in [("one", &made.checkpoint), ("two", &other.checkpoint)] {
+            for (rows, layers) in [(4, None), (2, Some(3))] {
+                let name = format!("{name}-{rows}");
+                let mut job = place.ppo(judge, &name);
+                job.config.lora = rank(8);
+                job.config.micro_rows = Some(rows);
+                job.config.train_layers = layers;
+                let plan = ppo::estimate(&job).unwrap();
+                let (_, peak) = peak_of(|| ppo::run(&job, &mut Kept::default()).unwrap());
+                assert_near(&format!("ppo {vocabulary} {length} {name}"), &plan, peak);
+                let parts = plan.estimate.parts.iter();
+                let mut weights = parts.filter(|part| part.name == "weights of four models");
+                totals.push(weights.next().unwrap().bytes);
+            }
+        }
+        assert!(totals[0] * 9 < totals[2] * 5, "{totals:?}");
     }
 }
 
@@ -502,7 +550,7 @@ fn a_run_is_fitted_to_its_limit_and_refused_where_nothing_fits() {
     assert!(!job.out.exists(), "a refused run leaves nothing behind");
 }
 
-/// For docs/memory.md: one case, by `CASE=sft,4,false,all,256`, in a process of its own. The shape
+/// For docs/memory.md: one case, by `CASE=sft,4,false,all,256,none`, in a process of its own. The shape
 /// is a Llama of 34 million numbers.
 #[test]
 #[ignore = "measures the resident memory of a larger model, one case a process"]
@@ -511,9 +559,10 @@ fn resident_memory_of_one_case() {
         return;
     };
     let words: Vec<&str> = case.split(',').collect();
-    let [kind, micro, recomputes, layers, length] = words.as_slice() else {
-        panic!("CASE=kind,micro,recompute,layers,length");
+    let [kind, micro, recomputes, layers, length, rank_of_adapters] = words.as_slice() else {
+        panic!("CASE=kind,micro,recompute,layers,length,rank");
     };
+    let lora = rank_of_adapters.parse().ok().and_then(rank);
     let (micro, recomputes) = (Some(micro.parse().unwrap()), *recomputes == "true");
     let (layers, length): (Option<usize>, usize) = (layers.parse().ok(), length.parse().unwrap());
     let shape = json!({
@@ -527,19 +576,22 @@ fn resident_memory_of_one_case() {
             let mut job = place.sft("run");
             (job.config.micro_rows, job.config.recompute_activations) = (micro, recomputes);
             job.config.train_layers = layers;
+            job.config.lora = lora;
             sft::run(&job, &mut Kept::default()).unwrap()
         }
         "reward" => {
             let mut job = place.reward("run");
             (job.config.micro_prompts, job.config.recompute_activations) = (micro, recomputes);
             job.config.train_layers = layers;
+            job.config.lora = lora;
             reward::run(&job, &mut Kept::default()).unwrap()
         }
         _ => {
-            let judge = place.judge();
+            let judge = place.judge(lora.clone());
             let mut job = place.ppo(&judge, "run");
             (job.config.micro_rows, job.config.recompute_activations) = (micro, recomputes);
             job.config.train_layers = layers;
+            job.config.lora = lora;
             ppo::run(&job, &mut Kept::default()).unwrap()
         }
     };

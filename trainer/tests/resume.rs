@@ -16,7 +16,7 @@ use place::{Place, rankings, weights};
 use serde_json::{Value, json};
 use tiny::{Kept, write_lines};
 use trainer::advantage::AdvantageWhitening;
-use trainer::config::{Keep, Learn, PpoConfig, SftConfig};
+use trainer::config::{EnsembleScore, Keep, Learn, LoraConfig, PpoConfig, SftConfig};
 use trainer::error::{Result, TrainerError};
 use trainer::kl::{KlControl, KlEstimator};
 use trainer::ppo::Gold;
@@ -92,6 +92,10 @@ fn assert_resumes(
             weights(&straight.checkpoint),
             "stopped {n_stops} times"
         );
+        for beside in ["adapter/adapter_model.safetensors", "members.safetensors"] {
+            let read = |checkpoint: &Path| std::fs::read(checkpoint.join(beside)).ok();
+            assert_eq!(read(&ended.checkpoint), read(&straight.checkpoint));
+        }
         assert_eq!(results(&ended), results(&straight));
         let out = place.path(&out);
         let report = |folder: &Path| std::fs::read_to_string(folder.join("report.json")).ok();
@@ -336,18 +340,36 @@ impl Progress for Impatient {
 }
 
 /// Without a savepoint but those at stops, which fall between the steps of an iteration, while it
-/// draws and while it answers at the end.
+/// draws and while it answers at the end. By adapters too, with the lowest score of an ensemble, whose
+/// own adapter lies below what PPO trains.
 #[test]
 fn ppo_goes_on_within_an_iteration() {
     let place = Place::new();
-    let judge = place.trained_reward("judge");
+    let single = place.trained_reward("judge");
+    let mut ensemble = place.reward("ensemble");
+    ensemble.config.lora = lora();
+    ensemble.config.members = 2;
+    let ensemble = reward::run(&ensemble, &mut Kept::default())
+        .unwrap()
+        .checkpoint;
     let only_at_stops = SavePolicy {
         every: None,
         ..EACH_STEP
     };
-    for train_layers in [None, Some(1)] {
+    let cases = [
+        (None, None),
+        (Some(1), None),
+        (None, lora()),
+        (Some(1), lora()),
+    ];
+    for (train_layers, lora) in cases {
+        let name = |out: &str| format!("{out}-{train_layers:?}-{}", lora.is_some());
         let run = |out: &str, resume: bool, progress: &mut dyn Progress| {
-            let mut job = place.ppo(&judge, &format!("{out}-{train_layers:?}"));
+            let judge = if lora.is_some() { &ensemble } else { &single };
+            let mut job = place.ppo(judge, &name(out));
+            if lora.is_some() {
+                job.config.ensemble = EnsembleScore::Worst;
+            }
             job.config = PpoConfig {
                 iterations: 3,
                 batch_episodes: 10,
@@ -356,6 +378,7 @@ fn ppo_goes_on_within_an_iteration() {
                 ema_decay: 0.9,
                 whiten_advantages: AdvantageWhitening::Minibatch,
                 train_layers,
+                lora: lora.clone(),
                 micro_rows: Some(2),
                 ..job.config
             };
@@ -367,7 +390,7 @@ fn ppo_goes_on_within_an_iteration() {
         };
         let straight = run("whole", false, &mut Kept::default()).unwrap();
         let (mut n_stops, mut n_within) = (0, 0);
-        let folder = place.path(&format!("parts-{train_layers:?}"));
+        let folder = place.path(&name("parts"));
         let ended = loop {
             let mut progress = Impatient {
                 kept: Kept::default(),
@@ -392,8 +415,13 @@ fn ppo_goes_on_within_an_iteration() {
         };
         assert!(n_within > 2, "{n_stops} stops, none within an iteration");
         assert_eq!(weights(&ended.checkpoint), weights(&straight.checkpoint));
+        let adapter = |checkpoint: &Path| {
+            std::fs::read(checkpoint.join("adapter/adapter_model.safetensors")).ok()
+        };
+        assert_eq!(adapter(&ended.checkpoint), adapter(&straight.checkpoint));
+        assert_eq!(adapter(&ended.checkpoint).is_some(), lora.is_some());
         assert_eq!(results(&ended), results(&straight));
-        let whole = place.path(&format!("whole-{train_layers:?}"));
+        let whole = place.path(&name("whole"));
         assert_eq!(figures(&folder), figures(&whole));
     }
 }
@@ -437,6 +465,70 @@ fn so_do_runs_that_were_fitted_to_a_limit() {
         job.config.iterations = 9;
         job.config.micro_rows = Some(3);
         job.config.recompute_activations = true;
+        job.saving = saving;
+        ppo::run(&job, progress)
+    });
+}
+
+fn lora() -> Option<LoraConfig> {
+    Some(LoraConfig {
+        rank: 4,
+        ..LoraConfig::default()
+    })
+}
+
+/// Packed, with dropout, in blocks that run again.
+#[test]
+fn so_does_fine_tuning_by_an_adapter() {
+    let place = Place::new();
+    assert_resumes(&place, [14, 27], &|out, saving, progress| {
+        let mut job = place.sft(out);
+        job.config.lora = lora();
+        job.config.dropout = 0.2;
+        job.config.pack_tokens = Some(24);
+        job.config.keep = Keep::BestLoss;
+        job.config.recompute_activations = true;
+        job.saving = saving;
+        sft::run(&job, progress)
+    });
+}
+
+/// An adapter on the upper layer under three heads, each with its own draw of the units, after a
+/// cross-validation.
+#[test]
+fn so_does_an_ensemble_over_an_adapter() {
+    let place = Place::new();
+    assert_resumes(&place, [40, 55], &|out, saving, progress| {
+        let mut job = place.reward(out);
+        job.config.lora = lora();
+        job.config.members = 3;
+        job.config.train_layers = Some(1);
+        job.config.cross_validation_folds = 2;
+        job.saving = saving;
+        reward::run(&job, progress)
+    });
+}
+
+/// Over one base with the judge, an ensemble of which the lowest score counts.
+#[test]
+fn so_does_ppo_by_adapters() {
+    let place = Place::new();
+    let mut judge = place.reward("judge");
+    judge.config.lora = lora();
+    judge.config.members = 2;
+    let judge = reward::run(&judge, &mut Kept::default())
+        .unwrap()
+        .checkpoint;
+    assert_resumes(&place, [19, 24], &|out, saving, progress| {
+        let mut job = place.ppo(&judge, out);
+        job.config.lora = lora();
+        job.config.ensemble = EnsembleScore::Worst;
+        job.config.iterations = 6;
+        job.config.ema_decay = 0.9;
+        job.config.policy_waits = 1;
+        job.config.reward_clip = 5.0;
+        job.config.recompute_activations = true;
+        job.gold = Some(Gold::Model(judge.clone()));
         job.saving = saving;
         ppo::run(&job, progress)
     });

@@ -1,6 +1,6 @@
 //! What the trainer writes, transformers loads unchanged and computes the same with. Runs
-//! `check_transformers.py` with the Python that `PLACKETT_TEST_PYTHON` names, which needs torch
-//! and transformers; says so and does nothing where there is none.
+//! `check_transformers.py` with the Python that `PLACKETT_TEST_PYTHON` names, which needs torch,
+//! transformers and, for adapters, peft; says so and does nothing where there is none.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -9,6 +9,7 @@ mod place;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,16 +17,20 @@ use candle_core::{Device, Tensor};
 use place::Place;
 use serde_json::{Value, json};
 use tiny::Kept;
+use trainer::adapter;
 use trainer::checkpoint::{self, CheckpointKind, Lineage};
+use trainer::config::{LoraConfig, LoraTarget};
 use trainer::model::architecture::Architecture;
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
-use trainer::model::heads::RewardModel;
+use trainer::model::heads::{Beginning, RewardModel};
+use trainer::model::lora::Fresh;
 use trainer::model::scratch::{self, NewModel, Shape};
 use trainer::model::token_log_probs;
 use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
 use trainer::records::Prompt;
+use trainer::rng::{standard_normal, stream};
 use trainer::text::TextCodec;
 use trainer::{reward, sft};
 
@@ -108,8 +113,16 @@ fn check(policy: &Path, reward: &Path, tells_logits: bool) {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("numbers.json");
-    let numbers = numbers(policy, reward, tells_logits);
+    run(
+        &python,
+        folder.path(),
+        &numbers(policy, reward, tells_logits),
+    );
+}
+
+/// Writes the numbers into `folder` and runs the script on them.
+fn run(python: &OsStr, folder: &Path, numbers: &Value) {
+    let file = folder.join("numbers.json");
     std::fs::write(&file, numbers.to_string()).unwrap();
     let output = Command::new(python)
         .arg(tests().join("check_transformers.py"))
@@ -133,6 +146,87 @@ fn check_written(base: &Path, tells_logits: bool) {
 #[test]
 fn a_policy_and_a_reward_model_load_in_transformers_and_compute_the_same() {
     check_written(&tests().join("fixtures/tiny"), true);
+}
+
+/// Writes an adapter on `base`, with a head or without, and what it computes there.
+fn adapter_case(base: &Path, name: &str, lora: &LoraConfig, is_judge: bool, at: &Path) -> Value {
+    let rows: Vec<Vec<u32>> = vec![vec![3, 9, 4, 1, 5], vec![7, 2, 6], vec![8, 8, 1, 3, 3]];
+    let trainable = Trainable::UpperLayers(1);
+    let fresh = Fresh {
+        config: lora,
+        seed: 3,
+        purpose: "test",
+    };
+    let judge = || {
+        let beginning = Beginning {
+            trainable,
+            lora: Some(lora),
+            members: 1,
+            seed: 3,
+        };
+        RewardModel::begin(base, &Device::Cpu, beginning).unwrap()
+    };
+    let judge = is_judge.then(judge);
+    let model = Transformer::load_adapted(base, &Device::Cpu, trainable, Some(fresh)).unwrap();
+    let trunk = judge.as_ref().map_or(&model, |judge| &judge.trunk);
+    for (name, variable) in trunk.weights().variables() {
+        if name.ends_with("lora_B.weight") {
+            let mut rng = stream(2, name, 0);
+            let n = variable.elem_count();
+            let values: Vec<f32> = (0..n).map(|_| 0.3 * standard_normal(&mut rng)).collect();
+            let values = Tensor::from_vec(values, variable.shape(), &Device::Cpu).unwrap();
+            variable.set(&values).unwrap();
+        }
+    }
+    std::fs::create_dir_all(at).unwrap();
+    let head = judge.as_ref().map(|judge| judge.mean_head().unwrap());
+    let hash = checkpoint::sha256_of_weights(base).unwrap();
+    adapter::write(at, trunk.weights(), &trunk.config, head, &hash).unwrap();
+    let mut case = json!({
+        "name": name, "base": base, "adapter": at.join(adapter::FOLDER), "rows": rows,
+    });
+    match &judge {
+        Some(judge) => case["scores"] = json!(judge.score_rows(&rows, 0).unwrap()),
+        None => {
+            let batch = TokenBatch::new(&rows, 0, &Device::Cpu).unwrap();
+            let last = batch.last(&model.hidden(&batch, Pass::Frozen).unwrap());
+            let logits = model.logits(&last.unwrap()).unwrap();
+            case["logits"] = json!(logits.to_vec2::<f32>().unwrap());
+        }
+    }
+    case
+}
+
+/// Of each family, with some projections and with all, as a language model and as a reward model.
+#[test]
+fn peft_puts_an_adapter_on_its_base_and_computes_the_same() {
+    let Some(python) = std::env::var_os("PLACKETT_TEST_PYTHON") else {
+        eprintln!(
+            "skipped: PLACKETT_TEST_PYTHON names no Python with torch, transformers and peft"
+        );
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let some = LoraConfig {
+        rank: 2,
+        targets: vec![LoraTarget::Value, LoraTarget::Query, LoraTarget::Down],
+        ..LoraConfig::default()
+    };
+    let all = LoraConfig {
+        rank: 3,
+        alpha: 4.5,
+        ..LoraConfig::default()
+    };
+    let mut cases = Vec::new();
+    for family in ["openai-gpt", "gpt2", "llama3", "qwen2", "qwen3"] {
+        for (lora, is_judge) in [(&some, false), (&all, false), (&all, true)] {
+            let base = tests().join("fixtures/families").join(family);
+            let name = format!("{family}-{}-{is_judge}", lora.targets.len());
+            let at = folder.path().join(&name);
+            cases.push(adapter_case(&base, &name, lora, is_judge, &at));
+        }
+    }
+    run(&python, folder.path(), &json!({"adapters": cases}));
 }
 
 #[test]

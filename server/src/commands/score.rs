@@ -3,10 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use trainer::checkpoint::{CheckpointKind, inspect};
 use trainer::model::heads::RewardModel;
-use trainer::model::weights::Trainable;
 use trainer::records::{self, Placed, RankedPrompt, name_lines};
 use trainer::text::TextCodec;
 use trainer::{Device, Result, TrainerError};
@@ -28,8 +27,9 @@ pub struct ScoreCommand {
     pub data: PathBuf,
 }
 
-/// Prints one JSON object for each line of the file: id, and completions with their scores. Lines that
-/// do not fit the model's context are left out, and counted on the error output.
+/// Prints one JSON object for each line of the file: id, and completions with their scores, and how
+/// far the members of an ensemble lie apart. Lines that do not fit the model's context are left out,
+/// and counted on the error output.
 ///
 /// # Errors
 /// A sentence about model or data.
@@ -58,12 +58,7 @@ fn score(model: &Path, data: &Path, out: &mut dyn Write) -> Result<()> {
             continue;
         };
         n_scored += 1;
-        let record = &placed.record;
-        let completions = record.completions.iter().zip(judge.scores(&rows)?);
-        let completions: Vec<_> = completions
-            .map(|(one, score)| json!({"id": one.id, "rank": one.rank, "score": score}))
-            .collect();
-        let line = json!({"id": record.id, "completions": completions});
+        let line = judge.tell(&placed.record, &rows)?;
         writeln!(out, "{line}").map_err(|source| TrainerError::Io {
             path: "standard output".into(),
             source,
@@ -132,7 +127,7 @@ impl Judge {
         }
         Ok(Self {
             codec: TextCodec::load(folder)?,
-            model: RewardModel::load(folder, &Device::Cpu, Trainable::Nothing)?,
+            model: RewardModel::load_members(folder, &Device::Cpu)?,
         })
     }
 
@@ -163,20 +158,48 @@ impl Judge {
     /// # Errors
     /// When there is no memory.
     pub fn scores(&self, rows: &Rows) -> Result<Vec<f32>> {
+        let found = self.scores_with_deviation(rows)?;
+        Ok(found.into_iter().map(|(score, _)| score).collect())
+    }
+
+    /// The same, each with the deviation between the scores of an ensemble's members, 0 where there
+    /// is one head.
+    fn scores_with_deviation(&self, rows: &Rows) -> Result<Vec<(f32, f64)>> {
         let mut scores = Vec::with_capacity(rows.rows.len());
         for rows in rows.rows.chunks(ROWS) {
-            scores.extend(self.model.score_rows(rows, self.codec.pad_id)?);
+            let pad_id = self.codec.pad_id;
+            scores.extend(self.model.score_rows_with_deviation(rows, pad_id)?);
         }
         Ok(scores)
+    }
+
+    /// What is printed of a record: its id, and each completion with its score and, where the model
+    /// is an ensemble, the deviation between the members' scores.
+    fn tell(&self, record: &RankedPrompt, rows: &Rows) -> Result<Value> {
+        let scores = self.scores_with_deviation(rows)?;
+        let completions = record.completions.iter().zip(scores);
+        let completions: Vec<Value> = completions
+            .map(|(one, (score, deviation))| {
+                let mut told = json!({"id": one.id, "rank": one.rank, "score": score});
+                if self.model.n_members() > 1 {
+                    told["deviation"] = json!(deviation);
+                }
+                told
+            })
+            .collect();
+        Ok(json!({"id": record.id, "completions": completions}))
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use serde_json::Value;
     use tempfile::TempDir;
+    use trainer::checkpoint::{Lineage, write_with};
     use trainer::config::{Preset, RewardConfig};
+    use trainer::model::architecture::SCORE;
+    use trainer::model::heads::Beginning;
+    use trainer::model::weights::Trainable;
     use trainer::progress::Silent;
     use trainer::reward::{self, RewardJob};
     use trainer::savepoint::SavePolicy;
@@ -285,5 +308,45 @@ pub(crate) mod tests {
         let ended = score(&model, &data, &mut Closed);
         assert!(matches!(ended, Err(TrainerError::Io { source, .. })
                 if source.kind() == ErrorKind::BrokenPipe));
+    }
+
+    #[test]
+    fn an_ensembles_scores_come_with_their_deviation_and_a_single_models_alone() {
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../trainer/tests/fixtures/tiny");
+        let folder = tempfile::tempdir().unwrap();
+        let record = json!({"id": "p", "prompt": "the cat", "completions": [
+            {"id": "a", "text": "the mat", "rank": 1}, {"id": "b", "text": "no", "rank": 2},
+        ]});
+        let data = folder.path().join("data.jsonl");
+        std::fs::write(&data, format!("{record}\n")).unwrap();
+        let records: Vec<Placed<RankedPrompt>> = records::read_placed(&data).unwrap();
+        for members in [1, 3] {
+            let beginning = Beginning {
+                trainable: Trainable::Nothing,
+                lora: None,
+                members,
+                seed: 2,
+            };
+            let model = RewardModel::begin(&base, &Device::Cpu, beginning).unwrap();
+            let mut tensors = model.trunk.weights().tensors().clone();
+            tensors.insert(SCORE.to_owned(), model.mean_head().unwrap());
+            let place = folder.path().join(members.to_string());
+            let lineage = Lineage::new(CheckpointKind::Reward);
+            write_with(&place, &base, &tensors, Some(0.0), &lineage, |folder| {
+                let members = model.members();
+                members.map_or(Ok(()), |members| members.write(folder))
+            })
+            .unwrap();
+            let judge = Judge::load(&place).unwrap();
+            let rows = judge.rows(&records[0]).unwrap().unwrap();
+            let told = judge.tell(&records[0].record, &rows).unwrap();
+            let scores = judge.scores(&rows).unwrap();
+            for (one, score) in told["completions"].as_array().unwrap().iter().zip(scores) {
+                assert_eq!(one["score"], json!(score));
+                let deviation = one["deviation"].as_f64();
+                assert_eq!(deviation.is_some_and(|it| it > 0.0), members > 1, "{told}");
+                assert_eq!(deviation.is_none(), members == 1, "{told}");
+            }
+        }
     }
 }

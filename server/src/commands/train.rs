@@ -87,6 +87,9 @@ pub struct TrainCommand {
     pub list_settings: bool,
 
     /// A setting that differs from the preset's, for example policy_optimiser.learning_rate=1e-5.
+    /// lora.rank=8 trains low-rank adapters (LoRA) in place of whole layers, off in every preset;
+    /// members=3 gives a reward model three heads, and ensemble.kind=worst has PPO take the lowest of
+    /// their scores.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
 }

@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EarlyStop, Preset, adam, check_adam, check_memory, check_schedule, in_range, tensorflow_adam,
-    torch_adamw, trainable,
+    EarlyStop, Preset, adam, check_adam, check_lora, check_memory, check_schedule, in_range,
+    tensorflow_adam, torch_adamw, trainable,
 };
 use crate::advantage::AdvantageWhitening;
 use crate::error::{Result, TrainerError};
 use crate::kl::{KlControl, KlEstimator};
+use crate::model::ensemble::EnsembleScore;
+use crate::model::lora::LoraConfig;
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -33,6 +35,10 @@ impl MissingEos {
     }
 }
 
+fn mean() -> EnsembleScore {
+    EnsembleScore::Mean
+}
+
 /// PPO against a reward model, with the pretraining term (PPO-ptx).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +47,12 @@ pub struct PpoConfig {
     pub seed: u64,
     /// Train this many upper layers of policy and value model; none trains everything.
     pub train_layers: Option<usize>,
+    /// Train low-rank adapters of policy and value model in place of those layers (Hu et al., arXiv
+    /// 2106.09685); none, as in the paper, trains the layers themselves. The base is in memory once:
+    /// it is the reference, and, where the reward model was trained by an adapter on the same base,
+    /// reward and value model are that base too. `ema_decay` averages A and B each by itself.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
     /// Rounds of sampling and learning (C.4: 256,000 episodes in batches of 512).
     pub iterations: usize,
     /// Episodes in a round (C.4: 512).
@@ -83,6 +95,10 @@ pub struct PpoConfig {
     pub approximate_kl_target: f64,
     /// Clipping of the value's change (not printed; 0.2 from lm-human-preferences).
     pub value_clip: f64,
+    /// How the scores of a reward model's members become one, where it is an ensemble (Coste et al.,
+    /// arXiv 2310.02743; InstructGPT has none).
+    #[serde(default = "mean")]
+    pub ensemble: EnsembleScore,
     /// Largest size of the reward model's score (not printed; DeepSpeed-Chat: 5, OpenRLHF: 10); 0 is
     /// off. What a missing EOS costs comes after it.
     #[serde(default)]
@@ -170,6 +186,7 @@ impl PpoConfig {
         let base = Self {
             seed: 1,
             train_layers: None,
+            lora: None,
             iterations: 500,
             batch_episodes: 512,
             minibatches: 8,
@@ -188,6 +205,7 @@ impl PpoConfig {
             log_ratio_clamp: 0.0,
             approximate_kl_target: 0.0,
             value_clip: 0.2,
+            ensemble: EnsembleScore::Mean,
             reward_clip: 0.0,
             whiten_rewards: false,
             whiten_advantages: AdvantageWhitening::Batch,
@@ -377,6 +395,9 @@ impl PpoConfig {
         in_range("lambda", self.lambda, 0.0, 1.0)?;
         in_range("clip", self.clip, 0.0, 10.0)?;
         in_range("value_clip", self.value_clip, 0.0, 1e9)?;
+        if let EnsembleScore::Uncertainty { weight } = self.ensemble {
+            in_range("ensemble.weight", weight, 0.0, 1e6)?;
+        }
         in_range("missing_eos_penalty", self.missing_eos_penalty, -1e6, 1e6)?;
         in_range("ptx_coefficient", self.ptx_coefficient, 0.0, 1e4)?;
         in_range(
@@ -401,6 +422,7 @@ impl PpoConfig {
             in_range("kl_control.horizon", horizon, least, 1e12)?;
             in_range("kl_coefficient", self.kl_coefficient, 1e-9, 100.0)?;
         }
+        check_lora(self.lora.as_ref())?;
         check_memory(self.memory_limit_gib, &[("micro_rows", self.micro_rows)])?;
         check_schedule("schedule", &self.schedule)?;
         if let Some(schedule) = &self.value_schedule {

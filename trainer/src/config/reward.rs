@@ -3,14 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Preset, adam, check_adam, check_memory, check_schedule, in_range, tensorflow_adam, torch_adamw,
-    trainable,
+    Preset, adam, check_adam, check_lora, check_memory, check_schedule, in_range, tensorflow_adam,
+    torch_adamw, trainable,
 };
 use crate::error::Result;
 use crate::loss::{PreferenceModel, RankingLoss};
+use crate::model::lora::LoraConfig;
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
+
+fn one() -> usize {
+    1
+}
 
 /// The K-wise reward model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +25,10 @@ pub struct RewardConfig {
     pub seed: u64,
     /// Train this many upper layers; none trains everything.
     pub train_layers: Option<usize>,
+    /// Train low-rank adapters in place of those layers (Hu et al., arXiv 2106.09685); none, as in
+    /// the paper, trains the layers themselves. The head learns with it.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
     /// Passes over the rankings (C.2: 1; several overfit quickly).
     pub epochs: usize,
     /// Prompts in a step, each with all its comparisons (C.2: 64).
@@ -34,6 +43,11 @@ pub struct RewardConfig {
     /// is stopped within them begins them anew.
     #[serde(default)]
     pub cross_validation_folds: usize,
+    /// Heads over one trunk, each with a seed of its own and trained on its own draw of the prompts'
+    /// units with replacement (Christiano et al., arXiv 1706.03741, section 2.2.3: an ensemble of 3; InstructGPT: 1). The
+    /// score is their mean, and how far they lie apart says how sure it is.
+    #[serde(default = "one")]
+    pub members: usize,
     /// Groups that the labelers are divided into, each held out once from a model trained on the
     /// others' rankings, to measure how well it does on labelers it has not learnt from; 0 is off.
     /// (E.2: 5.) As many more models are trained; the checkpoint is none of them.
@@ -78,11 +92,13 @@ impl RewardConfig {
         let base = Self {
             seed: 1,
             train_layers: None,
+            lora: None,
             epochs: 1,
             batch_prompts: 64,
             max_tokens: 2048,
             held_out_share: 0.2,
             cross_validation_folds: 0,
+            members: 1,
             labeler_folds: 0,
             shuffle: true,
             memory_limit_gib: None,
@@ -156,12 +172,14 @@ impl RewardConfig {
             }
         }
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
+        in_range("members", self.members as f64, 1.0, 64.0)?;
         let sizes = [
             ("micro_rows", self.micro_rows),
             ("micro_prompts", self.micro_prompts),
         ];
         check_memory(self.memory_limit_gib, &sizes)?;
         self.loss.check()?;
+        check_lora(self.lora.as_ref())?;
         check_schedule("schedule", &self.schedule)?;
         check_adam("optimiser", &self.optimiser)
     }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Preset, adam, check_adam, check_memory, check_schedule, in_range, torch_adamw, trainable,
+    Preset, adam, check_adam, check_lora, check_memory, check_schedule, in_range, torch_adamw,
+    trainable,
 };
 use crate::error::{Result, TrainerError};
+use crate::model::lora::LoraConfig;
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -57,6 +59,10 @@ pub struct SftConfig {
     pub learn: Learn,
     /// Train this many upper layers; none trains everything.
     pub train_layers: Option<usize>,
+    /// Train low-rank adapters in place of those layers (Hu et al., arXiv 2106.09685); none, as in
+    /// the paper, trains the layers themselves.
+    #[serde(default)]
+    pub lora: Option<LoraConfig>,
     /// Passes over the demonstrations (C.3: 2 for the start of PPO; C.1: 16 for SFT models).
     pub epochs: usize,
     /// Demonstrations in a step (C.3: 32 for the 1.3B and 6B models).
@@ -129,6 +135,7 @@ impl SftConfig {
             seed: 1,
             learn: Learn::Answers,
             train_layers: None,
+            lora: None,
             epochs: 2,
             batch_size: 32,
             max_tokens: 2048,
@@ -206,6 +213,7 @@ impl SftConfig {
         in_range("batch_size", self.batch_size as f64, 1.0, 1e5)?;
         in_range("held_out_share", self.held_out_share, 0.0, 0.9)?;
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
+        check_lora(self.lora.as_ref())?;
         if let Some(tokens) = self.pack_tokens {
             in_range("pack_tokens", tokens as f64, 2.0, 1e6)?;
         }

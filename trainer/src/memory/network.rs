@@ -7,6 +7,7 @@
 //! not, for rows as long as no machine holds them; it is then the most that there is.
 
 use crate::model::architecture::Architecture;
+use crate::model::lora::{LoraConfig, LoraTarget};
 use crate::model::transformer_config::{Positions, TransformerConfig};
 use crate::model::weights::Trainable;
 
@@ -17,8 +18,11 @@ pub struct Network<'a> {
     pub config: &'a TransformerConfig,
     /// Which part learns.
     pub trainable: Trainable,
-    /// A head of one number in place of the projection to the vocabulary.
-    pub is_scorer: bool,
+    /// Heads of one number each in place of the projection to the vocabulary: one, or one for each
+    /// member of an ensemble. 0 is a language model.
+    pub heads: usize,
+    /// The adapter on the blocks that learn, which learns in their place.
+    pub lora: Option<&'a LoraConfig>,
 }
 
 /// Rows of tokens padded to one length.
@@ -105,20 +109,53 @@ impl Network<'_> {
     }
 
     fn top(&self) -> usize {
-        match self.is_scorer {
-            true => self.config.hidden_size,
-            false => 0,
-        }
+        self.heads * self.config.hidden_size
     }
 
-    /// Numbers of the whole network.
+    /// Shapes `[out, in]` of a block's projections with an adapter, and its rank.
+    fn adapted(&self) -> impl Iterator<Item = ([usize; 2], usize)> {
+        let targets = self.lora.iter().flat_map(|lora| {
+            let own = lora.targets.iter();
+            own.map(|target| (*target, lora.rank))
+        });
+        let targets = targets.filter(|(target, _)| self.has(*target));
+        targets.map(|(target, rank)| (target.shape(self.config), rank))
+    }
+
+    fn has(&self, target: LoraTarget) -> bool {
+        target != LoraTarget::Gate || !self.config.architecture.is_gpt()
+    }
+
+    /// Numbers of all adapters.
+    pub fn adapters(&self) -> usize {
+        let own = self.adapted();
+        let block: usize = own.map(|([out, width], rank)| rank * (out + width)).sum();
+        self.n_trained_blocks() * block
+    }
+
+    /// Numbers of the matrices that have an adapter, and of the largest of them: what is made anew
+    /// when adapters are merged, and what that works with.
+    pub fn merged(&self) -> usize {
+        let sizes = self.adapted().map(|([out, width], _)| out * width);
+        let (block, largest) = sizes.fold((0, 0), |(sum, largest), own| {
+            (sum + own, usize::max(largest, own))
+        });
+        self.n_trained_blocks() * block + 2 * largest
+    }
+
+    /// Numbers of the whole network, adapters included.
     pub fn weights(&self) -> usize {
+        self.base() + self.top() + self.adapters()
+    }
+
+    /// Numbers of the network without adapters and heads.
+    pub fn base(&self) -> usize {
         let config = self.config;
         let positions = match config.positions {
             Positions::Learned => config.max_position_embeddings * config.hidden_size,
             Positions::Rotary { .. } => 0,
         };
-        let output = match self.is_scorer || config.tie_word_embeddings {
+        let output = match self.heads > 0 || config.tie_word_embeddings {
             true => 0,
             false => self.vocabulary(),
         };
@@ -127,7 +164,6 @@ impl Network<'_> {
             + output
             + config.num_hidden_layers * self.block()
             + self.final_norm()
-            + self.top()
     }
 
     /// Blocks that learn.
@@ -148,6 +184,7 @@ impl Network<'_> {
     pub fn trained(&self) -> usize {
         match self.trainable {
             Trainable::Nothing => 0,
+            _ if self.lora.is_some() => self.adapters() + self.top(),
             Trainable::UpperLayers(_) => {
                 self.n_trained_blocks() * self.block() + self.final_norm() + self.top()
             }
@@ -160,14 +197,34 @@ impl Network<'_> {
         let block = self.config.hidden_size * self.config.intermediate_size.max(self.queries());
         match self.trainable {
             Trainable::Nothing => 0,
+            _ if self.lora.is_some() => {
+                let own = self.adapted();
+                let own = own.map(|([out, width], rank)| rank * out.max(width));
+                own.max().unwrap_or(0).max(self.top())
+            }
             Trainable::UpperLayers(_) => block,
             Trainable::Everything => block.max(self.vocabulary()),
         }
     }
 
+    /// Whether the embedding learns.
+    fn trains_embedding(&self) -> bool {
+        self.trainable == Trainable::Everything && self.lora.is_none()
+    }
+
     /// Whether the projection to the vocabulary learns.
     pub fn trains_projection(&self) -> bool {
-        !self.is_scorer && self.trainable == Trainable::Everything
+        self.heads == 0 && self.trains_embedding()
+    }
+
+    /// What the adapters of one token keep besides: their inner result, once more where it is scaled,
+    /// their output, and the sum of both. `wanted` are the projections that a pass goes through.
+    fn beside(&self, wanted: &[LoraTarget]) -> usize {
+        let Some(lora) = self.lora else { return 0 };
+        let own = lora.targets.iter();
+        let own = own.filter(|target| wanted.contains(target) && self.has(**target));
+        own.map(|target| 2 * (target.shape(self.config)[0] + lora.rank))
+            .sum()
     }
 
     /// A norm over `width` numbers of each token. LayerNorm is made of plain operations: five results
@@ -191,7 +248,8 @@ impl Network<'_> {
             true => keys,
             false => 0,
         };
-        2 * Self::projection(keys, biases.attention_in) + normed + 2 * keys
+        let beside = self.beside(&[LoraTarget::Key, LoraTarget::Value]);
+        2 * Self::projection(keys, biases.attention_in) + normed + 2 * keys + beside
     }
 
     /// Queries and everything after attention of one token: what a block keeps besides its norm,
@@ -213,7 +271,14 @@ impl Network<'_> {
             + inner
             + Self::projection(hidden, biases.feed_forward)
             + hidden;
-        attention + output + self.norm(hidden) + feed_forward
+        let beside = self.beside(&[
+            LoraTarget::Query,
+            LoraTarget::Output,
+            LoraTarget::Gate,
+            LoraTarget::Up,
+            LoraTarget::Down,
+        ]);
+        attention + output + self.norm(hidden) + feed_forward + beside
     }
 
     /// Attention's scores and their softmax.
@@ -264,11 +329,11 @@ impl Network<'_> {
     pub fn pass(&self, rows: Rows, reads_last: bool, recomputes: bool) -> usize {
         let stream = rows.tokens().saturating_mul(self.config.hidden_size);
         let n_blocks = self.n_trained_blocks();
-        let embedded = match (self.trainable, self.config.positions) {
-            (Trainable::Everything, Positions::Learned) => stream.saturating_mul(2),
+        let embedded = match (self.trains_embedding(), self.config.positions) {
+            (true, Positions::Learned) => stream.saturating_mul(2),
             _ => stream,
         };
-        let embedded = match rows.drops && self.trainable == Trainable::Everything {
+        let embedded = match rows.drops && self.trains_embedding() {
             true => embedded.saturating_add(stream.saturating_mul(2)),
             false => embedded,
         };
@@ -292,17 +357,26 @@ impl Network<'_> {
                 rows.tokens().saturating_mul(final_norm),
             ),
         };
-        // A LayerNorm of what has no history keeps only what follows its division.
+        // A LayerNorm of what has no history keeps only what follows its division, and, where its
+        // weights do not learn, its result alone.
         let first_block_is_kept = !recomputes || (reads_last && n_blocks == 1);
-        let bare = matches!(self.trainable, Trainable::UpperLayers(_))
+        let bare = !self.trains_embedding()
+            && n_blocks > 0
             && self.config.architecture == Architecture::Gpt2
             && first_block_is_kept;
+        let results = if self.lora.is_some() { 4 } else { 2 };
         let unkept = match bare {
             true => rows
                 .tokens()
-                .saturating_mul(2 * self.config.hidden_size + 6),
+                .saturating_mul(results * self.config.hidden_size + 6),
             false => 0,
         };
+        // Nor does the norm then need what it was given, where the residual stream goes on from the
+        // last positions alone.
+        let is_needed = self.lora.is_none()
+            || !(reads_last && n_blocks == 1)
+            || self.config.architecture.norms_after();
+        let embedded = if is_needed { embedded } else { 0 };
         let kept = embedded.saturating_add(blocks).saturating_add(ends);
         kept.saturating_sub(unkept)
     }
@@ -314,7 +388,13 @@ impl Network<'_> {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let of_tokens = |numbers: usize| rows.tokens().saturating_mul(numbers);
         let feed_forward = of_tokens(6 * inner);
-        let weights = of_tokens(4 * inner + 2 * hidden).saturating_add(4 * hidden * inner);
+        let weights = match self.lora {
+            None => of_tokens(4 * inner + 2 * hidden).saturating_add(4 * hidden * inner),
+            // The gradient of a sum goes to both of its parts.
+            Some(lora) => {
+                of_tokens(6 * inner + 2 * hidden).saturating_add(4 * lora.rank * (hidden + inner))
+            }
+        };
         let attention = self.scores(rows.time, rows).saturating_mul(2);
         let norms = match self.config.architecture.is_gpt() {
             true => of_tokens(4 * hidden),

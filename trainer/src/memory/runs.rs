@@ -4,6 +4,7 @@ use super::network::{Network, Rows};
 use super::{Estimate, JUDGED_ROWS, LOWER_CACHE_BYTES, Part};
 use crate::config::{Keep, PpoConfig, RewardConfig, SftConfig};
 use crate::generate::rows_at_once;
+use crate::model::lora::LoraConfig;
 use crate::model::token_log_probs::CHUNK;
 use crate::model::transformer_config::TransformerConfig;
 use crate::model::weights::Trainable;
@@ -17,7 +18,7 @@ const PROGRAM: u64 = 32 << 20;
 const TOKEN: u64 = 640;
 
 const SMALLER_MODEL: &str = "a smaller model";
-const FEWER_LAYERS: &str = "training fewer layers (train_layers)";
+const FEWER_LAYERS: &str = "training fewer layers (train_layers) or adapters (lora.rank)";
 const SHORTER: &str = "shorter rows (max_tokens, max_prompt_tokens, max_new_tokens, ptx_tokens)";
 const FEWER_ANSWERS: &str = "shorter sampled answers (reward_tokens)";
 const FEWER_EPISODES: &str = "fewer or shorter episodes (batch_episodes, max_new_tokens)";
@@ -43,10 +44,16 @@ fn moments(trained: usize) -> Part {
     part("optimiser moments", 2 * trained, FEWER_LAYERS)
 }
 
-/// A file is read whole before its tensors are made.
+/// A file is read whole before its tensors are made. It holds no adapters.
 fn loading(network: &Network) -> (&'static str, Vec<Part>) {
-    let file = part("the model's file", network.weights(), SMALLER_MODEL);
+    let file = part("the model's file", network.base(), SMALLER_MODEL);
     ("loading the model", vec![file])
+}
+
+/// A checkpoint holds the matrices that have an adapter with it added.
+fn merging(network: &Network) -> (&'static str, Vec<Part>) {
+    let merged = part("merged weights", network.merged(), FEWER_LAYERS);
+    ("writing the checkpoint", vec![merged])
 }
 
 /// A savepoint copies the moments, and one tensor at a time on the way to the disk.
@@ -135,7 +142,8 @@ pub fn sft(
     let network = Network {
         config,
         trainable: settings.trainable(),
-        is_scorer: false,
+        heads: 0,
+        lora: settings.lora.as_ref(),
     };
     let trained = network.trained();
     let (micro, n) = match settings.pack_tokens {
@@ -155,7 +163,8 @@ pub fn sft(
     let judge = data.judge.map(|config| Network {
         config,
         trainable: Trainable::Nothing,
-        is_scorer: true,
+        heads: 1,
+        lora: None,
     });
     let judge_weights = judge.map_or(0, |judge| judge.weights());
     let best = match settings.keep {
@@ -184,6 +193,7 @@ pub fn sft(
         saving(trained, network.largest_trained(), trained),
         checking(&network, data.longest, recomputes),
         loading(&judge.unwrap_or(network)),
+        merging(&network),
     ];
     if settings.pack_tokens.is_some() {
         // That packing changes nothing is checked with three.
@@ -252,7 +262,8 @@ pub fn reward(
     let network = Network {
         config,
         trainable: settings.trainable(),
-        is_scorer: true,
+        heads: settings.members,
+        lora: settings.lora.as_ref(),
     };
     let trained = network.trained();
     let batches = data.worst(prompts.min(settings.batch_prompts), rows);
@@ -297,6 +308,7 @@ pub fn reward(
         saving(trained, network.largest_trained(), 0),
         checking(&network, data.longest(), recomputes),
         loading(&network),
+        merging(&network),
     ];
     if settings.cross_validation_folds > 0 {
         phases.push(("cross-validating", validating));
@@ -314,6 +326,10 @@ pub struct Players<'a> {
     pub reward: &'a TransformerConfig,
     /// Of a second reward model.
     pub gold: Option<&'a TransformerConfig>,
+    /// The reward model's adapter where all four are one base with adapters.
+    pub judge: Option<&'a LoraConfig>,
+    /// Heads of the reward model.
+    pub members: usize,
 }
 
 /// PPO over prompts of which the longest has `longest` tokens.
@@ -330,17 +346,26 @@ pub fn ppo(
     let policy = Network {
         config,
         trainable,
-        is_scorer: false,
+        heads: 0,
+        lora: settings.lora.as_ref(),
     };
-    let scorer = |config, trainable| Network {
-        config,
-        trainable,
-        is_scorer: true,
+    let value = Network {
+        config: players.reward,
+        heads: 1,
+        // By the reward model's own where they have one base.
+        lora: players.judge.or(settings.lora.as_ref()),
+        ..policy
     };
-    let value = scorer(players.reward, trainable);
-    let gold = players
-        .gold
-        .map_or(0, |config| scorer(config, Trainable::Nothing).weights());
+    let gold = players.gold.map_or(0, |config| {
+        let trainable = Trainable::Nothing;
+        let gold = Network {
+            config,
+            trainable,
+            lora: None,
+            ..value
+        };
+        gold.weights()
+    });
     let (p, v) = (policy.trained(), value.trained());
     let minibatch = settings.batch_episodes.div_ceil(settings.minibatches);
     // EOS is added where a completion has none.
@@ -356,7 +381,15 @@ pub fn ppo(
         0 => 0,
         _ => settings.batch_episodes * time * network.config.hidden_size,
     });
-    let weights = policy.weights() + p + value.weights() + v;
+    // Of the members' heads all but one come on top.
+    let members = (players.members - 1) * value.config.hidden_size;
+    let judges = match (&settings.lora, players.judge) {
+        (None, _) => p + value.weights() + v,
+        // The reference is the base; the reward model too, with an adapter, or another one.
+        (Some(_), Some(_)) => value.weights() - value.base() + v,
+        (Some(_), None) => value.base() + value.config.hidden_size + v,
+    };
+    let weights = policy.weights() + judges + members;
     let always = [
         part("weights of four models", weights, SMALLER_MODEL),
         part("the second judge's weights", gold, "a smaller judge"),
@@ -400,7 +433,11 @@ pub fn ppo(
         ),
         checking(&policy, time, recomputes),
         checking(&value, time, recomputes),
-        loading(&value),
+        match players.judge {
+            None => loading(&value),
+            Some(_) => loading(&policy),
+        },
+        merging(&policy),
     ];
     if has_texts && settings.ptx_coefficient > 0.0 {
         let texts = minibatch as f64 * settings.ptx_examples_per_episode;

@@ -4,12 +4,15 @@ use candle_core::Tensor;
 
 use crate::error::Result;
 use crate::model::attention::{self, Pass};
+use crate::model::lora::LowRank;
 use crate::model::weights::Weights;
 
-/// A projection, `x` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`.
+/// A projection, `x` times the transpose of `weight` `[out, in]`, plus what an adapter adds, plus
+/// `bias` `[out]`.
 #[derive(Clone)]
 pub struct Linear {
     weight: Tensor,
+    adapter: Option<LowRank>,
     bias: Option<Tensor>,
 }
 
@@ -25,6 +28,7 @@ impl Linear {
         };
         Ok(Self {
             weight: weights.get(&format!("{name}.weight"), &shape)?,
+            adapter: LowRank::find(weights, name, shape)?,
             bias,
         })
     }
@@ -34,7 +38,10 @@ impl Linear {
     /// # Errors
     /// On shapes that do not fit.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let product = attention::linear(x, &self.weight)?;
+        let mut product = attention::linear(x, &self.weight)?;
+        if let Some(adapter) = &self.adapter {
+            product = (product + adapter.apply(x)?)?;
+        }
         match &self.bias {
             Some(bias) => Ok(product.broadcast_add(bias)?),
             None => Ok(product),

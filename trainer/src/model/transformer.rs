@@ -4,6 +4,7 @@
 
 mod decode;
 mod packed;
+mod sharing;
 
 use std::ops::Range;
 use std::path::Path;
@@ -22,6 +23,7 @@ use crate::model::attention::{
 use crate::model::batch::TokenBatch;
 use crate::model::dropout::Dropout;
 use crate::model::layers::{Linear, Norm};
+use crate::model::lora::{Fresh, is_adapter};
 use crate::model::recompute;
 pub use crate::model::transformer_config::TransformerConfig;
 use crate::model::transformer_config::{Activation, Positions};
@@ -133,8 +135,26 @@ impl Transformer {
     /// # Errors
     /// A sentence about the folder.
     pub fn load(folder: &Path, device: &Device, trainable: Trainable) -> Result<Self> {
+        Self::load_adapted(folder, device, trainable, None)
+    }
+
+    /// The same, with a fresh adapter on the trainable blocks where one is given; then only the
+    /// adapter learns.
+    ///
+    /// # Errors
+    /// A sentence about the folder or the adapter's shape.
+    pub fn load_adapted(
+        folder: &Path,
+        device: &Device,
+        trainable: Trainable,
+        adapter: Option<Fresh>,
+    ) -> Result<Self> {
         let config = TransformerConfig::read(folder)?;
-        let weights = Weights::read(folder, &config, device)?;
+        let mut weights = Weights::read(folder, &config, device)?;
+        if let Some(fresh) = adapter {
+            let first = trainable.n_frozen(config.num_hidden_layers)?;
+            weights.put_on_fresh(&config, first, fresh)?;
+        }
         if !config.tie_word_embeddings && !weights.has(OUTPUT) {
             let message = format!("has no {OUTPUT}, so it is no language model");
             return Err(TrainerError::checkpoint(folder, message));
@@ -154,20 +174,12 @@ impl Transformer {
         trainable: Trainable,
     ) -> Result<Self> {
         let n_layers = config.num_hidden_layers;
-        let n_frozen = match trainable {
-            Trainable::Nothing => n_layers,
-            Trainable::Everything => 0,
-            Trainable::UpperLayers(n) if (1..=n_layers).contains(&n) => n_layers - n,
-            Trainable::UpperLayers(n) => {
-                let message = format!("is {n}, but the model has {n_layers} layers");
-                return Err(TrainerError::Config {
-                    field: "train_layers".into(),
-                    message,
-                });
-            }
-        };
+        let n_frozen = trainable.n_frozen(n_layers)?;
+        let has_adapter = weights.adapter().is_some();
         weights.make_trainable(|name| match trainable {
             Trainable::Nothing => false,
+            // With an adapter, that and a reward model's head learn, and nothing else.
+            _ if has_adapter && !is_adapter(name) && name != SCORE => false,
             Trainable::Everything => true,
             Trainable::UpperLayers(_) => match split_our_name(name) {
                 Some((layer, ..)) => layer >= n_frozen,
@@ -514,49 +526,6 @@ impl Transformer {
     /// How many blocks, from below, are frozen.
     pub fn n_frozen(&self) -> usize {
         self.n_frozen
-    }
-
-    /// A copy with nothing to train, that shares frozen tensors with this one.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn frozen_copy(&self) -> Result<Self> {
-        let weights = self.weights.frozen_copy()?;
-        Self::from_weights(
-            self.config.clone(),
-            weights,
-            &self.device,
-            Trainable::Nothing,
-        )
-    }
-
-    /// Whether the embedding and the first `n` blocks of both hold the same numbers, so that
-    /// `lower` of one serves the other.
-    ///
-    /// # Errors
-    /// When a tensor cannot be read.
-    pub fn shares_lower(&self, other: &Self, n: usize) -> Result<bool> {
-        for (name, tensor) in self.weights.tensors() {
-            let is_lower = [EMBEDDING, POSITIONS].contains(&name.as_str())
-                || split_our_name(name).is_some_and(|(layer, ..)| layer < n);
-            if !is_lower {
-                continue;
-            }
-            let Some(theirs) = other.weights.tensors().get(name) else {
-                return Ok(false);
-            };
-            if tensor.dims() != theirs.dims() {
-                return Ok(false);
-            }
-            let differing = tensor
-                .ne(theirs)?
-                .to_dtype(candle_core::DType::F32)?
-                .sum_all()?;
-            if differing.to_scalar::<f32>()? != 0.0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 }
 

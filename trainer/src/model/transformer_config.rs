@@ -123,6 +123,11 @@ impl TransformerConfig {
             return Err(TrainerError::checkpoint(folder, "is not a folder"));
         }
         let path = folder.join("config.json");
+        if !path.exists() && folder.join("adapter_config.json").exists() {
+            let message = "is an adapter without its base; a checkpoint has the adapter added to \
+                           the base's weights, and holds this folder as adapter/";
+            return Err(TrainerError::checkpoint(folder, message));
+        }
         let bytes = std::fs::read(&path).at(&path)?;
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|error| TrainerError::checkpoint(&path, format!("is not JSON: {error}")))?;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{AtPath, Result, TrainerError};
 use crate::foreign;
+use crate::model::lora::{self, LoraConfig};
 use crate::model::transformer_config::TransformerConfig;
 
 /// Which part of a model learns.
@@ -24,6 +25,27 @@ pub enum Trainable {
     Everything,
 }
 
+impl Trainable {
+    /// How many blocks of a model of `n_layers`, from below, stay as they are.
+    ///
+    /// # Errors
+    /// When more layers are to be trained than there are.
+    pub fn n_frozen(self, n_layers: usize) -> Result<usize> {
+        match self {
+            Self::Nothing => Ok(n_layers),
+            Self::Everything => Ok(0),
+            Self::UpperLayers(n) if (1..=n_layers).contains(&n) => Ok(n_layers - n),
+            Self::UpperLayers(n) => {
+                let message = format!("is {n}, but the model has {n_layers} layers");
+                Err(TrainerError::Config {
+                    field: "train_layers".into(),
+                    message,
+                })
+            }
+        }
+    }
+}
+
 /// Tensors by name; trainable ones are variables, frozen ones plain tensors, for which candle
 /// computes no gradient. A clone shares them.
 #[derive(Clone)]
@@ -32,6 +54,8 @@ pub struct Weights {
     place: PathBuf,
     tensors: BTreeMap<String, Tensor>,
     variables: BTreeMap<String, Var>,
+    /// Shape of the adapter among the tensors, where there is one.
+    adapter: Option<LoraConfig>,
 }
 
 impl Weights {
@@ -88,7 +112,18 @@ impl Weights {
             place: PathBuf::from("model.safetensors"),
             tensors,
             variables: BTreeMap::new(),
+            adapter: None,
         }
+    }
+
+    /// Shape of the adapter among the tensors, where there is one.
+    pub fn adapter(&self) -> Option<&LoraConfig> {
+        self.adapter.as_ref()
+    }
+
+    /// Says that the tensors of such an adapter are among these.
+    pub(super) fn set_adapter(&mut self, adapter: Option<LoraConfig>) {
+        self.adapter = adapter;
     }
 
     /// Makes the tensors that `wanted` names trainable.
@@ -187,20 +222,50 @@ impl Weights {
     /// # Errors
     /// When the device has no memory.
     pub fn frozen_copy(&self) -> Result<Self> {
+        Ok(Self {
+            place: self.place.clone(),
+            adapter: self.adapter.clone(),
+            ..Self::from_tensors(self.frozen(|_| true)?)
+        })
+    }
+
+    /// The same without the adapter, so that all is shared where only an adapter learns.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn base(&self) -> Result<Self> {
+        Ok(Self {
+            place: self.place.clone(),
+            ..Self::from_tensors(self.frozen(|name| !lora::is_adapter(name))?)
+        })
+    }
+
+    fn frozen(&self, is_wanted: impl Fn(&str) -> bool) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
-        for (name, tensor) in &self.tensors {
+        for (name, tensor) in self.tensors.iter().filter(|(name, _)| is_wanted(name)) {
             let tensor = match self.variables.contains_key(name) {
                 true => tensor.detach().copy()?,
                 false => tensor.clone(),
             };
             tensors.insert(name.clone(), tensor);
         }
-        Ok(Self {
-            place: self.place.clone(),
-            tensors,
-            variables: BTreeMap::new(),
-        })
+        Ok(tensors)
     }
+}
+
+/// Bytes that the tensors of several networks take, what they share counted once.
+pub fn bytes_of(networks: &[&Weights]) -> usize {
+    let mut seen = BTreeSet::new();
+    let all = networks.iter().flat_map(|weights| weights.tensors.values());
+    all.filter(|tensor| seen.insert(address(tensor)))
+        .map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes())
+        .sum()
+}
+
+/// Where a tensor's numbers lie: two tensors of one shape with one address share them.
+pub fn address(tensor: &Tensor) -> (usize, usize) {
+    let (storage, layout) = tensor.storage_and_layout();
+    (std::ptr::from_ref(&*storage).addr(), layout.start_offset())
 }
 
 /// The safetensors files of a folder: one, or those that the index of a large model names.

@@ -30,10 +30,12 @@ pub(super) struct Episode {
     pub(super) reference: Vec<f64>,
     pub(super) entropy: Vec<f64>,
     pub(super) values: Vec<f64>,
-    /// What the reward model says, and what training sees: the same unless EOS is missing or the
-    /// reward is clipped.
+    /// What the reward model says, and what training sees: the same unless EOS is missing, the reward
+    /// is clipped, or the members of an ensemble are asked for something else than their mean.
     pub(super) reward: f64,
     pub(super) score: f64,
+    /// Between the members of an ensemble; none where the reward model is a single one.
+    pub(super) deviation: Option<f64>,
     /// The second opinion, where there is one; training never sees it.
     pub(super) gold: Option<f64>,
     /// What each token is rewarded with: its KL, and the score with the last.
@@ -66,6 +68,7 @@ impl Episode {
             values: Vec::new(),
             reward: 0.0,
             score: 0.0,
+            deviation: None,
             gold: None,
             rewards: Vec::new(),
             raw_advantages: Vec::new(),

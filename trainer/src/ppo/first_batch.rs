@@ -4,6 +4,7 @@ use super::Learner;
 use super::episode::Episode;
 use crate::error::Result;
 use crate::model::attention::Pass;
+use crate::model::lora;
 use crate::optim::Gradients;
 use crate::progress::Progress;
 use crate::self_check;
@@ -44,8 +45,7 @@ impl Learner<'_> {
         )?;
 
         let views: Vec<&Episode> = episodes.iter().take(self.micro_rows).collect();
-        let mut gradients = Gradients::default();
-        let figures = self.policy_gradient(&views, 1.0, &mut gradients)?;
+        let figures = self.policy_gradient(&views, 1.0, &mut Gradients::default())?;
         // Advantages are about 0 on average, so this is the policy loss of the batch.
         let advantages = views.iter().flat_map(|episode| &episode.advantages);
         let loss = (figures.loss + advantages.sum::<f64>()).abs() / figures.tokens;
@@ -65,21 +65,19 @@ impl Learner<'_> {
             deviation < 1e-3,
             format!("the ratio of no token differs from 1 by more than {deviation:.2e}"),
         )?;
-        self_check::gradient_coverage(
-            "policy",
-            models.policy.weights().variables(),
-            &gradients,
-            progress,
-        )?;
-
+        let variables = models.policy.weights().variables();
         let mut gradients = Gradients::default();
-        self.value_gradient(&views, 1.0, &mut gradients)?;
-        self_check::gradient_coverage(
-            "value model",
-            models.value.trunk.weights().variables(),
-            &gradients,
-            progress,
-        )?;
+        lora::while_open(variables, || {
+            self.policy_gradient(&views, 1.0, &mut gradients)
+        })?;
+        self_check::gradient_coverage("policy", variables, &gradients, progress)?;
+
+        let variables = models.value.trunk.weights().variables();
+        let mut gradients = Gradients::default();
+        lora::while_open(variables, || {
+            self.value_gradient(&views, 1.0, &mut gradients)
+        })?;
+        self_check::gradient_coverage("value model", variables, &gradients, progress)?;
 
         let batch = self.batch(&views)?;
         let values = models

@@ -123,6 +123,10 @@ pub(super) fn batch_figures(
         figures.insert("objective/gold", spread(&gold).0);
         figures.insert("objective/gold_std", spread(&gold).1);
     }
+    let deviations = episodes.iter().map(|episode| episode.deviation);
+    if let Some(deviations) = deviations.collect::<Option<Vec<f64>>>() {
+        figures.insert("objective/member_deviation", mean(deviations.into_iter()));
+    }
     figures
 }
 
@@ -229,6 +233,7 @@ mod tests {
         // Returns 1, 2, 3, 6 less values of 1: the same variance, so nothing is explained.
         assert!(explained_variance(&episodes).abs() < 1e-12);
         assert!(!figures.contains_key("objective/gold"));
+        assert!(!figures.contains_key("objective/member_deviation"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::generate::{SampleRequest, generate};
 use crate::kl::clamped;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
+use crate::model::ensemble::{EnsembleScore, mean_and_deviation};
 use crate::model::token_log_probs;
 use crate::progress::Progress;
 use crate::sampling::SamplingConfig;
@@ -225,6 +226,8 @@ impl Learner<'_> {
                 false => models.reward.trunk.hidden(&batch, Pass::Frozen)?,
             };
             let scores: Vec<f32> = models.reward.scores(&reward_hidden, &batch)?.to_vec1()?;
+            let members = models.reward.member_scores(&reward_hidden, &batch)?;
+            let members: Vec<Vec<f32>> = members.to_vec2()?;
 
             let numbers = |tensor: &Tensor| -> Result<Vec<f64>> {
                 Ok(tensor
@@ -249,8 +252,16 @@ impl Learner<'_> {
                 episode.reference = reference[range.clone()].to_vec();
                 episode.values = values[range].to_vec();
                 episode.reward = f64::from(scores[row]);
-                let (config, reward) = (self.config, episode.reward);
-                let clipped = clamped(reward, config.reward_clip);
+                let mut score = episode.reward;
+                if let many @ [_, _, ..] = members[row].as_slice() {
+                    let many: Vec<f64> = many.iter().map(|score| f64::from(*score)).collect();
+                    if self.config.ensemble != EnsembleScore::Mean {
+                        score = self.config.ensemble.of(&many);
+                    }
+                    episode.deviation = Some(mean_and_deviation(&many).1);
+                }
+                let config = self.config;
+                let clipped = clamped(score, config.reward_clip);
                 episode.score = match episode.is_finished {
                     true => clipped,
                     false => config

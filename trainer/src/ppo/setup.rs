@@ -10,18 +10,20 @@ use rand::seq::SliceRandom;
 use super::gold::GoldJudge;
 use super::watch::Stop;
 use super::{MICRO_ROWS, Models, PpoJob};
+use crate::adapter;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::PpoConfig;
 use crate::error::{Result, TrainerError};
 use crate::memory::runs::Players;
 use crate::memory::{self, Plan};
-use crate::model::heads::RewardModel;
-use crate::model::transformer::{Transformer, TransformerConfig};
+use crate::model::ensemble::Members;
+use crate::model::lora::LoraConfig;
+use crate::model::transformer::TransformerConfig;
 use crate::progress::Progress;
 use crate::records::{self, Placed, Prompt, PromptRecord};
 use crate::rng::stream;
 use crate::self_check::{self, data, files};
-use crate::sft::training_notes;
+use crate::sft::{adapters_of, training_notes};
 use crate::text::TextCodec;
 
 /// The shapes of policy and reward model.
@@ -29,17 +31,29 @@ pub(super) struct Shapes {
     policy: TransformerConfig,
     reward: TransformerConfig,
     gold: Option<TransformerConfig>,
+    /// The reward model's adapter, where policy and reward model are one base with adapters.
+    judge: Option<LoraConfig>,
+    /// Heads of the reward model.
+    members: usize,
 }
 
 impl Shapes {
     pub(super) fn read(job: &PpoJob) -> Result<Self> {
+        let policy = TransformerConfig::read(&job.base)?;
+        let reward = TransformerConfig::read(&job.reward)?;
+        let members = Members::read(&job.reward, reward.hidden_size, &Device::Cpu)?;
         Ok(Self {
-            policy: TransformerConfig::read(&job.base)?,
-            reward: TransformerConfig::read(&job.reward)?,
             gold: match job.gold_folder() {
                 Some(folder) => Some(TransformerConfig::read(folder)?),
                 None => None,
             },
+            judge: match job.config.lora.is_some() && policy == reward {
+                true => adapter::shape_for(&job.reward, &sha256_of_weights(&job.base)?)?,
+                false => None,
+            },
+            members: members.map_or(1, |members| members.biases.len()),
+            policy,
+            reward,
         })
     }
 
@@ -61,6 +75,8 @@ impl Shapes {
             policy: &self.policy,
             reward: &self.reward,
             gold: self.gold.as_ref(),
+            judge: self.judge.as_ref(),
+            members: self.members,
         };
         let sizes = memory::halves(config.micro_rows, MICRO_ROWS);
         let candidates = memory::in_turn(&sizes, config.recompute_activations);
@@ -72,28 +88,6 @@ impl Shapes {
             },
         )
     }
-}
-
-pub(super) fn load_models(job: &PpoJob, codec: &TextCodec, recomputes: bool) -> Result<Models> {
-    let trainable = job.config.trainable();
-    let mut policy = Transformer::load(&job.base, &Device::Cpu, trainable)?;
-    policy.set_recompute(recomputes);
-    codec.check_fits(&job.base, policy.config.vocab_size)?;
-    let reference = policy.frozen_copy()?;
-    let mut value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
-    value.trunk.set_recompute(recomputes);
-    codec.check_fits(&job.reward, value.trunk.config.vocab_size)?;
-    // Frozen layers are there once.
-    let reward = value.frozen_copy()?;
-    let n = policy.n_frozen();
-    let shared = n > 0 && value.trunk.n_frozen() == n && policy.shares_lower(&reward.trunk, n)?;
-    Ok(Models {
-        policy,
-        reference,
-        reward,
-        value,
-        shared,
-    })
 }
 
 /// What must hold between the models. Checked before the run has a folder.
@@ -132,29 +126,34 @@ pub(super) fn describe_models(
     }
     files::finite_weights("policy", models.policy.weights(), progress)?;
     files::finite_weights("reward model", models.reward.trunk.weights(), progress)?;
-    files::head_survives("value model", models.value.head(), &job.out, progress)?;
+    files::head_survives("value model", models.value.heads(), &job.out, progress)?;
     let (n, n_layers) = (
         models.policy.n_frozen(),
         models.policy.config.num_hidden_layers,
     );
     progress.log(format!(
-        "training the upper {} of {n_layers} layers of policy and value model",
+        "training {}the upper {} of {n_layers} layers of policy and value model",
+        adapters_of(&models.policy),
         n_layers - n
     ));
+    let megabytes = models.bytes() as f64 / 1e6;
+    progress.log(match models.bases() {
+        1 => format!("the weights of all four models take {megabytes:.1} MB over one base"),
+        n => format!("the weights of all four models take {megabytes:.1} MB over {n} bases"),
+    });
+    let has_adapter = job.reward.join(adapter::FOLDER).exists();
+    if job.config.lora.is_some() && models.bases() > 1 && has_adapter {
+        progress.log(
+            "the reward model's adapter belongs on other weights than the policy's base: its merged \
+             weights are used",
+        );
+    }
     if models.shared {
         progress.log(format!(
             "the lower {n} layers are the same in all four models and run once"
         ));
     }
     Ok(())
-}
-
-/// SHA-256 of the reference's and the reward model's weights.
-pub(super) fn frozen_hashes(models: &Models) -> Result<[String; 2]> {
-    Ok([
-        models.reference.weights().hash()?,
-        models.reward.trunk.weights().hash()?,
-    ])
 }
 
 /// The different prompts in an order drawn by the seed.
@@ -223,9 +222,8 @@ pub(super) fn write(
     stop: Option<&Stop>,
 ) -> Result<PathBuf> {
     let mut lineage = Lineage::new(CheckpointKind::Policy);
-    lineage
-        .parents
-        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
+    let base = sha256_of_weights(&job.base)?;
+    lineage.parents.insert("base".to_owned(), base.clone());
     lineage
         .parents
         .insert("reward".to_owned(), sha256_of_weights(&job.reward)?);
@@ -247,12 +245,10 @@ pub(super) fn write(
         .notes
         .extend(stop.map(|stop| format!("The run {}.", stop.sentence)));
     let place = job.out.join("checkpoint");
-    checkpoint::write(
-        &place,
-        &job.base,
-        models.policy.weights().tensors(),
-        None,
-        &lineage,
-    )?;
+    let (weights, shape) = (models.policy.weights(), &models.policy.config);
+    let merged = weights.merged()?;
+    checkpoint::write_with(&place, &job.base, &merged, None, &lineage, |folder| {
+        adapter::write(folder, weights, shape, None, &base)
+    })?;
     Ok(place)
 }

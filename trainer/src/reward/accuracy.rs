@@ -239,6 +239,31 @@ pub(super) fn count_by_scores(groups: &[Group], scores: &[Vec<f32>]) -> Vec<Unit
     by_unit(both.map(|(group, scores)| (group.place(), count_right(scores, &group.ranks))))
 }
 
+/// The 95 % interval of a figure over `n` prompts by drawing as many with replacement; draws of
+/// which it cannot be told are left out. None where it can be told of none, or where all are the
+/// same, which says nothing about other prompts.
+pub(super) fn percentile_interval(
+    n: usize,
+    seed: u64,
+    figure: &mut dyn FnMut(&[usize]) -> Option<f64>,
+) -> Option<Interval> {
+    let mut rng = stream(seed, "bootstrap of a figure", 0);
+    let mut found: Vec<f64> = (0..RESAMPLES)
+        .filter_map(|_| {
+            let chosen: Vec<usize> = (0..n).map(|_| rng.random_range(0..n)).collect();
+            figure(&chosen)
+        })
+        .collect();
+    found.sort_by(f64::total_cmp);
+    if found.first() == found.last() {
+        return None;
+    }
+    Some(Interval {
+        low: *found.get(found.len() * 25 / 1000)?,
+        high: *found.get((found.len() * 975 / 1000).saturating_sub(1))?,
+    })
+}
+
 /// By how much one way of scoring is more accurate than another on the same pairs, with the
 /// interval of the difference: units that are hard for both do not widen it.
 pub(crate) fn difference(a: &[UnitCount], b: &[UnitCount], seed: u64) -> Accuracy {

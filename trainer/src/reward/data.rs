@@ -8,7 +8,7 @@ use super::learner::{MICRO_PROMPTS, MICRO_ROWS};
 use crate::config::RewardConfig;
 use crate::error::Result;
 use crate::memory::{self, Plan, runs::RankedRows};
-use crate::model::heads::RewardModel;
+use crate::model::heads::{Beginning, RewardModel};
 use crate::model::transformer::TransformerConfig;
 use crate::records::{self, Placed, RankedPrompt};
 use crate::text::TextCodec;
@@ -84,11 +84,16 @@ pub(super) fn plan(
     )
 }
 
-/// A model with a fresh head on the run's base.
+/// A model with fresh heads, and a fresh adapter where it learns by one, on the run's base.
 pub(super) fn fresh_model(job: &RewardJob, recomputes: bool) -> Result<RewardModel> {
     let config = &job.config;
-    let mut model =
-        RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
+    let beginning = Beginning {
+        trainable: config.trainable(),
+        lora: config.lora.as_ref(),
+        members: config.members,
+        seed: config.seed,
+    };
+    let mut model = RewardModel::begin(&job.base, &Device::Cpu, beginning)?;
     model.trunk.set_recompute(recomputes);
     Ok(model)
 }

@@ -1,10 +1,13 @@
 //! Passes over groups of completions: scores, the K-wise gradient, an epoch, and the measures.
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use super::accuracy::{count_right, mean_and_deviation};
+use super::disagreement::{Draws, PairDoubt, doubts};
 use super::groups::Group;
 use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
@@ -101,6 +104,17 @@ pub(super) struct Learner<'a> {
     room: usize,
     /// Completions that went through the network so far.
     n_passes: usize,
+    /// Of the epoch that is under way.
+    draws: Draws,
+}
+
+/// The mean of the members' scores of each row.
+fn means(scores: &[Vec<f32>]) -> Vec<f32> {
+    let mean = |members: &Vec<f32>| {
+        let sum: f64 = members.iter().map(|score| f64::from(*score)).sum();
+        (sum / members.len() as f64) as f32
+    };
+    scores.iter().map(mean).collect()
 }
 
 impl<'a> Learner<'a> {
@@ -113,6 +127,7 @@ impl<'a> Learner<'a> {
             recomputes: plan.recomputes,
             room: LOWER_CACHE_BYTES,
             n_passes: 0,
+            draws: Draws::default(),
         }
     }
 
@@ -129,6 +144,7 @@ impl<'a> Learner<'a> {
     ) -> Result<()> {
         let config = self.config;
         let n_steps = train.len().div_ceil(config.batch_prompts) * config.epochs;
+        self.draws = Draws::new(train, fit.model.n_members(), config.seed);
         if config.shuffle {
             train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
         }
@@ -166,9 +182,10 @@ impl<'a> Learner<'a> {
         Ok(())
     }
 
-    /// Scores of the completions of several groups, one group after the other, `[rows]`. Rows pass
-    /// through the trunk with others of similar length, so that little is padded; the output of frozen
-    /// blocks is kept while there is room, since later passes need it again.
+    /// Every member's scores of the completions of several groups, one group after the other,
+    /// `[rows, members]`. Rows pass through the trunk with others of similar length, so that little is
+    /// padded; the output of frozen blocks is kept while there is room, since later passes need it
+    /// again.
     fn scores(&mut self, model: &RewardModel, groups: &mut [Group], pass: Pass) -> Result<Tensor> {
         let all = groups.iter().enumerate();
         let mut places: Vec<(usize, usize)> = all
@@ -189,7 +206,7 @@ impl<'a> Learner<'a> {
                 .collect();
             let batch = TokenBatch::new(&rows, self.pad_id, &model.trunk.device)?;
             let lower = self.lower_of(model, groups, places, &batch)?;
-            parts.push(model.scores_from(&lower, &batch, pass)?);
+            parts.push(model.member_scores_from(&lower, &batch, pass)?);
             self.n_passes += places.len();
         }
         let mut back = vec![0; n];
@@ -235,6 +252,8 @@ impl<'a> Learner<'a> {
     }
 
     /// Adds `weight` times the gradient of each group's loss, all in one forward and backward pass.
+    /// The loss of an ensemble is the mean of its members', each of which counts a ranking as often as
+    /// it drew its unit.
     pub(super) fn learn_groups(
         &mut self,
         model: &RewardModel,
@@ -243,70 +262,112 @@ impl<'a> Learner<'a> {
         gradients: &mut Gradients,
     ) -> Result<Learnt> {
         let scores = self.scores(model, groups, Pass::Tracked)?;
-        let rewards: Vec<f32> = scores.to_vec1()?;
-        let mut by_reward = Vec::with_capacity(rewards.len());
+        let by_member: Vec<Vec<f32>> = scores.to_vec2()?;
+        let rewards = means(&by_member);
+        let n = model.n_members();
+        let mut by_score = vec![0.0; by_member.len() * n];
         let mut learnt = Learnt::default();
-        let mut rest = rewards.as_slice();
+        let mut start = 0;
         for group in groups {
-            let (own, others) = rest.split_at(group.rows.len());
-            rest = others;
-            match self.config.loss.evaluate(own, &group.ranks, &group.ratings) {
-                Some((loss, slopes)) => {
-                    learnt.loss += loss;
-                    by_reward.extend(slopes);
+            let range = start..start + group.rows.len();
+            start = range.end;
+            for member in 0..n {
+                let share = self.draws.count(&group.unit, member) / n as f64;
+                let own = by_member[range.clone()].iter().map(|scores| scores[member]);
+                let own: Vec<f32> = own.collect();
+                let found = self
+                    .config
+                    .loss
+                    .evaluate(&own, &group.ranks, &group.ratings);
+                if let Some((loss, slopes)) = found {
+                    learnt.loss += share * loss;
+                    for (row, slope) in range.clone().zip(slopes) {
+                        by_score[row * n + member] = share as f32 * slope;
+                    }
                 }
-                None => by_reward.resize(by_reward.len() + own.len(), 0.0),
             }
-            let (right, pairs) = count_right(own, &group.ranks);
+            let (right, pairs) = count_right(&rewards[range], &group.ranks);
             learnt.right += right;
             learnt.pairs += pairs;
         }
-        let by_reward = Tensor::from_vec(by_reward, rewards.len(), &model.trunk.device)?;
-        let scalar = with_gradient(&scores, &by_reward)?;
+        let by_score = Tensor::from_vec(by_score, (rewards.len(), n), &model.trunk.device)?;
+        let scalar = with_gradient(&scores, &by_score)?;
         let variables = model.trunk.weights().variables();
         gradients.add(&recompute::backward(&scalar)?, variables, weight)?;
         learnt.rewards = rewards;
         Ok(learnt)
     }
 
-    /// The scores of each group's completions.
+    /// What `look` finds at each group, given every member's scores of its completions.
+    fn look_at<T>(
+        &mut self,
+        model: &RewardModel,
+        groups: &mut [Group],
+        progress: &mut dyn Progress,
+        mut look: impl FnMut(&Group, &[Vec<f32>]) -> T,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::with_capacity(groups.len());
+        for micro in groups.chunks_mut(self.micro_prompts) {
+            progress.go_on()?;
+            let scores: Vec<Vec<f32>> = self.scores(model, micro, Pass::Frozen)?.to_vec2()?;
+            if scores.iter().flatten().any(|score| !score.is_finite()) {
+                let message = "a score of a measured completion is not finite".to_owned();
+                return Err(TrainerError::Diverged(message));
+            }
+            let mut rest = scores.as_slice();
+            for group in micro {
+                let (own, others) = rest.split_at(group.rows.len());
+                found.push(look(group, own));
+                rest = others;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The scores of each group's completions: of an ensemble, the members' means.
     pub(super) fn measure(
         &mut self,
         model: &RewardModel,
         groups: &mut [Group],
         progress: &mut dyn Progress,
     ) -> Result<Vec<Vec<f32>>> {
-        let mut scores = Vec::with_capacity(groups.len());
-        for micro in groups.chunks_mut(self.micro_prompts) {
-            progress.go_on()?;
-            let rewards: Vec<f32> = self.scores(model, micro, Pass::Frozen)?.to_vec1()?;
-            if rewards.iter().any(|reward| !reward.is_finite()) {
-                let message = "a score of a measured completion is not finite".to_owned();
-                return Err(TrainerError::Diverged(message));
-            }
-            let mut rest = rewards.as_slice();
-            for group in micro {
-                let (own, others) = rest.split_at(group.rows.len());
-                scores.push(own.to_vec());
-                rest = others;
-            }
-        }
-        Ok(scores)
+        self.look_at(model, groups, progress, |_, scores| means(scores))
     }
 
-    /// Mean score of every completion.
-    pub(super) fn mean_score(
+    /// How far the members disagree on the pairs of each unit.
+    pub(super) fn doubts(
         &mut self,
         model: &RewardModel,
         groups: &mut [Group],
         progress: &mut dyn Progress,
-    ) -> Result<f64> {
-        let mut all = Vec::new();
+    ) -> Result<Vec<Vec<PairDoubt>>> {
+        let found = self.look_at(model, groups, progress, |group, scores| {
+            doubts(scores, &group.ranks)
+        })?;
+        let mut by_unit: BTreeMap<&str, Vec<PairDoubt>> = BTreeMap::new();
+        for (group, found) in groups.iter().zip(found) {
+            by_unit.entry(&group.unit).or_default().extend(found);
+        }
+        Ok(by_unit.into_values().collect())
+    }
+
+    /// Each member's mean score of every completion.
+    pub(super) fn mean_scores(
+        &mut self,
+        model: &RewardModel,
+        groups: &mut [Group],
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<f64>> {
+        let mut all = vec![Vec::new(); model.n_members()];
         for micro in groups.chunks_mut(self.micro_prompts) {
             progress.go_on()?;
-            all.extend(self.scores(model, micro, Pass::Frozen)?.to_vec1::<f32>()?);
+            for scores in self.scores(model, micro, Pass::Frozen)?.to_vec2::<f32>()? {
+                for (own, score) in all.iter_mut().zip(scores) {
+                    own.push(score);
+                }
+            }
         }
-        Ok(mean_and_deviation(&all).0)
+        Ok(all.iter().map(|own| mean_and_deviation(own).0).collect())
     }
 }
 

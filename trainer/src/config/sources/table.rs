@@ -60,6 +60,8 @@ const DECAY: &str = "InstructGPT prints none; 0";
 const CLIPPING: &str = "InstructGPT prints none; OpenRLHF";
 const EPSILON: &str = "InstructGPT prints none; openai/lm-human-preferences";
 const LAYERS: &str = "InstructGPT trains all layers";
+const LORA: &str = "not in InstructGPT, which prints none; off (arXiv 2106.09685; where it is on, rank 8 \
+                    from PEFT, alpha 16 and all projections from QLoRA, arXiv 2305.14314)";
 const MOMENTS: &str = "InstructGPT C: beta1 0.9, beta2 0.95";
 const COSINE_SFT: &str = "InstructGPT C.3: cosine to 10 %; warm-up not printed (C.1: none)";
 const COSINE: &str = "InstructGPT C.2: cosine to 10 %; warm-up not printed";
@@ -78,6 +80,7 @@ pub(super) const SFT: &[Row] = &[
         ],
     ),
     row("train_layers", [LAYERS, SPEED, "", ""]),
+    same("lora", LORA),
     row(
         "epochs",
         [
@@ -154,6 +157,7 @@ pub(super) const SFT: &[Row] = &[
 pub(super) const REWARD: &[Row] = &[
     same("seed", OURS),
     row("train_layers", [LAYERS, SPEED, "", ""]),
+    same("lora", LORA),
     row(
         "epochs",
         [
@@ -185,6 +189,10 @@ pub(super) const REWARD: &[Row] = &[
             "",
             "",
         ],
+    ),
+    same(
+        "members",
+        "InstructGPT has one head (Christiano et al. 2017 have an ensemble of 3)",
     ),
     same("labeler_folds", "ours; off (InstructGPT E.2 has 5)"),
     same("shuffle", OURS),
@@ -241,6 +249,7 @@ const EPISODES_UP: &str =
 pub(super) const PPO: &[Row] = &[
     same("seed", OURS),
     row("train_layers", [LAYERS, SPEED, "", ""]),
+    same("lora", LORA),
     row(
         "iterations",
         [
@@ -321,6 +330,10 @@ pub(super) const PPO: &[Row] = &[
             SUMMARIZE,
             LHP,
         ],
+    ),
+    same(
+        "ensemble",
+        "not in InstructGPT; of an ensemble the mean (arXiv 2310.02743 has others)",
     ),
     same("reward_clip", "off (DeepSpeed-Chat has 5, OpenRLHF 10)"),
     row(
