@@ -28,7 +28,7 @@ pub enum CheckpointKind {
     Sft,
     /// Scores completions.
     Reward,
-    /// Trained by PPO.
+    /// Trained by PPO or DPO.
     Policy,
 }
 

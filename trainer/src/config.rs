@@ -1,6 +1,7 @@
 //! Every setting of a run, and the presets. A constant that InstructGPT (arXiv 2203.02155) prints
 //! says where; one that it does not print says "not printed" and whose it is.
 
+mod dpo;
 mod ppo;
 mod reward;
 mod sft;
@@ -9,6 +10,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::dpo::DpoConfig;
 pub use self::ppo::{MissingEos, PpoConfig};
 pub use self::reward::RewardConfig;
 pub use self::sft::SftConfig;
@@ -213,6 +215,7 @@ mod tests {
             SftConfig::preset(preset).check().expect("sft");
             RewardConfig::preset(preset).check().expect("reward");
             PpoConfig::preset(preset).check().expect("ppo");
+            DpoConfig::preset(preset).check().expect("dpo");
         }
     }
 

@@ -2,8 +2,8 @@
 //! three steps of InstructGPT (arXiv 2203.02155), on candle.
 //!
 //! Each algorithm is one file whose phases are numbered as in its head: [`sft`], [`reward`],
-//! [`ppo`]. They share small modules: [`model`] (the network), [`text`] (tokens), [`generate`]
-//! (sampling), [`loss`], [`advantage`], [`kl`], [`optim`], [`checkpoint`]. The crate knows tensors
+//! [`ppo`]; [`dpo`] learns from rankings without the last two, as a baseline. They share small
+//! modules: [`model`] (the network), [`text`] (tokens), [`generate`] (sampling), [`loss`], [`advantage`], [`kl`], [`optim`], [`checkpoint`]. The crate knows tensors
 //! and files; it knows no HTTP and no SQL.
 
 pub mod config;
@@ -25,6 +25,7 @@ pub mod loss;
 pub mod optim;
 pub mod schedule;
 
+pub mod dpo;
 pub mod ppo;
 pub mod reward;
 pub mod self_check;

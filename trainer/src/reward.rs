@@ -9,8 +9,8 @@
 //! 6. Shift the scores so that demonstrations (or, without any, training completions) score mean
 //!    0, and write.
 
-mod accuracy;
-mod groups;
+pub(crate) mod accuracy;
+pub(crate) mod groups;
 mod learner;
 
 use std::collections::BTreeMap;
@@ -86,10 +86,12 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let codec = TextCodec::load(&job.base)?;
     let context = TransformerConfig::read(&job.base)?.max_position_embeddings;
     let longest = config.max_tokens.min(context);
-    let (groups, mut remarks) = read_groups(job, &records, &codec, longest)?;
+    let from_ties = config.loss.learns_from_ties();
+    let (groups, mut remarks) = read_groups(&job.data, &records, &codec, longest, from_ties)?;
     let (mut demonstrations, remark) = read_demonstrations(job, &codec, longest)?;
     remarks.extend(remark);
-    let (mut train, mut held_out) = split_by_prompt(groups, config);
+    let (share, seed) = (config.held_out_share, config.seed);
+    let (mut train, mut held_out) = split_by_prompt(groups, share, seed);
     if train.is_empty() || held_out.is_empty() {
         return Err(TrainerError::input(
             &job.data,
@@ -146,7 +148,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         (all, figures) = cross_validate(job, &mut learner, all, progress)?;
         // In the file's order, as without cross-validation.
         all.sort_by_key(|group| group.index);
-        (train, held_out) = split_by_prompt(all, config);
+        (train, held_out) = split_by_prompt(all, share, seed);
     }
 
     // 4. Train.

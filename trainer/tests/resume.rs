@@ -19,7 +19,7 @@ use trainer::kl::KlControl;
 use trainer::progress::{Event, Progress};
 use trainer::savepoint::SavePolicy;
 use trainer::sft::Outcome;
-use trainer::{ppo, reward, sft};
+use trainer::{dpo, ppo, reward, sft};
 
 /// A savepoint after every step.
 const EACH_STEP: SavePolicy = SavePolicy {
@@ -112,6 +112,29 @@ fn so_does_one_that_trains_its_upper_layers_after_cross_validation() {
         job.config.cross_validation_folds = 2;
         job.saving = saving;
         reward::run(&job, progress)
+    });
+}
+
+/// Item 55 of the checklist: with what the reference said, which a policy that has moved could not tell again.
+#[test]
+fn direct_preference_optimisation_goes_on_where_it_stopped() {
+    let place = Place::new();
+    assert_resumes(&place, [33, 41], &|out, saving, progress| {
+        let mut job = place.dpo(out);
+        job.saving = saving;
+        dpo::run(&job, progress)
+    });
+}
+
+/// With frozen layers, whose output is kept, and so asked for again each time.
+#[test]
+fn so_does_direct_preference_optimisation_of_the_upper_layers() {
+    let place = Place::new();
+    assert_resumes(&place, [52, 67], &|out, saving, progress| {
+        let mut job = place.dpo(out);
+        job.config.train_layers = Some(1);
+        job.saving = saving;
+        dpo::run(&job, progress)
     });
 }
 

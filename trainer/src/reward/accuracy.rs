@@ -92,7 +92,7 @@ pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
 
 /// What a rule that looks at nothing but length counts on each held-out prompt. Whether longer or
 /// shorter is better is chosen on the training pairs.
-pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, usize)> {
+pub(crate) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, usize)> {
     let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
         let scored = groups.iter().map(|group| {
             let scores: Vec<f32> = group
@@ -117,7 +117,7 @@ pub(super) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, 
 
 /// By how much one way of scoring is more accurate than another on the same pairs, with the
 /// interval of the difference: prompts that are hard for both do not widen it.
-pub(super) fn difference(a: &[(f64, usize)], b: &[(f64, usize)], seed: u64) -> Accuracy {
+pub(crate) fn difference(a: &[(f64, usize)], b: &[(f64, usize)], seed: u64) -> Accuracy {
     let both = a.iter().zip(b);
     let counts: Vec<(f64, usize)> = both.map(|(a, b)| (a.0 - b.0, a.1)).collect();
     bootstrap(&counts, seed)

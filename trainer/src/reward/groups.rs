@@ -2,11 +2,11 @@
 //! measuring.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use candle_core::Tensor;
 
 use super::RewardJob;
-use crate::config::RewardConfig;
 use crate::error::{Result, TrainerError};
 use crate::loss::strict_pairs;
 use crate::records::{Placed, RankedPrompt, name_lines};
@@ -15,29 +15,32 @@ use crate::split;
 use crate::text::TextCodec;
 
 /// One ranking as tokens.
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Its place among those of the file, to put them back in order.
-    pub(super) index: usize,
-    pub(super) prompt_id: String,
+    pub(crate) index: usize,
+    pub(crate) prompt_id: String,
     /// `train` or `validation` where the file says so.
-    pub(super) split: Option<String>,
-    pub(super) ranks: Vec<u32>,
+    pub(crate) split: Option<String>,
+    pub(crate) ranks: Vec<u32>,
     /// Overall quality, where it was rated.
-    pub(super) ratings: Vec<Option<f64>>,
+    pub(crate) ratings: Vec<Option<f64>>,
     /// Prompt, completion and EOS.
-    pub(super) rows: Vec<Vec<u32>>,
+    pub(crate) rows: Vec<Vec<u32>>,
     /// Length of each completion in tokens.
-    pub(super) lengths: Vec<usize>,
+    pub(crate) lengths: Vec<usize>,
     /// Kept output of the frozen blocks for each row, `[tokens, hidden]`.
-    pub(super) lowers: Vec<Option<Tensor>>,
+    pub(crate) lowers: Vec<Option<Tensor>>,
 }
 
-/// The rankings that can be learnt from, and remarks on those that cannot.
-pub(super) fn read_groups(
-    job: &RewardJob,
+/// The rankings of the file `data` that can be learnt from, and remarks on those that cannot:
+/// those that tie everything, unless the loss learns from ties, and those with a row of more than
+/// `longest` tokens.
+pub(crate) fn read_groups(
+    data: &Path,
     records: &[Placed<RankedPrompt>],
     codec: &TextCodec,
     longest: usize,
+    learns_from_ties: bool,
 ) -> Result<(Vec<Group>, Vec<String>)> {
     let (mut groups, mut tied, mut long) = (Vec::new(), Vec::new(), Vec::new());
     for placed in records {
@@ -52,7 +55,7 @@ pub(super) fn read_groups(
             lengths.push(completion.len() - 1);
             rows.push([prompt.as_slice(), &completion].concat());
         }
-        if strict_pairs(&ranks).is_empty() && !job.config.loss.learns_from_ties() {
+        if strict_pairs(&ranks).is_empty() && !learns_from_ties {
             tied.push(placed.line);
         } else if rows.iter().any(|row| row.len() > longest) {
             long.push(placed.line);
@@ -90,7 +93,7 @@ pub(super) fn read_groups(
     }
     if groups.is_empty() {
         return Err(TrainerError::input(
-            &job.data,
+            data,
             1,
             "rank",
             "ties everything or is too long for max_tokens, as does every other ranking",
@@ -101,7 +104,7 @@ pub(super) fn read_groups(
 
 /// Demonstrations as groups of one completion, in the form that the reward model reads, and a
 /// remark on those that are too long.
-pub(super) fn read_demonstrations(
+pub(crate) fn read_demonstrations(
     job: &RewardJob,
     codec: &TextCodec,
     longest: usize,
@@ -126,9 +129,10 @@ pub(super) fn read_demonstrations(
 
 /// All rankings of a prompt stay on one side: the one the file names, or a drawn one where it
 /// names none.
-pub(super) fn split_by_prompt(
+pub(crate) fn split_by_prompt(
     groups: Vec<Group>,
-    config: &RewardConfig,
+    share: f64,
+    seed: u64,
 ) -> (Vec<Group>, Vec<Group>) {
     let is_held_out = |group: &Group| group.split.as_deref() == Some("validation");
     if groups.iter().any(is_held_out) {
@@ -141,23 +145,18 @@ pub(super) fn split_by_prompt(
             .into_iter()
             .partition(|group| !named.contains(&group.prompt_id));
     }
-    split::hold_out(
-        groups,
-        |group| group.prompt_id.as_str(),
-        config.held_out_share,
-        config.seed,
-    )
+    split::hold_out(groups, |group| group.prompt_id.as_str(), share, seed)
 }
 
 /// The part, of `n`, in which each prompt is held out by cross-validation.
-pub(super) fn fold_of_prompt(groups: &[Group], n: usize, seed: u64) -> BTreeMap<String, usize> {
+pub(crate) fn fold_of_prompt(groups: &[Group], n: usize, seed: u64) -> BTreeMap<String, usize> {
     let ids = groups.iter().map(|group| group.prompt_id.as_str());
     let ids = split::in_drawn_order(ids, seed).into_iter().enumerate();
     ids.map(|(place, id)| (id.to_owned(), place % n)).collect()
 }
 
 /// How many prompts the groups are of.
-pub(super) fn count_prompts(groups: &[Group]) -> usize {
+pub(crate) fn count_prompts(groups: &[Group]) -> usize {
     let ids: BTreeSet<&str> = groups
         .iter()
         .map(|group| group.prompt_id.as_str())
@@ -184,8 +183,7 @@ mod tests {
 
     #[test]
     fn no_prompt_is_on_both_sides() {
-        let config = RewardConfig::preset(crate::config::Preset::Tiny);
-        let (train, held_out) = split_by_prompt((0..60).map(group).collect(), &config);
+        let (train, held_out) = split_by_prompt((0..60).map(group).collect(), 0.2, 1);
         assert_eq!((train.len(), held_out.len()), (48, 12));
         assert!(
             held_out
