@@ -1,5 +1,5 @@
-//! Learning from rankings without a reward model: whole runs of direct preference optimisation on a
-//! tiny model.
+//! Learning from rankings without a reward model: whole runs of direct preference optimisation on
+//! a tiny model; and without learning at all: the best of n samples.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -12,9 +12,13 @@ use std::path::PathBuf;
 use place::*;
 use serde_json::json;
 use tiny::{Kept, write_lines};
+use trainer::best_of_n::{self, BestOfNJob, Drawn};
 use trainer::checkpoint::{CheckpointKind, inspect};
 use trainer::dpo;
+use trainer::error::TrainerError;
 use trainer::loss::direct::DirectLoss;
+use trainer::reward;
+use trainer::sampling::SamplingConfig;
 
 /// Item 21 of the checklist: the implicit reward beside length alone.
 #[test]
@@ -134,4 +138,138 @@ fn rankings_that_dpo_cannot_learn_from_end_in_a_sentence_and_leave_nothing_behin
     let error = dpo::run(&job, &mut Kept::default()).unwrap_err();
     assert!(error.to_string().contains("too few"), "{error}");
     assert!(!place.path("nowhere").exists());
+}
+
+/// Two judges of the same preference that learnt from different heads and orders, and the samples.
+struct Bench {
+    place: Place,
+    proxy: PathBuf,
+    gold: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let place = Place::new();
+        let judge = |out: &str, seed: u64| {
+            let mut job = place.reward(out);
+            job.config.epochs = 6;
+            job.config.seed = seed;
+            reward::run(&job, &mut Kept::default()).unwrap().checkpoint
+        };
+        let (proxy, gold) = (judge("proxy", 1), judge("gold", 2));
+        Self { place, proxy, gold }
+    }
+
+    fn job(&self, n: usize, seed: u64) -> BestOfNJob {
+        BestOfNJob {
+            n,
+            sampling: SamplingConfig {
+                temperature: 1.0,
+                top_p: 1.0,
+                max_new_tokens: 8,
+                seed,
+            },
+            model: self.place.path("base"),
+            reward: self.proxy.clone(),
+            gold: Some(self.gold.clone()),
+            prompts: self.place.path("prompts.jsonl"),
+        }
+    }
+
+    fn draw(&self, n: usize, seed: u64) -> Drawn {
+        best_of_n::run(&self.job(n, seed), &mut Kept::default()).unwrap()
+    }
+}
+
+#[test]
+fn more_samples_raise_the_score_and_what_another_judge_says() {
+    let bench = Bench::new();
+    let drawn = bench.draw(32, 1);
+    let sizes: Vec<usize> = drawn.curve.iter().map(|point| point.n).collect();
+    assert_eq!(sizes, [1, 2, 4, 8, 16, 32]);
+    for pair in drawn.curve.windows(2) {
+        assert!(pair[1].reward.value > pair[0].reward.value, "{pair:?}");
+        assert!(pair[1].kl_bound > pair[0].kl_bound, "{pair:?}");
+    }
+    let golds: Vec<f64> = drawn
+        .curve
+        .iter()
+        .map(|point| point.gold.unwrap().value)
+        .collect();
+    assert!(golds[5] > golds[0] + 0.2, "{golds:?}");
+
+    // The best of all is what is kept, and it says "good" more often than the usual sample.
+    let n = drawn.chosen.len() as f64;
+    assert_eq!(n, 12.0);
+    let mean = drawn.chosen.iter().map(|one| one.score).sum::<f64>() / n;
+    assert!((mean - drawn.curve[5].reward.value).abs() < 1e-9);
+    let gold = drawn.chosen.iter().map(|one| one.gold.unwrap());
+    assert!((gold.sum::<f64>() / n - golds[5]).abs() < 1e-9);
+    let goods = |drawn: &Drawn| {
+        let texts = drawn.chosen.iter().map(|one| one.text.as_str());
+        texts
+            .map(|text| text.matches("good").count())
+            .sum::<usize>()
+    };
+    let (best, usual) = (goods(&drawn), goods(&bench.draw(1, 1)));
+    assert!(best > 2 * usual, "{best} {usual}");
+}
+
+/// The estimate from 32 samples against runs that drew four and kept the best.
+#[test]
+fn what_fewer_samples_reach_is_what_the_curve_says() {
+    let bench = Bench::new();
+    let said = bench.draw(32, 1).curve[2].reward;
+    let runs: Vec<f64> = (100..116)
+        .map(|seed| bench.draw(4, seed).curve[2].reward.value)
+        .collect();
+    let (n, mean) = (
+        runs.len() as f64,
+        runs.iter().sum::<f64>() / runs.len() as f64,
+    );
+    let variance = runs.iter().map(|run| (run - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    // Its own error is about that of eight such runs.
+    let error = (variance / n + variance / 8.0).sqrt();
+    assert!(
+        (said.value - mean).abs() < 3.0 * error,
+        "{said} {mean} {error}"
+    );
+}
+
+#[test]
+fn a_prompts_samples_depend_on_no_other_prompt() {
+    let bench = Bench::new();
+    let all = bench.draw(4, 1);
+    assert_eq!(all.chosen, bench.draw(4, 1).chosen);
+    let mut job = bench.job(4, 1);
+    job.prompts = write_lines(&bench.place.path("fewer.jsonl"), prompts(3));
+    let fewer = best_of_n::run(&job, &mut Kept::default()).unwrap();
+    assert_eq!(fewer.chosen[..], all.chosen[..3]);
+}
+
+#[test]
+fn a_model_that_judges_nothing_and_a_wrong_number_are_refused_in_a_sentence() {
+    let bench = Bench::new();
+    let refuse = |job: BestOfNJob| {
+        let error = best_of_n::run(&job, &mut Kept::default()).unwrap_err();
+        error.to_string()
+    };
+    let mut job = bench.job(4, 1);
+    job.reward = bench.place.path("base");
+    assert!(refuse(job).contains("is not a reward model"));
+    assert!(refuse(bench.job(0, 1)).contains("best_of"));
+    let mut job = bench.job(4, 1);
+    job.sampling.max_new_tokens = 126;
+    let error = refuse(job);
+    assert!(
+        error.contains("prompts.jsonl, line 1, field prompt"),
+        "{error}"
+    );
+
+    let mut progress = Kept {
+        cancel_at: Some(2),
+        ..Kept::default()
+    };
+    let error = best_of_n::run(&bench.job(4, 1), &mut progress).unwrap_err();
+    assert!(matches!(error, TrainerError::Cancelled), "{error}");
 }

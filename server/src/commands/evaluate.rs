@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use serde_json::json;
+use trainer::judge::Judge;
 use trainer::records::{self, RankedPrompt};
 use trainer::reward::{Accuracy, bootstrap, by_prompt, count_right};
 
-use crate::commands::score::Judge;
 use crate::config::DataConfig;
 
 /// Seed of the bootstrap: the same file gives the same interval.

@@ -1,4 +1,5 @@
-//! `plackett generate`: candidates for the prompts of a file, without any database.
+//! `plackett generate`: candidates for the prompts of a file, or the best of many completions,
+//! without any database.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -6,8 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::Value;
+use trainer::best_of_n::BestOfNJob;
 use trainer::records::Prompt;
 
+use crate::commands::best_of_n;
 use crate::commands::train::{Printer, stop_on_signal};
 use crate::config::DataConfig;
 use crate::domain::run::GenerationConfig;
@@ -35,6 +38,24 @@ pub struct GenerateCommand {
     /// Different completions for each prompt, 4 to 9.
     #[arg(long, default_value_t = GenerationConfig::default().candidates)]
     pub candidates: usize,
+
+    /// Instead of candidates, draw so many completions of each prompt and write the one that the
+    /// reward model scores highest.
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "reward",
+        conflicts_with = "candidates"
+    )]
+    pub best_of: Option<usize>,
+
+    /// The reward model that chooses the best.
+    #[arg(long, value_name = "DIR", requires = "best_of")]
+    pub reward: Option<PathBuf>,
+
+    /// Another reward model that scores what the first one chose, to see whether it agrees.
+    #[arg(long, value_name = "DIR", requires = "best_of")]
+    pub gold: Option<PathBuf>,
 
     /// Divides the logits; 1 samples the model's own distribution.
     #[arg(long, default_value_t = GenerationConfig::default().temperature)]
@@ -89,6 +110,17 @@ pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     let name = command.name.or(folder_name).unwrap_or_default();
+    if let (Some(n), Some(reward)) = (command.best_of, command.reward) {
+        let job = BestOfNJob {
+            n,
+            sampling: config.sampling(),
+            model,
+            reward: data.find_model(reward),
+            gold: command.gold.map(|gold| data.find_model(gold)),
+            prompts: command.prompts,
+        };
+        return best_of_n::run(job, &config, &name, &command.out).await;
+    }
     let job = GenerationJob {
         config: config.clone(),
         model,

@@ -18,10 +18,10 @@ use crate::worker::train::{TrainingJob, train};
 /// Settings of `plackett train`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TrainCommand {
-    /// sft, reward or ppo.
+    /// sft, reward, ppo or dpo.
     pub kind: RunKind,
 
-    /// Demonstrations (sft), rankings (reward) or prompts (ppo), JSONL.
+    /// Demonstrations (sft), rankings (reward, dpo) or prompts (ppo), JSONL.
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
 
