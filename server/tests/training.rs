@@ -2,7 +2,9 @@
 //! model learns from the rankings, PPO runs against it.
 
 use axum::http::StatusCode;
+use clap::Parser;
 use serde_json::json;
+use server::commands::generate::{self, GenerateCommand};
 use server::commands::model::register_models;
 use server::commands::simulate::simulate;
 use server::domain::ids::{ProjectId, RunId, SnapshotId};
@@ -204,6 +206,75 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     ] {
         assert!(page.contains(&part), "the lineage names {part}");
     }
+
+    assert_best_of_four(&app, &reward).await;
+
+    let dpo = place
+        .carry_out(&format!("kind=dpo&snapshot={rankings}"))
+        .await;
+    assert_eq!((dpo.status.as_str(), &dpo.error), ("finished", &None));
+    assert_eq!(dpo.config["beta"], 0.1);
+    let page = place.page(&dpo).await;
+    assert_named(&page);
+    for part in [
+        format!("/snapshots/{rankings}"),
+        "data-metric=\"held_out/margin\"".to_owned(),
+        "Held-out margin".to_owned(),
+        "log-ratio is 0 before the first step".to_owned(),
+    ] {
+        assert!(page.contains(&part), "the page shows {part}");
+    }
+    assert!(!page.contains("badge-failed"), "{page}");
+    let mut connection = db.acquire().await.unwrap();
+    let made = store::checkpoints::find_of_run(&mut connection, dpo.id).await;
+    let made = made.unwrap().unwrap();
+    let made = store::checkpoints::find(&mut connection, made).await;
+    assert_eq!(made.unwrap().unwrap().kind, "policy");
+}
+
+#[derive(clap::Parser)]
+struct OnlyGenerate {
+    #[command(flatten)]
+    command: GenerateCommand,
+}
+
+/// `plackett generate --best-of` writes one completion of each prompt, with its score.
+async fn assert_best_of_four(app: &TestApp, reward: &Run) {
+    let folder = tempfile::tempdir().unwrap();
+    let (prompts, out) = (folder.path().join("prompts"), folder.path().join("best"));
+    let lines = ["say red", "name two", "count now"]
+        .map(|prompt| format!("{}\n", json!({"id": prompt, "prompt": prompt})));
+    std::fs::write(&prompts, lines.concat()).unwrap();
+    let data = &app.state.data;
+    let model = data.models_dir().join("tiny");
+    let judge = format!("{}/checkpoint", reward.folder.as_ref().unwrap());
+    let arguments = format!(
+        "plackett --model {} --prompts {} --out {} --max-new-tokens 6",
+        model.display(),
+        prompts.display(),
+        out.display()
+    );
+    let parse = |more: &str| {
+        let arguments = arguments.split(' ').chain(more.split(' '));
+        OnlyGenerate::try_parse_from(arguments).map(|parsed| parsed.command)
+    };
+    // Who chooses, and how many there are to choose from, belong together.
+    assert!(parse("--best-of 4").is_err());
+    assert!(parse(&format!("--reward {judge}")).is_err());
+    let command = parse(&format!("--best-of 4 --reward {judge}")).unwrap();
+    generate::run(data, command).await.unwrap();
+    let written = std::fs::read_to_string(&out).unwrap();
+    let written: Vec<serde_json::Value> = written
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(written.len(), 3);
+    for line in &written {
+        let completions = line["completions"].as_array().unwrap();
+        assert_eq!(completions.len(), 1);
+        assert!(completions[0]["score"].is_f64() && completions[0]["gold"].is_null());
+        assert_eq!(completions[0]["sampling"]["max_new_tokens"], 6);
+    }
 }
 
 /// Every figure of a run's page is called something, besides its key.
@@ -390,6 +461,10 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
                 "Data:",
                 "Demonstrations: choose a snapshot of demonstrations",
             ],
+        ),
+        (
+            format!("kind=dpo&name=x&preset=tiny&snapshot={prompts}&base={base}"),
+            vec!["a snapshot of rankings"],
         ),
         (
             format!("kind=generation&name=x&snapshot={prompts}&base={base}&candidates=3"),

@@ -45,7 +45,7 @@ const FILES: [&str; 3] = ["config.json", "metrics.jsonl", "samples.jsonl"];
 struct RunsPage {
     page: Page,
     runs: Vec<Run>,
-    kinds: [RunKind; 4],
+    kinds: [RunKind; RunKind::ALL.len()],
 }
 
 /// `GET /runs`.
@@ -62,7 +62,7 @@ pub async fn index(State(state): State<AppState>, page: Page, _: Operator) -> Ap
 struct NewRunPage {
     page: Page,
     kind: RunKind,
-    kinds: [RunKind; 4],
+    kinds: [RunKind; RunKind::ALL.len()],
     presets: [Preset; 3],
     form: RunForm,
     errors: Vec<FieldError>,

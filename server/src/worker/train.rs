@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use trainer::dpo::DpoJob;
 use trainer::ppo::PpoJob;
 use trainer::progress::Progress;
 use trainer::reward::RewardJob;
@@ -17,7 +18,7 @@ use crate::domain::run::RunKind;
 /// A training run: every setting and every file.
 #[derive(Debug, Clone)]
 pub struct TrainingJob {
-    /// `Sft`, `Reward` or `Ppo`.
+    /// `Sft`, `Reward`, `Ppo` or `Dpo`.
     pub kind: RunKind,
     /// Every setting, as resolved by [`crate::domain::run::resolve_config`].
     pub config: Value,
@@ -79,6 +80,16 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
                 saving: job.saving,
             };
             trainer::ppo::run(&job, progress)
+        }
+        RunKind::Dpo => {
+            let job = DpoJob {
+                config: read_config(&job.config)?,
+                data: job.data.clone(),
+                base: job.base.clone(),
+                out: job.out.clone(),
+                saving: job.saving,
+            };
+            trainer::dpo::run(&job, progress)
         }
         RunKind::Generation => Err(TrainerError::Config {
             field: "kind".into(),
