@@ -288,6 +288,9 @@ async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
     take_snapshot(&browser, &program, "rankings").await;
     take_snapshot(&browser, &program, "prompts").await;
     carry_out(&browser, &program, "reward").await;
+    let reward = browser.current_url().await.unwrap();
+    // The report arrives by itself too.
+    wait_for(&browser, "#report-reliability svg circle").await;
     carry_out(&browser, &program, "ppo").await;
     wait_for(&browser, ".sample-before").await;
     wait_for(&browser, ".sample-after").await;
@@ -307,6 +310,29 @@ async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
     wait_for(&browser, "dl.facts").await;
     look(&browser, "checkpoint").await;
     browser.quit().await.unwrap();
+
+    // The report's tables and pictures fit a phone.
+    let phone = chrome.open(Kind::Phone, program.folder.path()).await;
+    sign_in(&phone, &db, &program, "olga@example.org").await;
+    for lang in ["en", "zh"] {
+        phone.goto(reward.as_str()).await.unwrap();
+        if lang == "zh" {
+            click(&phone, "button[name='lang'][value='zh']").await;
+            wait_for(&phone, "html[lang='zh']").await;
+        }
+        look(&phone, &format!("run-reward-narrow-{lang}")).await;
+        let summary = wait_for(&phone, "#report-bins summary").await;
+        summary.send_keys(Key::Enter).await.unwrap();
+        wait_for(&phone, "#report-bins[open]").await;
+        for part in ["report-bins", "report-all", "report-labeler"] {
+            let script =
+                "document.getElementById(arguments[0]).scrollIntoView({behavior: 'instant'})";
+            let part = vec![serde_json::json!(part)];
+            phone.execute(script, part.clone()).await.unwrap();
+            look(&phone, &format!("run-{}-{lang}", part[0].as_str().unwrap())).await;
+        }
+    }
+    phone.quit().await.unwrap();
 
     let downloads = tempfile::tempdir().unwrap();
     let browser = chrome.open(Kind::Desktop, downloads.path()).await;

@@ -41,6 +41,7 @@ async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
             demonstrations_snapshot_id: None,
             base_checkpoint_id: checkpoint,
             reward_checkpoint_id: None,
+            gold_checkpoint_id: None,
             created_by: None,
         };
         ids.push(store::runs::insert(&mut connection, &run).await.unwrap());
@@ -543,6 +544,116 @@ async fn a_run_page_shows_first_what_people_look_for(db: PgPool) {
     let chinese = operator.send(request.body(Body::empty()).unwrap()).await;
     assert!(chinese.body.contains("<b>每批平均奖励</b>"));
     assert!(chinese.body.contains("95% 区间 [0.580, 1.680]"));
+}
+
+/// A report with what a short run rarely has: folds by labeler, a part of one prompt, no
+/// temperature.
+fn report() -> Value {
+    let share = |value: f64, interval: Value, n_prompts: usize| {
+        let pairs = 6 * n_prompts;
+        json!({"value": value, "interval": interval, "n_pairs": pairs, "n_prompts": n_prompts})
+    };
+    let all = share(0.75, json!({"low": 0.625, "high": 0.875}), 40);
+    let one = share(1.0, Value::Null, 1);
+    let slice = |name: Option<&str>, accuracy: &Value| {
+        let length = share(0.5, Value::Null, 1);
+        json!({"name": name, "accuracy": accuracy, "length_only": length})
+    };
+    json!({
+        "source": "cross_validation", "n_rankings": 40, "accuracy": all, "length_only": all,
+        "over_length": all,
+        "calibration": {
+            "bins": [{"from": 0.5, "to": 0.7, "confidence": 0.6, "accuracy": all}],
+            "raw": {"ece": 0.125, "brier": 0.25, "nll": 0.625},
+            "temperature": null, "scaled": null,
+        },
+        "length": {
+            "n_completions": 160,
+            "overall": {"pearson": -0.25, "spearman": null},
+            "within_prompt": {"pearson": 0.125, "spearman": 0.5},
+            "better_is_shorter": one, "better_is_longer": null, "near_in_length": all,
+        },
+        "slices": {
+            "category": [slice(Some("<b>chat</b>"), &one), slice(None, &all)],
+            "labeler": [], "completions": [slice(Some("4"), &all)],
+        },
+        "agreement": null,
+        "labeler_folds": {
+            "folds": [], "n_unnamed": 0,
+            "training_labelers": {"mean": 0.724, "deviation": 0.004, "n": 5},
+            "held_out_labelers": {"mean": 0.696, "deviation": 0.009, "n": 5},
+        },
+    })
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_report_says_where_it_cannot_tell_an_interval(db: PgPool) {
+    let id = queue(&db, 1).await[0];
+    sqlx::query("UPDATE runs SET kind = 'reward'")
+        .execute(&db)
+        .await
+        .unwrap();
+    worker(&db, "w").claim_next().await.unwrap().unwrap();
+    let old = (
+        "report".to_owned(),
+        json!({"data": {"of": "another version"}}),
+    );
+    record(&db, id, "w", &[old]).await;
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    let path = format!("/runs/{id}");
+    let page = operator.get(&path).await.body;
+    assert!(!page.contains("Report on the model"), "it cannot be read");
+    record(
+        &db,
+        id,
+        "w",
+        &[("report".to_owned(), json!({"data": report()}))],
+    )
+    .await;
+    let summary = json!({
+        "held_out_accuracy": 1.0, "length_only_accuracy": 0.5, "length_only_accuracy_low": 0.4,
+        "length_only_accuracy_high": 0.6, "accuracy_over_length": 0.5,
+    });
+    finish(&db, id, "w", Ending::Finished(summary)).await;
+    let page = operator.get(&path).await.body;
+    let none = "no interval: too few prompts, or all alike";
+    let parts = [
+        "1.000",
+        none,
+        "95 % interval [0.400, 0.600]",
+        "+0.500",
+        none,
+        "by cross-validation on 240 pairs of 40 prompts (40 rankings)",
+        "0.1250",
+        "No finite temperature fits",
+        "The model on labelers it learnt from",
+        "± 0.004 (deviation over 5 folds)",
+        "The model on labelers held out",
+        "0.696",
+        "id=\"report-category\"",
+        "&#60;b&#62;chat&#60;/b&#62;",
+        "no interval",
+        "not stated",
+        "[0.625, 0.875]",
+        "id=\"report-completions\"",
+        "Where the better one is shorter",
+        "no interval",
+        "Where lengths differ by at most 10 %",
+        "-0.250",
+        "none: one of the two does not vary",
+        "+0.125",
+    ];
+    assert_in_order(&page, &parts);
+    for absent in [
+        "<b>chat</b>",
+        "id=\"report-labeler\"",
+        "share-ceiling",
+        "dashed line across",
+        "Where the better one is longer",
+    ] {
+        assert!(!page.contains(absent), "{absent}");
+    }
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -3,6 +3,7 @@
 
 use axum::http::StatusCode;
 use clap::Parser;
+use scraper::{Html, Selector};
 use serde_json::json;
 use server::commands::generate::{self, GenerateCommand};
 use server::commands::model::register_models;
@@ -173,10 +174,15 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     assert!(page.contains("scores are shifted so that demonstrations score mean 0"));
     assert_named(&page);
     assert!(page.contains("Gain over length alone"));
+    assert_report(&place, &reward, &page).await;
 
     let judge = place.checkpoint("reward").await;
+    // Far enough to be seen: 6 iterations at a higher rate.
+    let settings = "settings=%7B%22iterations%22%3A+6%2C+%22policy_optimiser%22%3A+%7B%22learning_rate%22%3A+0.004%7D%7D";
     let ppo = place
-        .carry_out(&format!("kind=ppo&snapshot={prompts}&reward={judge}"))
+        .carry_out(&format!(
+            "kind=ppo&snapshot={prompts}&reward={judge}&gold={judge}&{settings}"
+        ))
         .await;
     assert_eq!((ppo.status.as_str(), &ppo.error), ("finished", &None));
     let page = place.page(&ppo).await;
@@ -192,6 +198,7 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     );
     assert_named(&page);
     assert!(!page.contains("ptx/loss"), "no texts were given");
+    assert_frontier_and_sources(&page, &ppo);
 
     let policy = place.checkpoint("policy").await;
     let page = place
@@ -275,6 +282,104 @@ async fn assert_best_of_four(app: &TestApp, reward: &Run) {
         assert!(completions[0]["score"].is_f64() && completions[0]["gold"].is_null());
         assert_eq!(completions[0]["sampling"]["max_new_tokens"], 6);
     }
+}
+
+/// A finished reward run's page shows the report in pictures and numbers, in both languages, and
+/// names labelers; what leaves the house has their ids.
+async fn assert_report(place: &Place<'_>, run: &Run, page: &str) {
+    let path = format!("/runs/{}/files/report.json", run.id);
+    let report = place.operator.get(&path).await.json();
+    let html = Html::parse_document(page);
+    let find = |css: &str| -> Vec<String> {
+        let selector = Selector::parse(css).unwrap();
+        let found = html.select(&selector);
+        found.map(|one| one.text().collect()).collect()
+    };
+    let share = |value: &serde_json::Value| format!("{:.3}", value["value"].as_f64().unwrap());
+
+    let n_bins = report["calibration"]["bins"].as_array().unwrap().len();
+    assert!(n_bins > 1);
+    assert_eq!(find("#report-reliability svg circle").len(), n_bins);
+    assert_eq!(find("#report-bins tbody tr").len(), n_bins);
+    let ece = report["calibration"]["raw"]["ece"].as_f64().unwrap();
+    assert!(find("#report-fits tbody tr")[0].contains(&format!("{ece:.4}")));
+
+    // Each prompt was ranked by both simulated labelers.
+    let all = find("#report-all tbody tr");
+    assert!(all[0].contains(&share(&report["accuracy"])), "{all:?}");
+    assert!(all[1].contains(&share(&report["length_only"])), "{all:?}");
+    assert!(all[2].contains("Agreement of 2 labelers with each other"));
+    assert!(
+        all[2].contains(&share(&report["agreement"]["accuracy"])),
+        "{all:?}"
+    );
+    let slices = &report["slices"]["labeler"];
+    let labelers = find("#report-labeler tbody tr");
+    assert_eq!(labelers.len(), 2);
+    let mut db = place.app.state.db.acquire().await.unwrap();
+    let made = store::checkpoints::find_of_run(&mut db, run.id).await;
+    let made = store::checkpoints::find(&mut db, made.unwrap().unwrap()).await;
+    let folder = std::path::PathBuf::from(made.unwrap().unwrap().path);
+    drop(db);
+    let card = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    for (row, slice) in labelers.iter().zip(slices.as_array().unwrap()) {
+        let id = slice["name"].as_str().unwrap();
+        assert!(!page.contains(id) && card.contains(id), "{id}");
+        assert!(
+            row.contains("imulated") && !card.contains(row.as_str()),
+            "{row}"
+        );
+        assert!(row.contains(&share(&slice["accuracy"])), "{row}");
+    }
+    assert!(card.contains("## Accuracy by labeler"), "{card}");
+    // A bar for each row, with the marks of length alone and agreement.
+    assert_eq!(find("#report-labeler svg .share-bar").len(), 2);
+    assert_eq!(find("#report-labeler svg .share-baseline").len(), 2);
+    assert_eq!(find("#report-labeler svg .share-ceiling").len(), 2);
+    assert_eq!(find("#report-correlations tbody tr").len(), 2);
+
+    let path = format!("/runs/{}", run.id);
+    let request = place.operator.request("GET", &path);
+    let request = request.header("accept-language", "zh");
+    let request = request.body(axum::body::Body::empty()).unwrap();
+    let chinese = place.operator.send(request).await.body;
+    assert!(chinese.contains("模型报告"), "{chinese}");
+    assert!(!chinese.contains("report-by-"), "{chinese}");
+}
+
+/// A finished PPO run's page draws gain against distance for both judges, which are the same one
+/// here, and says where each setting comes from.
+fn assert_frontier_and_sources(page: &str, run: &Run) {
+    let html = Html::parse_document(page);
+    let find = |css: &str| -> Vec<String> {
+        let selector = Selector::parse(css).unwrap();
+        let found = html.select(&selector);
+        found.map(|one| one.text().collect()).collect()
+    };
+    let iterations = run.config["iterations"].as_u64().unwrap() as usize;
+    assert_eq!(find("#run-frontier svg circle").len(), 2 * iterations);
+    assert_eq!(find("#run-frontier svg .chart-dot-2").len(), iterations);
+    let judges = find("#run-judges tbody tr");
+    assert_eq!(judges.len(), 2);
+    assert!(judges[0].contains("The reward model") && judges[1].contains("Second opinion"));
+    assert!(run.summary["gold_after"].is_f64(), "{}", run.summary);
+
+    let settings = find("#run-settings tbody tr");
+    let row = |name: &str| {
+        let found = settings
+            .iter()
+            .find(|row| row.trim_start().starts_with(name));
+        found.unwrap().clone()
+    };
+    assert!(row("gamma").contains("InstructGPT C.4"), "{}", row("gamma"));
+    assert!(row("stop.patience").contains("ours"));
+    assert!(row("iterations").contains("chosen for this run"));
+    assert!(
+        settings
+            .iter()
+            .all(|row| !row.contains("not known to this version"))
+    );
+    assert!(page.contains("config_sources.json"));
 }
 
 /// Every figure of a run's page is called something, besides its key.
@@ -448,6 +553,14 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
         (
             format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={base}"),
             vec!["not a reward model"],
+        ),
+        (
+            format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&gold={base}"),
+            vec!["Second opinion: this is not a reward model"],
+        ),
+        (
+            format!("kind=sft&name=x&preset=lm-human-preferences&base={base}"),
+            vec!["preset lm-human-preferences has no sft"],
         ),
         (
             format!("kind=sft&name=x&preset=tiny&snapshot={prompts}&base={base}"),

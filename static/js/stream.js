@@ -3,7 +3,7 @@
 // server, which is the only one that renders it.
 const head = () => document.querySelector('#run-head');
 const { addPoint } = await import(head().dataset.chart);
-const parts = ['#run-head', '#run-headlines', '#run-samples', '#run-charts', '#run-figures', '#run-checks', '#run-about'];
+const parts = ['#run-head', '#run-headlines', '#run-report', '#run-samples', '#run-charts', '#run-over-optimisation', '#run-figures', '#run-checks', '#run-about'];
 let timer = 0;
 // What arrives while the page is fetched again: the fetched parts may be older than it.
 let missed = null;
@@ -89,7 +89,7 @@ const kinds = [
   ['phase', onPhase, true],
   ['metrics', onMetrics, true],
   ['log', onLog, false],
-  ...['status', 'check', 'sample', 'checkpoint'].map((kind) => [kind, refreshSoon, false]),
+  ...['status', 'check', 'sample', 'report', 'checkpoint'].map((kind) => [kind, refreshSoon, false]),
 ];
 
 function follow(after, wait) {

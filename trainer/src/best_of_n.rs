@@ -19,7 +19,7 @@ use crate::model::transformer::Transformer;
 use crate::model::weights::Trainable;
 use crate::progress::{Event, Progress};
 use crate::records::{self, Placed, Prompt, PromptRecord, name_lines};
-use crate::reward::{Accuracy, bootstrap};
+use crate::reward::{Accuracy, bootstrap_mean};
 use crate::sampling::SamplingConfig;
 use crate::text::TextCodec;
 
@@ -276,7 +276,7 @@ fn check(job: &BestOfNJob) -> Result<()> {
 fn point(all: &[Samples], n: usize, job: &BestOfNJob) -> Point {
     let interval = |values: Vec<f64>| {
         let values: Vec<(f64, usize)> = values.into_iter().map(|value| (value, 1)).collect();
-        bootstrap(&values, job.sampling.seed)
+        bootstrap_mean(&values, job.sampling.seed)
     };
     let rewards = all.iter();
     let rewards = rewards.map(|one| expected_best(&one.scores, &one.scores, n));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::model::heads::BIAS_KEY;
 use crate::model::transformer::TransformerConfig;
@@ -60,6 +61,12 @@ pub struct Lineage {
     /// SHA-256 of the chat template.
     #[serde(default)]
     pub template: String,
+    /// SHA-256 of `tokenizer.json`.
+    #[serde(default)]
+    pub vocabulary: String,
+    /// SHA-256 of the checkpoint's own weights, as [`sha256_of_weights`] takes it.
+    #[serde(default)]
+    pub weights: String,
     /// Every setting of the run.
     #[serde(default)]
     pub config: Value,
@@ -69,6 +76,12 @@ pub struct Lineage {
     /// What a user of the model should know.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Further sections of the model card, each with its lines of Markdown.
+    #[serde(skip)]
+    pub sections: Vec<(String, Vec<String>)>,
+    /// Further JSON files of the folder, by name.
+    #[serde(skip)]
+    pub files: BTreeMap<String, Value>,
 }
 
 impl Lineage {
@@ -80,9 +93,13 @@ impl Lineage {
             parents: BTreeMap::new(),
             data: BTreeMap::new(),
             template: String::new(),
+            vocabulary: String::new(),
+            weights: String::new(),
             config: Value::Null,
             summary: BTreeMap::new(),
             notes: Vec::new(),
+            sections: Vec::new(),
+            files: BTreeMap::new(),
         }
     }
 }
@@ -125,24 +142,34 @@ pub fn inspect(folder: &Path) -> Result<CheckpointInfo> {
         .as_str()
         .map_or_else(|| shape.architecture.language_model_class(), str::to_owned);
     let files = weights::files(folder)?;
-    let kind = match std::fs::read(folder.join("plackett.json")) {
-        Ok(bytes) => serde_json::from_slice::<Lineage>(&bytes)
-            .map(|lineage| lineage.kind)
-            .map_err(|error| {
-                TrainerError::checkpoint(&folder.join("plackett.json"), error.to_string())
-            })?,
-        Err(_) if architecture.ends_with("ForSequenceClassification") => CheckpointKind::Reward,
-        Err(_) => CheckpointKind::Base,
+    let kind = match read_lineage(folder)? {
+        Some(lineage) => lineage.kind,
+        None if architecture.ends_with("ForSequenceClassification") => CheckpointKind::Reward,
+        None => CheckpointKind::Base,
     };
     Ok(CheckpointInfo {
         kind,
         architecture,
-        n_parameters: files
-            .iter()
-            .map(|file| count_parameters(file))
-            .sum::<Result<u64>>()?,
+        n_parameters: files.iter().try_fold(0, |n, file| {
+            Ok::<_, TrainerError>(u64::saturating_add(n, count_parameters(file)?))
+        })?,
         sha256: sha256_of_weights(folder)?,
     })
+}
+
+/// What a folder says of where it came from; a model from elsewhere says nothing.
+///
+/// # Errors
+/// When `plackett.json` is damaged.
+pub fn read_lineage(folder: &Path) -> Result<Option<Lineage>> {
+    let path = folder.join("plackett.json");
+    let Ok(bytes) = std::fs::read(&path) else {
+        return Ok(None);
+    };
+    let lineage = serde_json::from_slice(&bytes);
+    lineage
+        .map(Some)
+        .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))
 }
 
 /// Numbers in a safetensors file, from its header alone.
@@ -169,7 +196,8 @@ fn count_parameters(path: &Path) -> Result<u64> {
             return Err(torn("is torn: it ends before its last tensor".to_owned()));
         }
         let shape = tensor["shape"].as_array().into_iter().flatten();
-        n += shape.filter_map(Value::as_u64).fold(1, u64::saturating_mul);
+        let own = shape.filter_map(Value::as_u64).fold(1, u64::saturating_mul);
+        n = u64::saturating_add(n, own);
     }
     Ok(n)
 }
@@ -221,6 +249,9 @@ pub fn write(
             return Err(TrainerError::Diverged(message));
         }
     }
+    if let Some((name, value)) = lineage.summary.iter().find(|(_, n)| !n.is_finite()) {
+        return Err(TrainerError::Diverged(format!("{name} is {value}")));
+    }
     write_atomically(place, |folder| {
         let path = template_folder.join("config.json");
         let bytes = std::fs::read(&path).at(&path)?;
@@ -241,11 +272,16 @@ pub fn write(
             }
             None => config["architectures"] = json!([architecture.language_model_class()]),
         }
-        write_folder(folder, &config, &architecture.give_out(tensors)?, lineage)?;
+        let mut lineage = lineage.clone();
+        let tokenizer = template_folder.join("tokenizer.json");
+        if tokenizer.exists() {
+            lineage.vocabulary = sha256(&tokenizer)?;
+        }
+        write_folder(folder, &config, &architecture.give_out(tensors)?, &lineage)?;
         for name in COMPANIONS {
             let source = template_folder.join(name);
             if source.exists() {
-                std::fs::copy(&source, folder.join(name)).at(&source)?;
+                disk::copy(&source, &folder.join(name))?;
             }
         }
         match reward_bias {
@@ -272,7 +308,15 @@ fn set_padding_apart(folder: &Path, config: &mut Value) -> Result<()> {
 
 fn write_json(folder: &Path, name: &str, value: &Value) -> Result<()> {
     let path = folder.join(name);
-    std::fs::write(&path, format!("{value:#}\n")).at(&path)
+    disk::write(&path, format!("{value:#}\n").as_bytes())
+}
+
+/// The folder that `place` lies in; a bare name lies in the working folder.
+pub(crate) fn parent_of(place: &Path) -> &Path {
+    match place.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Fills `place` by way of a folder beside it, so that it appears whole or not at all.
@@ -286,24 +330,20 @@ pub fn write_atomically(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) ->
             "exists already; choose another folder",
         ));
     }
-    let parent = place.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).at(parent)?;
+    let parent = parent_of(place);
+    disk::create_folder(parent)?;
     let folder = tempfile::Builder::new()
-        .prefix(".writing-")
+        .prefix(disk::TORN)
         .tempdir_in(parent)
         .at(parent)?;
     fill(folder.path())?;
     // What a run's row promises must still be there after the power fails.
     for entry in std::fs::read_dir(folder.path()).at(folder.path())? {
         let path = entry.at(folder.path())?.path();
-        sync(&path)?;
+        disk::sync(&path)?;
     }
-    std::fs::rename(folder.path(), place).at(place)?;
-    sync(parent)
-}
-
-fn sync(path: &Path) -> Result<()> {
-    File::open(path).and_then(|file| file.sync_all()).at(path)
+    disk::rename(folder.path(), place)?;
+    disk::sync(parent)
 }
 
 /// Writes configuration, weights, lineage and model card into an existing folder.
@@ -317,18 +357,20 @@ pub fn write_folder(
     lineage: &Lineage,
 ) -> Result<()> {
     write_json(folder, "config.json", config)?;
-    write_json(
-        folder,
-        "plackett.json",
-        &serde_json::to_value(lineage).unwrap_or(Value::Null),
-    )?;
+    for (name, value) in &lineage.files {
+        write_json(folder, name, value)?;
+    }
     let path = folder.join("README.md");
-    std::fs::write(&path, model_card(lineage)).at(&path)?;
+    disk::write(&path, model_card(lineage).as_bytes())?;
     let path = folder.join("model.safetensors");
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    // Borrowed views in the order of names: the same weights give the same bytes.
-    safetensors::serialize_to_file(tensors, Some(metadata), &path)
-        .map_err(|error| TrainerError::checkpoint(&path, format!("cannot be written: {error}")))
+    disk::write_tensors(&path, tensors, Some(metadata))?;
+    let lineage = Lineage {
+        weights: sha256_of_weights(folder)?,
+        ..lineage.clone()
+    };
+    let lineage = serde_json::to_value(lineage).unwrap_or(Value::Null);
+    write_json(folder, "plackett.json", &lineage)
 }
 
 /// The model card, from the lineage.
@@ -359,6 +401,9 @@ fn model_card(lineage: &Lineage) -> String {
             .map(|(name, value)| format!("- {name}: {value:.6}"))
             .collect(),
     );
+    for (title, lines) in &lineage.sections {
+        section(title, lines.clone());
+    }
     section(
         "Data (SHA-256)",
         lineage
@@ -403,6 +448,13 @@ mod tests {
         )
         .unwrap();
         assert!(sentence(folder.path()).contains("model_type is \"mamba\""));
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_working_folder() {
+        assert_eq!(parent_of(Path::new("model")), Path::new("."));
+        assert_eq!(parent_of(Path::new("a/model")), Path::new("a"));
+        assert_eq!(parent_of(Path::new("/")), Path::new("."));
     }
 
     #[test]

@@ -2,59 +2,27 @@
 //! says where; one that it does not print says "not printed" and whose it is.
 
 mod dpo;
+mod early_stop;
 mod ppo;
+mod preset;
 mod reward;
 mod sft;
+pub mod sources;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use self::dpo::DpoConfig;
+pub use self::early_stop::EarlyStop;
 pub use self::ppo::{MissingEos, PpoConfig};
+pub use self::preset::Preset;
 pub use self::reward::RewardConfig;
-pub use self::sft::SftConfig;
+pub use self::sft::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
 use crate::model::weights::Trainable;
 use crate::optim::{AdamConfig, EpsilonPlacement};
 use crate::schedule::Schedule;
-
-/// A named set of settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Preset {
-    /// Seconds on a tiny model, for tests.
-    Tiny,
-    /// Minutes for SmolLM2-135M on two CPU cores, by training the upper layers only.
-    Demo,
-    /// The constants of the paper. Its dropout of 0.2 and the 10 % of pretraining data in SFT are
-    /// not built yet.
-    Instructgpt,
-}
-
-impl Preset {
-    /// Every preset, smallest first.
-    pub const ALL: [Self; 3] = [Self::Tiny, Self::Demo, Self::Instructgpt];
-
-    /// The word on the command line and in forms.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tiny => "tiny",
-            Self::Demo => "demo",
-            Self::Instructgpt => "instructgpt",
-        }
-    }
-}
-
-impl std::str::FromStr for Preset {
-    type Err = String;
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|preset| preset.as_str() == text)
-            .ok_or_else(|| format!("unknown preset {text:?}: use tiny, demo or instructgpt"))
-    }
-}
 
 /// Adam as InstructGPT has it (appendix C: betas 0.9 and 0.95); epsilon, decay and clipping are
 /// not printed, see [`AdamConfig`].
@@ -67,6 +35,27 @@ fn adam(learning_rate: f64) -> AdamConfig {
         epsilon_placement: EpsilonPlacement::Torch,
         weight_decay: 0.0,
         max_grad_norm: 1.0,
+    }
+}
+
+/// AdamW as summarize_from_feedback_details has it (arXiv 2403.17031: epsilon 1e-5): the betas and the
+/// decay that torch has by itself, and no clipping.
+fn torch_adamw(learning_rate: f64) -> AdamConfig {
+    AdamConfig {
+        beta2: 0.999,
+        weight_decay: 0.01,
+        max_grad_norm: 0.0,
+        ..adam(learning_rate)
+    }
+}
+
+/// Adam as lm-human-preferences has it: TensorFlow's, with an epsilon of 1e-5, and no clipping.
+fn tensorflow_adam(learning_rate: f64) -> AdamConfig {
+    AdamConfig {
+        beta2: 0.999,
+        epsilon_placement: EpsilonPlacement::Tensorflow,
+        max_grad_norm: 0.0,
+        ..adam(learning_rate)
     }
 }
 
@@ -100,9 +89,24 @@ fn check_adam(name: &str, adam: &AdamConfig) -> Result<()> {
     Ok(())
 }
 
+/// Checks a limit on memory and sizes of micro-batches.
+fn check_memory(limit_gib: Option<f64>, sizes: &[(&'static str, Option<usize>)]) -> Result<()> {
+    if let Some(limit) = limit_gib {
+        in_range("memory_limit_gib", limit, 1e-3, 1e6)?;
+    }
+    for (name, size) in sizes {
+        if let Some(size) = size {
+            in_range(*name, *size as f64, 1.0, 1e5)?;
+        }
+    }
+    Ok(())
+}
+
 fn check_schedule(schedule: &Schedule) -> Result<()> {
     match schedule {
-        Schedule::Cosine { floor } => in_range("schedule.floor", *floor, 0.0, 1.0),
+        Schedule::Cosine { floor } | Schedule::Linear { floor } => {
+            in_range("schedule.floor", *floor, 0.0, 1.0)
+        }
         Schedule::Constant { from, .. } => in_range("schedule.from", *from, 0.0, 1.0),
     }
 }
@@ -186,6 +190,8 @@ mod tests {
         for (change, field) in [
             (json!({"value_clip": -0.1}), "value_clip"),
             (json!({"ptx_tokens": 0}), "ptx_tokens"),
+            (json!({"micro_rows": 0}), "micro_rows"),
+            (json!({"memory_limit_gib": -1}), "memory_limit_gib"),
             (
                 json!({"policy_optimiser": {"beta2": 1}}),
                 "policy_optimiser.beta2",
@@ -197,6 +203,13 @@ mod tests {
             (
                 json!({"value_optimiser": {"learning_rate": -1}}),
                 "value_optimiser.learning_rate",
+            ),
+            (json!({"truncate_at": ""}), "truncate_at"),
+            (json!({"policy_waits": 1000}), "policy_waits"),
+            (json!({"stop": {"eos_floor": 2}}), "stop.eos_floor"),
+            (
+                json!({"stop": {"reward_drop": 1, "patience": 0}}),
+                "stop.patience",
             ),
             (
                 json!({"kl_control": {"kind": "adaptive", "target": 0, "horizon": 1}}),
@@ -224,6 +237,95 @@ mod tests {
     fn a_missing_eos_replaces_the_score_or_is_taken_off_it() {
         assert_eq!(MissingEos::Replace.apply(3.0, 1.0), -1.0);
         assert_eq!(MissingEos::Subtract.apply(3.0, 1.0), 2.0);
+    }
+
+    /// Items 28, 29, 31, 34, 38, 39 and 40 of the checklist.
+    #[test]
+    fn the_other_presets_hold_the_constants_of_their_sources() {
+        let tensorflow = crate::optim::EpsilonPlacement::Tensorflow;
+        let style = PpoConfig::preset(Preset::LmHumanPreferences);
+        let batches = (style.batch_episodes, style.minibatches, style.inner_epochs);
+        assert_eq!(batches, (512, 1, 4));
+        assert_eq!((style.max_prompt_tokens, style.max_new_tokens), (64, 24));
+        assert_eq!(style.kl_coefficient, 0.15);
+        let control = crate::kl::KlControl::Adaptive {
+            target: 6.0,
+            horizon: 10_000.0,
+        };
+        assert_eq!(style.kl_control, control);
+        assert_eq!(
+            (style.truncate_at.as_deref(), style.truncate_after),
+            (Some("."), 16)
+        );
+        assert_eq!(
+            style.missing_eos.apply(3.0, style.missing_eos_penalty),
+            -1.0
+        );
+        assert!(style.whiten_rewards);
+        let minibatch = crate::advantage::AdvantageWhitening::Minibatch;
+        assert_eq!(style.whiten_advantages, minibatch);
+        assert_eq!(style.schedule, Schedule::Linear { floor: 0.0 });
+        let adam = &style.policy_optimiser;
+        assert_eq!((adam.learning_rate, adam.epsilon), (1e-5, 1e-5));
+        assert_eq!(
+            (adam.epsilon_placement, adam.max_grad_norm),
+            (tensorflow, 0.0)
+        );
+        let judge = RewardConfig::preset(Preset::LmHumanPreferences);
+        assert_eq!(
+            (judge.batch_prompts, judge.optimiser.learning_rate),
+            (32, 5e-5)
+        );
+
+        let posts = PpoConfig::preset(Preset::Summarize);
+        let batches = (posts.batch_episodes, posts.minibatches, posts.inner_epochs);
+        assert_eq!(batches, (512, 1, 4));
+        assert_eq!((posts.max_prompt_tokens, posts.max_new_tokens), (512, 53));
+        assert_eq!((posts.kl_coefficient, posts.temperature), (0.05, 0.7));
+        assert_eq!(posts.kl_control, crate::kl::KlControl::Fixed);
+        assert_eq!(
+            (posts.clip, posts.value_clip, posts.lambda),
+            (0.2, 0.2, 0.95)
+        );
+        assert!(!posts.whiten_rewards);
+        assert_eq!(posts.policy_optimiser.learning_rate, 3e-6);
+        assert_eq!(posts.schedule, Schedule::Linear { floor: 0.0 });
+        let judge = RewardConfig::preset(Preset::Summarize);
+        assert_eq!((judge.epochs, judge.batch_prompts), (1, 64));
+        assert_eq!(judge.optimiser.learning_rate, 3e-6);
+        for config in [style, posts] {
+            assert_eq!((config.ptx_coefficient, config.ema_decay), (0.0, 0.0));
+            assert_eq!((config.gamma, config.iterations), (1.0, 1953));
+        }
+    }
+
+    /// As a run before these settings wrote them.
+    #[test]
+    fn settings_of_an_older_run_of_ppo_mean_what_they_meant() {
+        let mut old = serde_json::to_value(PpoConfig::preset(Preset::Tiny)).expect("a config");
+        for newer in [
+            "kl_estimator",
+            "kl_clamp",
+            "log_ratio_clamp",
+            "approximate_kl_target",
+            "reward_clip",
+            "whiten_rewards",
+            "whiten_advantages",
+            "truncate_at",
+            "truncate_after",
+            "policy_waits",
+            "stop",
+            "token_samples",
+            "token_samples_every",
+        ] {
+            assert!(old.as_object_mut().expect("fields").remove(newer).is_some());
+        }
+        let read: PpoConfig = serde_json::from_value(old).expect("an older config");
+        read.check().expect("in range");
+        let batch = crate::advantage::AdvantageWhitening::Batch;
+        assert_eq!(read.whiten_advantages, batch);
+        assert_eq!(read.stop, EarlyStop::default());
+        assert_eq!((read.policy_waits, read.token_samples_every), (0, 0));
     }
 
     /// Items 17, 29, 38, 39, 40 and 43.

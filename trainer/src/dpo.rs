@@ -11,6 +11,7 @@
 //! 5. Compare it with what length alone predicts.
 //! 6. Write.
 
+mod data;
 mod learner;
 mod measure;
 #[cfg(test)]
@@ -21,17 +22,20 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 
+use self::data::Data;
+pub use self::data::estimate;
 use self::learner::{Fit, Learner, Ranking, Step, next_micro};
 use self::measure::HeldOut;
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::DpoConfig;
+use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
+use crate::memory::PeakWatch;
 use crate::model::transformer::{Transformer, TransformerConfig};
 use crate::optim::Gradients;
 use crate::progress::{Event, Progress};
-use crate::records::{self, Placed, RankedPrompt};
 use crate::reward::accuracy::{count_by_length, difference};
-use crate::reward::groups::{Group, read_groups, split_by_prompt};
+use crate::reward::groups::Group;
 use crate::reward::{Accuracy, bootstrap};
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
@@ -60,22 +64,18 @@ pub struct DpoJob {
 pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
     let config = &job.config;
+    let watch = PeakWatch::start();
 
     // 1. Read the rankings and split them by prompt.
-    let records: Vec<Placed<RankedPrompt>> = records::read_placed(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
-    let context = TransformerConfig::read(&job.base)?.max_position_embeddings;
-    let longest = config.max_tokens.min(context);
-    let (groups, remarks) = read_groups(&job.data, &records, &codec, longest, false)?;
-    let (train, held_out) = split_by_prompt(groups, config.held_out_share, config.seed);
-    if train.is_empty() || held_out.is_empty() {
-        return Err(TrainerError::input(
-            &job.data,
-            1,
-            "file",
-            "has too few ranked prompts to train and to hold some out",
-        ));
-    }
+    let shape = TransformerConfig::read(&job.base)?;
+    let data = Data::read(job, &codec, &shape)?;
+    let plan = data.plan(config, &shape)?;
+    let Data {
+        train,
+        held_out,
+        remarks,
+    } = data;
     let by_length = count_by_length(&train, &held_out);
     let length = bootstrap(&by_length, config.seed);
     let ranking = |group: Group| Ranking {
@@ -86,10 +86,12 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let mut held_out: Vec<Ranking> = held_out.into_iter().map(ranking).collect();
 
     // 2. Check the model.
-    let policy = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
+    let mut policy = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
+    policy.set_recompute(plan.recomputes);
     codec.check_fits(&job.base, policy.config.vocab_size)?;
     let identity = savepoint::identity("dpo", config, &[&job.data], &[&job.base])?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Dpo, config)?;
     let progress: &mut dyn Progress = &mut folder;
     for remark in remarks {
         progress.log(remark);
@@ -101,11 +103,15 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         train.len(),
         held_out.len()
     ));
+    plan.report(config.memory_limit_gib, progress);
+    self_check::files::origin("base", &job.base, &codec, progress)?;
+    self_check::files::round_trip(&job.data, &codec, progress)?;
+    self_check::files::finite_weights("policy", policy.weights(), progress)?;
     let row = &train[0].group.rows[0];
     self_check::padding_invariance("policy", &policy, row, codec.pad_id, progress)?;
 
     // 3. Ask the reference.
-    let mut learner = Learner::new(config, codec.pad_id);
+    let mut learner = Learner::new(config, codec.pad_id, plan.rows);
     match &resumed {
         Some(point) if policy.n_frozen() == 0 => {
             let kept = point.group("reference");
@@ -123,17 +129,19 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("train".to_owned(), Ranking::references(&train)?),
         ("held_out".to_owned(), Ranking::references(&held_out)?),
     ]);
-    check_first_batch(&mut learner, &policy, next_micro(&mut train), progress)?;
+    let first = next_micro(&mut train, plan.rows);
+    check_first_batch(&mut learner, &policy, first, progress)?;
 
     // 4. Train.
     let mut fit = Fit::new(policy, config, reference);
     let before = HeldOut::before(&held_out, config);
+    let n_steps_an_epoch = train.len().div_ceil(config.batch_prompts);
+    let n_steps = config.epochs * n_steps_an_epoch;
     match &resumed {
-        Some(point) => fit.restore(point)?,
+        Some(point) => fit.restore(point.within(n_steps)?)?,
         None => report_held_out(0, &before, length, progress),
     }
     let n_before = fit.n_done;
-    let n_steps_an_epoch = train.len().div_ceil(config.batch_prompts);
     let mut after = None;
     for epoch in 0..config.epochs {
         let n_steps = (epoch + 1) * n_steps_an_epoch;
@@ -167,7 +175,6 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     ));
 
     // 6. Write.
-    let n_steps = config.epochs * n_steps_an_epoch;
     progress.phase("writing", n_steps, n_steps);
     progress.go_on()?;
     let mut summary = summarise(&before, after);
@@ -177,14 +184,13 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("length_only_accuracy", length),
         ("accuracy_over_length", over_length),
     ] {
-        summary.insert(name.to_owned(), figure.value);
-        summary.insert(format!("{name}_low"), figure.low);
-        summary.insert(format!("{name}_high"), figure.high);
+        summary.extend(figure.figures(name));
     }
     summary.insert("n_train".to_owned(), train.len() as f64);
     summary.insert("n_held_out".to_owned(), held_out.len() as f64);
     let place = write(job, &codec, &fit.policy, &summary)?;
     folder.finish()?;
+    watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -235,21 +241,17 @@ fn report_step(progress: &mut dyn Progress, step: &Step, fit: &Fit) -> Result<()
 }
 
 fn report_held_out(step: u64, now: &HeldOut, length: Accuracy, progress: &mut dyn Progress) {
-    progress.metrics(
-        step,
-        [
-            ("held_out/loss", now.all.loss()),
-            ("held_out/accuracy", now.accuracy.value),
-            ("held_out/accuracy_low", now.accuracy.low),
-            ("held_out/accuracy_high", now.accuracy.high),
-            ("held_out/length_only_accuracy", length.value),
-            ("held_out/margin", now.margin.value),
-            ("held_out/margin_low", now.margin.low),
-            ("held_out/margin_high", now.margin.high),
-            ("held_out/log_prob_chosen", now.all.chosen()),
-            ("held_out/log_prob_rejected", now.all.rejected()),
-        ],
-    );
+    let figures = [
+        ("held_out/loss", now.all.loss()),
+        ("held_out/length_only_accuracy", length.value),
+        ("held_out/log_prob_chosen", now.all.chosen()),
+        ("held_out/log_prob_rejected", now.all.rejected()),
+    ];
+    let figures = figures.map(|(name, value)| (name.to_owned(), value));
+    let mut values: BTreeMap<String, f64> = figures.into();
+    values.extend(now.accuracy.figures("held_out/accuracy"));
+    values.extend(now.margin.figures("held_out/margin"));
+    progress.record(Event::Metrics { step, values });
 }
 
 /// Both log-probabilities are told from before and after: that of the better completions falls too

@@ -30,7 +30,7 @@ pub enum TrainerError {
         message: String,
     },
     /// A setting is out of range or contradicts another.
-    #[error("setting {field}: {message}")]
+    #[error("setting {}: {}", one_sentence(field), one_sentence(message))]
     Config {
         /// The setting.
         field: Cow<'static, str>,
@@ -50,7 +50,7 @@ pub enum TrainerError {
     #[error("{0}")]
     Fetch(String),
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), one_sentence(&source.to_string()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum TrainerError {
         source: std::io::Error,
     },
     /// A tensor operation failed.
-    #[error("tensor operation: {0}")]
+    #[error("tensor operation: {}", one_sentence(&.0.to_string()))]
     Tensor(#[from] candle_core::Error),
 }
 
@@ -67,7 +67,7 @@ impl TrainerError {
     pub fn checkpoint(path: &Path, message: impl Into<String>) -> Self {
         Self::Checkpoint {
             path: path.to_owned(),
-            message: message.into(),
+            message: one_sentence(&message.into()),
         }
     }
 
@@ -76,10 +76,39 @@ impl TrainerError {
         Self::Input {
             file: file.to_owned(),
             line,
-            field: field.to_owned(),
-            message: message.into(),
+            field: one_sentence(field),
+            message: one_sentence(&message.into()),
         }
     }
+}
+
+/// Longest sentence about what somebody else wrote, in characters.
+const LONGEST_SENTENCE: usize = 600;
+
+/// A message as one line of bounded length. What parsers say quotes what they read, which may be
+/// a whole file, and what libraries say may carry a backtrace.
+pub(crate) fn one_sentence(message: &str) -> String {
+    // The first line of a backtrace.
+    let message = message.split("\n   0: ").next().unwrap_or_default();
+    let mut sentence = String::new();
+    let mut n = 0;
+    for character in message.chars() {
+        let character = match character.is_control() {
+            true => ' ',
+            false => character,
+        };
+        if character == ' ' && sentence.ends_with(' ') {
+            continue;
+        }
+        if n == LONGEST_SENTENCE {
+            sentence.push('…');
+            break;
+        }
+        sentence.push(character);
+        n += 1;
+    }
+    sentence.truncate(sentence.trim_end().len());
+    sentence
 }
 
 /// Names the file in an input or output error.
@@ -94,5 +123,24 @@ impl<T> AtPath<T> for std::io::Result<T> {
             path: path.to_owned(),
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_parser_quotes_becomes_one_line_of_bounded_length() {
+        assert_eq!(one_sentence("is\n  torn:\t at\u{0}0\n"), "is torn: at 0");
+        assert_eq!(one_sentence("is torn"), "is torn");
+        let long = one_sentence(&"ä".repeat(10_000_000));
+        assert_eq!(long.chars().count(), LONGEST_SENTENCE + 1);
+        let error = TrainerError::input(Path::new("f"), 1, &"x".repeat(10_000), "a\nb");
+        let said = error.to_string();
+        assert!(said.len() < 700 && !said.contains('\n'), "{said}");
+        let error = candle_core::Error::Msg("one\ntwo\n   0: main\n   1: x".to_owned());
+        let said = TrainerError::from(error).to_string();
+        assert_eq!(said, "tensor operation: one two");
     }
 }

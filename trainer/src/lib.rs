@@ -14,6 +14,9 @@ pub mod records;
 pub mod rng;
 pub mod split;
 pub mod text;
+pub mod tokenizer_training;
+
+mod cutting;
 
 pub mod model;
 pub mod nn;
@@ -30,13 +33,16 @@ pub mod schedule;
 pub mod best_of_n;
 pub mod dpo;
 pub mod judge;
+pub mod memory;
 pub mod ppo;
 pub mod reward;
 pub mod self_check;
 pub mod sft;
 
 pub mod checkpoint;
+mod disk;
 pub mod events;
+mod foreign;
 pub mod gguf;
 pub mod hub;
 pub mod progress;

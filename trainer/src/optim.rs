@@ -5,6 +5,8 @@
 //! the norm. This one updates in one pass over the weights. Parameters are visited in the order of
 //! their names, so that a sum over them is the same sum in every run.
 
+mod average;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,6 +15,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::average::WeightAverage;
 use crate::error::{Result, TrainerError};
 
 /// Where epsilon stands in the update; it matters for small gradients. With |g| = 1e-6 and epsilon
@@ -135,10 +138,10 @@ impl AdamW {
         if !norm.is_finite() {
             return Err(TrainerError::Diverged(format!(
                 "the gradient of step {} is not finite; lower the learning rate",
-                self.step + 1
+                self.step.saturating_add(1)
             )));
         }
-        self.step += 1;
+        self.step = self.step.saturating_add(1);
         let update = self.update(factor, norm);
         for (name, variable, gradient) in present {
             let moments = self.moments.entry(name.clone()).or_default();
@@ -308,74 +311,6 @@ impl Update {
                     *weight = *weight * keep - self.step_length * first[index] / root;
                 }
             });
-    }
-}
-
-/// Moving average of weights: `average = decay * average + (1 - decay) * weights` after each step
-/// (InstructGPT C.4: 0.992).
-pub struct WeightAverage {
-    decay: f64,
-    averages: BTreeMap<String, Tensor>,
-}
-
-impl WeightAverage {
-    /// Starts at the weights as they are before the first step.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn new(variables: &BTreeMap<String, Var>, decay: f64) -> Result<Self> {
-        let mut averages = BTreeMap::new();
-        for (name, variable) in variables {
-            averages.insert(name.clone(), variable.as_tensor().detach().copy()?);
-        }
-        Ok(Self { decay, averages })
-    }
-
-    /// Takes in the weights after a step.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn update(&mut self, variables: &BTreeMap<String, Var>) -> Result<()> {
-        for (name, average) in &mut self.averages {
-            if let Some(variable) = variables.get(name) {
-                let now = (variable.as_tensor().detach() * (1.0 - self.decay))?;
-                *average = ((&*average * self.decay)? + now)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The averages, for a savepoint.
-    pub fn values(&self) -> &BTreeMap<String, Tensor> {
-        &self.averages
-    }
-
-    /// Takes over what [`WeightAverage::values`] gave.
-    ///
-    /// # Errors
-    /// A sentence when one is missing.
-    pub fn restore(&mut self, values: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, average) in &mut self.averages {
-            let value = values.get(name).ok_or_else(|| {
-                let message = format!("has no average of {name}");
-                TrainerError::checkpoint(Path::new("savepoint"), message)
-            })?;
-            *average = value.to_device(average.device())?;
-        }
-        Ok(())
-    }
-
-    /// Puts the averages in the place of the weights.
-    ///
-    /// # Errors
-    /// On shapes that do not fit.
-    pub fn adopt(&self, variables: &BTreeMap<String, Var>) -> Result<()> {
-        for (name, average) in &self.averages {
-            if let Some(variable) = variables.get(name) {
-                variable.set(average)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -563,19 +498,6 @@ mod tests {
         state.insert("first.w".to_owned(), short);
         let said = complain(&state);
         assert!(said.contains("first.w fits no parameter"), "{said}");
-    }
-
-    /// Item 42: the first average is .992 of the weights before and .008 of those after.
-    #[test]
-    fn the_weight_average_starts_before_the_first_step() {
-        let variables = variables(&[1.0]);
-        let mut average = WeightAverage::new(&variables, 0.992).unwrap();
-        variables["w"]
-            .set(&Tensor::new(&[2.0_f32], &Device::Cpu).unwrap())
-            .unwrap();
-        average.update(&variables).unwrap();
-        average.adopt(&variables).unwrap();
-        assert!((values(&variables)[0] - (0.992 + 0.008 * 2.0)).abs() < 1e-6);
     }
 
     /// Item 43: a pretraining gradient enters with its weight.

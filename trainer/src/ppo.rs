@@ -10,48 +10,62 @@
 //! 7. control KL.
 //! 8. At the end answer the same prompts as before, and write.
 
+mod credit;
 mod episode;
+mod evaluation;
+mod first_batch;
+mod gold;
+mod learn;
+mod order;
+pub mod over_optimisation;
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod promises;
 mod report;
 mod rollout;
 mod setup;
+#[cfg(test)]
+mod stand;
 mod state;
+mod summary;
+mod sums;
+mod texts;
+mod token_samples;
 mod update;
+mod watch;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use rand::seq::SliceRandom;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use self::episode::{Episode, mean};
-use self::report::Figures;
+use self::gold::GoldJudge;
+pub use self::gold::{Gold, Utility};
+use self::order::PromptOrder;
+use self::report::{batch_figures, tell};
+use self::rollout::{check_finite, truncate_token};
 use self::setup::{
-    Prompts, check_models, frozen_hashes, load_models, read_prompts, read_texts, write,
+    Prompts, Shapes, check_models, describe_models, frozen_hashes, load_models, read_prompts, write,
 };
 use self::state::State;
-use self::update::TokenSums;
-use crate::advantage::{gae, whiten};
+use self::summary::End;
+use self::texts::{Texts, read_texts};
+use self::watch::{Batch, stop};
 use crate::config::PpoConfig;
+use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
-use crate::model::attention::Pass;
+use crate::memory::{PeakWatch, Plan};
 use crate::model::heads::RewardModel;
 use crate::model::transformer::Transformer;
-use crate::optim::{AdamW, Gradients, WeightAverage};
+use crate::optim::{AdamW, WeightAverage};
 use crate::progress::{Event, Progress};
 use crate::records::{Prompt, name_lines};
-use crate::reward::bootstrap;
-use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
-use crate::self_check;
-use crate::sft::{LearningRow, Outcome};
+use crate::sft::Outcome;
 use crate::text::TextCodec;
 
-/// Rows that pass through the trunk together.
+/// Rows that pass through the trunk together, unless a setting or a limit asks for fewer.
 const MICRO_ROWS: usize = 8;
 
 /// What to run.
@@ -60,12 +74,15 @@ pub struct PpoJob {
     pub config: PpoConfig,
     /// Prompts, JSONL.
     pub prompts: PathBuf,
-    /// Plain texts of the pretraining term, JSONL; none switches the term off.
+    /// Plain texts, JSONL: some are kept out to measure what the policy forgets, the others are
+    /// those of the pretraining term, which is off without them.
     pub texts: Option<PathBuf>,
     /// The policy to start from, which is also the reference.
     pub base: PathBuf,
     /// The reward model, which is also the start of the value model.
     pub reward: PathBuf,
+    /// A second opinion of the completions, which training never sees.
+    pub gold: Option<Gold>,
     /// The run's folder.
     pub out: PathBuf,
     /// When savepoints are kept, and whether to go on from one.
@@ -89,20 +106,31 @@ struct Models {
 pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
     let config = &job.config;
+    let watch = PeakWatch::start();
     let codec = TextCodec::load(&job.base)?;
     let texts = read_texts(job, &codec)?;
-    let models = load_models(job, &codec)?;
+    let shapes = Shapes::read(job)?;
+    let gold = GoldJudge::load(job, &codec)?;
+    let truncate_at = truncate_token(config, &codec)?;
     let Prompts {
         tokens: prompts,
         written,
         too_long,
-    } = read_prompts(job, &codec, &models)?;
+    } = read_prompts(job, &codec, &shapes, gold.as_ref())?;
+    let plan = shapes.plan(config, &prompts, !texts.learnt.is_empty())?;
+    let models = load_models(job, &codec, plan.recomputes)?;
+    check_models(job, &codec, &models, listener)?;
     let files: Vec<&Path> = std::iter::once(&job.prompts)
         .chain(&job.texts)
         .map(PathBuf::as_path)
         .collect();
-    let identity = savepoint::identity("ppo", config, &files, &[&job.base, &job.reward])?;
+    let folders = [&job.base, &job.reward]
+        .into_iter()
+        .chain(job.gold_folder());
+    let folders: Vec<&Path> = folders.map(PathBuf::as_path).collect();
+    let identity = savepoint::identity("ppo", config, &files, &folders)?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Ppo, config)?;
     let progress: &mut dyn Progress = &mut folder;
 
     // 1. Load and check.
@@ -115,7 +143,8 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
             name_lines(&too_long)
         ));
     }
-    check_models(job, &codec, &models, progress)?;
+    plan.report(config.memory_limit_gib, progress);
+    describe_models(job, &codec, &models, progress)?;
     let frozen_before = frozen_hashes(&models)?;
     let mut learner = Learner {
         policy_optimiser: AdamW::new(config.policy_optimiser.clone()),
@@ -129,103 +158,100 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         },
         kl_coefficient: config.kl_coefficient,
         next_text: 0,
+        micro_rows: plan.rows,
+        truncate_at,
         config,
         codec: &codec,
         models: &models,
         written: &written,
         texts: &texts,
+        gold: gold.as_ref(),
     };
     let (evaluation, training) = split_prompts(prompts.len(), config.evaluation_prompts);
     let mut state = match &resumed {
         Some(point) => learner.restore(point)?,
         None => State {
             n_done: 0,
-            epoch: 0,
-            order: Vec::new(),
+            order: PromptOrder::default(),
             kl_coefficient: config.kl_coefficient,
             next_text: 0,
-            kl_last: 0.0,
+            trail: Vec::new(),
             before: learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?,
+            text_loss_before: learner.held_out_text_loss(progress)?,
         },
     };
+    let mut stopped = None;
     for iteration in state.n_done..config.iterations {
-        let (mut order, mut epoch) = (state.order.clone(), state.epoch);
+        let began = Instant::now();
         progress.phase("training", iteration, config.iterations);
         // 2. Sample. Prompts come back only when all have been used.
-        while order.len() < config.batch_episodes {
-            let mut all: Vec<usize> = training.clone().collect();
-            all.shuffle(&mut stream(config.seed, "prompts", epoch));
-            order.extend(all);
-            epoch += 1;
-        }
-        let chosen: Vec<usize> = order.drain(..config.batch_episodes).collect();
+        let mut order = state.order.clone();
+        let chosen = order.next(config.batch_episodes, &training, config.seed);
         let first_stream = (iteration * config.batch_episodes) as u64;
         // 3. Old log-probabilities, reference, values, scores.
         let drawn = learner
-            .sample(&prompts, &chosen, "rollout", first_stream, progress)
-            .and_then(|mut episodes| {
-                learner.appraise(&mut episodes, progress)?;
-                Ok(episodes)
+            .draw(&prompts, &chosen, first_stream, progress)
+            .and_then(|episodes| {
+                let before = state.text_loss_before;
+                Ok((
+                    episodes,
+                    learner.text_loss_in_turn(iteration, before, progress)?,
+                ))
             });
         if let Err(TrainerError::Cancelled) = &drawn {
             // Nothing has moved since the last iteration.
             progress.save(&learner.savepoint(&state)?)?;
         }
-        let mut episodes = drawn?;
+        let (mut episodes, text_loss_held_out) = drawn?;
         // 4. and 5. Rewards and advantages.
         learner.credit(&mut episodes);
         if iteration == 0 {
             learner.check_first_batch(&episodes, progress)?;
         }
-        let kl = mean(episodes.iter().map(Episode::kl));
-        if kl > config.kl_budget {
-            state.kl_last = kl;
-            let reward = mean(episodes.iter().map(|episode| episode.reward));
-            progress.metrics(
-                iteration as u64 + 1,
-                [("objective/kl", kl), ("objective/score", reward)],
-            );
-            progress.log(format!(
-                "stopped early, before learning from iteration {}: KL {kl:.2} exceeds its budget of {} nats",
-                iteration + 1,
-                config.kl_budget
-            ));
+        check_finite(&episodes)?;
+        // A run that strays too far or collapses ends before it learns from what shows it.
+        let step = iteration as u64 + 1;
+        let figures = batch_figures(&episodes, learner.kl_coefficient);
+        let batch = Batch::new(&figures);
+        let kl = batch.kl;
+        state.trail.push(batch);
+        stopped = stop(&state.trail, config);
+        if stopped.is_some() {
+            tell(step, figures, progress);
             break;
         }
-        // 6. Learn.
+        // 6. Learn. A step that is not finite is not taken, and those that led to it are taken back.
         let factor = config.schedule.factor(iteration, config.iterations);
-        let figures = learner.learn(&mut episodes, iteration, factor, progress)?;
-        figures.report(
-            iteration as u64 + 1,
-            &episodes,
-            learner.kl_coefficient,
-            progress,
-        );
-        // 7. Control KL.
-        learner.kl_coefficient =
-            config
-                .kl_control
-                .update(learner.kl_coefficient, kl, episodes.len());
+        let learnt = learner.learn_or_go_back(&mut episodes, iteration, factor, progress)?;
+        let mut figures = match learnt {
+            Ok(figures) => figures,
+            Err(stop) => {
+                stopped = Some(stop);
+                break;
+            }
+        };
+        figures.text_loss_held_out = text_loss_held_out;
+        let n_tokens: usize = episodes.iter().map(|episode| episode.tokens.len()).sum();
+        figures.tokens_per_second = Some(n_tokens as f64 / began.elapsed().as_secs_f64());
+        figures.report(step, &episodes, learner.kl_coefficient, progress);
+        learner.show_tokens(&episodes, &chosen, iteration, progress)?;
+        // 7. Control KL; it says nothing of a policy that waits.
+        if iteration >= config.policy_waits {
+            let (control, n) = (&config.kl_control, episodes.len());
+            learner.kl_coefficient = control.update(learner.kl_coefficient, kl, n);
+        }
         state = State {
             n_done: iteration + 1,
-            epoch,
             order,
             kl_coefficient: learner.kl_coefficient,
             next_text: learner.next_text,
-            kl_last: kl,
-            before: state.before,
+            ..state
         };
         if progress.wants_savepoint() || progress.is_cancelled() {
             progress.save(&learner.savepoint(&state)?)?;
         }
         progress.go_on()?;
     }
-    let State {
-        n_done,
-        kl_last,
-        before,
-        ..
-    } = state;
     if let Some(average) = &learner.average {
         average.adopt(models.policy.weights().variables())?;
     }
@@ -239,50 +265,26 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let after = learner.evaluate(
         &prompts,
         evaluation.clone(),
-        n_done as u64,
+        state.n_done as u64,
         "after",
         progress,
     )?;
+    let text_loss = learner.held_out_text_loss(progress)?;
     progress.phase("writing", config.iterations, config.iterations);
-    let gains: Vec<(f64, usize)> = after
-        .rewards
-        .iter()
-        .zip(&before.rewards)
-        .map(|(after, before)| (after - before, 1))
-        .collect();
-    let gain = bootstrap(&gains, config.seed);
     let are_kept_out = !evaluation.is_empty() && training.start == evaluation.end;
-    let kept_out = match are_kept_out {
-        true => "kept out of training",
-        false => "not kept out of training, since there are too few",
+    let end = End {
+        state: &state,
+        stop: stopped.as_ref(),
+        after: &after,
+        are_kept_out,
+        text_loss,
+        seed: config.seed,
     };
-    let n = evaluation.len();
-    progress.log(format!(
-        "mean reward on {n} prompts ({kept_out}): {:.4} before, {:.4} after, gain {:.4} [{:.4}, {:.4}]",
-        before.reward(),
-        after.reward(),
-        gain.value,
-        gain.low,
-        gain.high,
-    ));
-    let summary = BTreeMap::from([
-        ("reward_before".to_owned(), before.reward()),
-        ("reward_after".to_owned(), after.reward()),
-        ("reward_gain".to_owned(), gain.value),
-        ("reward_gain_low".to_owned(), gain.low),
-        ("reward_gain_high".to_owned(), gain.high),
-        ("kl_after".to_owned(), after.kl),
-        ("kl_last_batch".to_owned(), kl_last),
-        ("n_iterations".to_owned(), n_done as f64),
-        ("n_evaluation_prompts".to_owned(), evaluation.len() as f64),
-        (
-            "evaluation_prompts_kept_out".to_owned(),
-            f64::from(u8::from(are_kept_out)),
-        ),
-    ]);
+    let mut summary = end.summary(progress);
     (&mut folder as &mut dyn Progress).go_on()?;
-    let place = write(job, &codec, &models, &summary)?;
+    let place = write(job, &codec, &models, &summary, stopped.as_ref())?;
     folder.finish()?;
+    watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -290,6 +292,20 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         checkpoint: place,
         summary,
     })
+}
+
+/// How a run would take its batches apart, and what memory it would need, without training.
+///
+/// # Errors
+/// As [`run`] says of data and settings, and when nothing fits the limit.
+pub fn estimate(job: &PpoJob) -> Result<Plan> {
+    job.config.check()?;
+    let codec = TextCodec::load(&job.base)?;
+    let has_texts = !read_texts(job, &codec)?.learnt.is_empty();
+    let shapes = Shapes::read(job)?;
+    let gold = GoldJudge::load(job, &codec)?;
+    let prompts = read_prompts(job, &codec, &shapes, gold.as_ref())?;
+    shapes.plan(&job.config, &prompts.tokens, has_texts)
 }
 
 /// Which prompts are answered before and after, and which are trained on: others, unless there are
@@ -302,21 +318,6 @@ fn split_prompts(n: usize, n_evaluation: usize) -> (Range<usize>, Range<usize>) 
     }
 }
 
-/// What answers to the evaluation prompts are worth.
-#[derive(Clone, Serialize, Deserialize)]
-struct Evaluation {
-    /// The reward model's score of each.
-    rewards: Vec<f64>,
-    /// Mean KL of a sequence, in nats.
-    kl: f64,
-}
-
-impl Evaluation {
-    fn reward(&self) -> f64 {
-        mean(self.rewards.iter().copied())
-    }
-}
-
 /// Everything that moves during training.
 struct Learner<'a> {
     config: &'a PpoConfig,
@@ -324,203 +325,19 @@ struct Learner<'a> {
     models: &'a Models,
     /// The prompts as people wrote them, to show beside what was answered.
     written: &'a [Prompt],
-    texts: &'a [LearningRow],
+    texts: &'a Texts,
+    /// The second opinion, where there is one.
+    gold: Option<&'a GoldJudge<'a>>,
     policy_optimiser: AdamW,
     value_optimiser: AdamW,
     /// Decayed average of the policy's trainable weights.
     average: Option<WeightAverage>,
     kl_coefficient: f64,
     next_text: usize,
-}
-
-impl Learner<'_> {
-    /// Shapes rewards, then estimates advantages and whitens them over the batch; returns are
-    /// taken before whitening.
-    fn credit(&self, episodes: &mut [Episode]) {
-        let mut all = Vec::new();
-        for episode in &mut *episodes {
-            let kl = episode
-                .old
-                .iter()
-                .zip(&episode.reference)
-                .map(|(old, reference)| old - reference);
-            let mut rewards: Vec<f64> = kl.map(|kl| -self.kl_coefficient * kl).collect();
-            if let Some(last) = rewards.last_mut() {
-                *last += episode.score;
-            }
-            let (advantages, returns) = gae(
-                &rewards,
-                &episode.values,
-                self.config.gamma,
-                self.config.lambda,
-            );
-            all.extend(&advantages);
-            episode.returns = returns;
-        }
-        whiten(&mut all);
-        let mut rest = all.as_slice();
-        for episode in episodes {
-            let (own, others) = rest.split_at(episode.n);
-            episode.advantages = own.to_vec();
-            rest = others;
-        }
-    }
-
-    /// What must hold before the first step.
-    fn check_first_batch(&self, episodes: &[Episode], progress: &mut dyn Progress) -> Result<()> {
-        let models = self.models;
-        let row = &episodes[0].tokens;
-        let pad = self.codec.pad_id;
-        self_check::padding_invariance("policy", &models.policy, row, pad, progress)?;
-        self_check::padding_invariance("reward model", &models.reward.trunk, row, pad, progress)?;
-        self_check::padding_invariance("value model", &models.value.trunk, row, pad, progress)?;
-
-        let kl = episodes
-            .iter()
-            .flat_map(|e| e.old.iter().zip(&e.reference).map(|(a, b)| (a - b).abs()));
-        let kl = kl.fold(0.0, f64::max);
-        progress.check(
-            "KL is 0 before the first step",
-            kl < 1e-3,
-            format!("largest log-ratio of a token to the reference {kl:.2e}"),
-        )?;
-
-        let views: Vec<&Episode> = episodes.iter().take(MICRO_ROWS).collect();
-        let mut gradients = Gradients::default();
-        let figures = self.policy_gradient(&views, 1.0, &mut gradients)?;
-        let deviation = (figures.highest_ratio - 1.0).max(1.0 - figures.lowest_ratio);
-        progress.check(
-            "ratio is 1 before the first step",
-            deviation < 1e-3,
-            format!("the ratio of no token differs from 1 by more than {deviation:.2e}"),
-        )?;
-        self_check::gradient_coverage(
-            "policy",
-            models.policy.weights().variables(),
-            &gradients,
-            progress,
-        )?;
-
-        let mut gradients = Gradients::default();
-        self.value_gradient(&views, 1.0, &mut gradients)?;
-        self_check::gradient_coverage(
-            "value model",
-            models.value.trunk.weights().variables(),
-            &gradients,
-            progress,
-        )?;
-
-        let batch = self.batch(&views)?;
-        let values = models
-            .value
-            .scores(&models.value.trunk.hidden(&batch, Pass::Tracked)?, &batch)?
-            .to_vec1::<f32>()?;
-        let distances = views
-            .iter()
-            .zip(&values)
-            .map(|(episode, value)| (episode.reward - f64::from(*value)).abs());
-        let distance = distances.fold(0.0, f64::max);
-        progress.check(
-            "value equals reward at the last token",
-            distance < 1e-3,
-            format!("largest difference {distance:.2e}"),
-        )
-    }
-
-    /// One pass over the episodes in minibatches, each a step of both optimisers.
-    fn learn(
-        &mut self,
-        episodes: &mut [Episode],
-        iteration: usize,
-        factor: f64,
-        progress: &mut dyn Progress,
-    ) -> Result<Figures> {
-        let mut figures = Figures {
-            kl: mean(episodes.iter().map(Episode::kl)),
-            ..Figures::default()
-        };
-        let mut steps = 0.0;
-        let mut sums = TokenSums::default();
-        let mut text_losses = Vec::new();
-        for inner in 0..self.config.inner_epochs {
-            let mut order: Vec<usize> = (0..episodes.len()).collect();
-            let index = (iteration * self.config.inner_epochs + inner) as u64;
-            order.shuffle(&mut stream(self.config.seed, "minibatches", index));
-            for minibatch in order.chunks(episodes.len().div_ceil(self.config.minibatches)) {
-                let chosen: Vec<&Episode> =
-                    minibatch.iter().map(|index| &episodes[*index]).collect();
-                let tokens: usize = chosen.iter().map(|episode| episode.n).sum();
-                let weight = 1.0 / tokens as f64;
-                let (mut policy, mut value) = (Gradients::default(), Gradients::default());
-                for micro in chosen.chunks(MICRO_ROWS) {
-                    progress.go_on()?;
-                    sums.add(&self.policy_gradient(micro, weight, &mut policy)?);
-                    let (loss, clipped) = self.value_gradient(micro, weight, &mut value)?;
-                    sums.value_loss += loss;
-                    sums.clipped_values += clipped;
-                }
-                // The pretraining gradient is accumulated into the same step (C.4).
-                text_losses.extend(self.text_gradient(chosen.len(), &mut policy, progress)?);
-                let variables = self.models.policy.weights().variables();
-                figures.policy_norm += self.policy_optimiser.step(variables, &policy, factor)?;
-                let variables = self.models.value.trunk.weights().variables();
-                figures.value_norm += self.value_optimiser.step(variables, &value, factor)?;
-                if let Some(average) = &mut self.average {
-                    average.update(self.models.policy.weights().variables())?;
-                }
-                steps += 1.0;
-            }
-        }
-        figures.policy_loss = sums.policy_loss / sums.tokens;
-        figures.value_loss = sums.value_loss / sums.tokens;
-        figures.clipped_share = sums.clipped / sums.tokens;
-        figures.approximate_kl = sums.approximate_kl / sums.tokens;
-        figures.ratio = sums.ratio_sum / sums.tokens;
-        figures.lowest_ratio = sums.lowest_ratio;
-        figures.highest_ratio = sums.highest_ratio;
-        figures.clipped_values_share = sums.clipped_values / sums.tokens;
-        figures.policy_norm /= steps;
-        figures.value_norm /= steps;
-        // Without texts there is no such loss, and a 0 would look like one.
-        figures.text_loss = (!text_losses.is_empty()).then(|| mean(text_losses.into_iter()));
-        Ok(figures)
-    }
-
-    /// Answers fixed prompts with fixed draws.
-    fn evaluate(
-        &self,
-        prompts: &[Vec<u32>],
-        chosen: Range<usize>,
-        step: u64,
-        moment: &str,
-        progress: &mut dyn Progress,
-    ) -> Result<Evaluation> {
-        let chosen: Vec<usize> = chosen.collect();
-        progress.phase(
-            &format!("answering prompts {moment} training"),
-            0,
-            chosen.len(),
-        );
-        let mut episodes = self.sample(prompts, &chosen, "evaluation", 0, progress)?;
-        self.appraise(&mut episodes, progress)?;
-        for (index, (episode, prompt)) in episodes.iter().zip(&chosen).enumerate() {
-            let data = json!({
-                "kind": moment,
-                "moment": moment,
-                "prompt_index": index,
-                "prompt": self.written[*prompt],
-                "completion": self.codec.decode(&episode.tokens[episode.start..episode.start + episode.n])?,
-                "reward": episode.reward,
-                "kl": episode.kl(),
-                "is_finished": episode.is_finished,
-            });
-            progress.record(Event::Sample { step, data });
-        }
-        Ok(Evaluation {
-            rewards: episodes.iter().map(|episode| episode.reward).collect(),
-            kl: mean(episodes.iter().map(Episode::kl)),
-        })
-    }
+    /// Rows that pass through a network together.
+    micro_rows: usize,
+    /// The token that ends a completion as EOS does.
+    truncate_at: Option<u32>,
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ pub enum Event {
         /// Prompt, completion, reward.
         data: Value,
     },
+    /// What is to be known of the model, at the end.
+    Report {
+        /// As in `report.json`.
+        data: Value,
+    },
     /// A checkpoint was written.
     Checkpoint {
         /// Its folder.

@@ -3,13 +3,14 @@
 //! is skipped silently.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{AtPath, Result, TrainerError};
 
@@ -91,7 +92,7 @@ pub struct RankedCompletion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rating: Option<u8>,
     /// Answered flags only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read_flags")]
     pub flags: BTreeMap<String, bool>,
 }
 
@@ -110,6 +111,10 @@ pub struct RankedPrompt {
     /// Use-case category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
+    /// Whose prompt it is, where that is known: all prompts of a customer are trained on or all
+    /// held out (InstructGPT, section 3.2, splits by user). One line of a prompt may say it for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
     /// `train` or `validation`, where the file decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
@@ -160,6 +165,11 @@ impl Record for RankedPrompt {
         if self.completions.len() < 2 {
             return Some(("completions", "a ranking needs at least 2".to_owned()));
         }
+        if self.completions.len() > MOST_COMPLETIONS {
+            let n = self.completions.len();
+            let message = format!("has {n}; a ranking holds at most {MOST_COMPLETIONS}");
+            return Some(("completions", message));
+        }
         if let Some(index) = self
             .completions
             .iter()
@@ -169,6 +179,14 @@ impl Record for RankedPrompt {
         }
         if self.completions.iter().any(|item| item.rank == 0) {
             return Some(("rank", "ranks count from 1".to_owned()));
+        }
+        if self
+            .customer
+            .as_deref()
+            .is_some_and(|name| name.trim().is_empty())
+        {
+            let message = "is empty: leave it out where it is not known".to_owned();
+            return Some(("customer", message));
         }
         match self.split.as_deref() {
             None | Some("train" | "validation") => None,
@@ -263,31 +281,104 @@ pub fn read<R: Record>(path: &Path) -> Result<Vec<R>> {
     Ok(placed.map(|placed| placed.record).collect())
 }
 
-/// Reads every line of `path`.
+/// Longest line that is read, in bytes: more than any context holds, and little enough to keep.
+const LONGEST_LINE: usize = 16 << 20;
+
+/// Most completions of a ranking: a million pairs come of twice as many, and labelers rank nine.
+const MOST_COMPLETIONS: usize = 1000;
+
+/// Flags by name; one that is answered twice is an error, as any other field is.
+fn read_flags<'de, D: Deserializer<'de>>(
+    source: D,
+) -> std::result::Result<BTreeMap<String, bool>, D::Error> {
+    type Read<T, E> = std::result::Result<T, E>;
+    struct Flags;
+    impl<'de> Visitor<'de> for Flags {
+        type Value = BTreeMap<String, bool>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("flags, each true or false")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Read<Self::Value, A::Error> {
+            let mut flags = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry::<String, bool>()? {
+                if flags.contains_key(&name) {
+                    return Err(A::Error::custom(format!("duplicate field `{name}`")));
+                }
+                flags.insert(name, value);
+            }
+            Ok(flags)
+        }
+    }
+    source.deserialize_map(Flags)
+}
+
+/// Opens a file of lines.
+fn open(path: &Path) -> Result<BufReader<File>> {
+    let kind = std::fs::metadata(path).at(path)?.file_type();
+    let what = match (kind.is_dir(), kind.is_file()) {
+        (_, true) => return Ok(BufReader::new(File::open(path).at(path)?)),
+        (true, _) => "is a folder, not a file of JSON lines",
+        // It is read twice: its hash names what a checkpoint was trained on.
+        _ => "is no regular file, so it cannot be read twice",
+    };
+    Err(TrainerError::checkpoint(path, what))
+}
+
+/// The next line of `source` in `line`, without its end; none at the end of the file. Never more
+/// than [`LONGEST_LINE`] is kept.
+///
+/// # Errors
+/// What the system said; or, inside, what is wrong with the line.
+fn next_line<'a>(
+    source: &mut impl BufRead,
+    line: &'a mut Vec<u8>,
+    is_first: bool,
+) -> std::io::Result<Option<std::result::Result<&'a str, String>>> {
+    line.clear();
+    let n = source
+        .take(LONGEST_LINE as u64 + 1)
+        .read_until(b'\n', line)?;
+    if n == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    }
+    let wrong = |message: &str| Ok(Some(Err(message.to_owned())));
+    if line.len() > LONGEST_LINE {
+        return Ok(Some(Err(format!(
+            "is longer than {} MiB",
+            LONGEST_LINE >> 20
+        ))));
+    }
+    if is_first && line.starts_with(b"\xEF\xBB\xBF") {
+        return wrong("begins with a byte-order mark: save the file as UTF-8 without one");
+    }
+    if is_first && (line.starts_with(b"\xFF\xFE") || line.starts_with(b"\xFE\xFF")) {
+        return wrong("looks like UTF-16: save the file as UTF-8");
+    }
+    Ok(Some(std::str::from_utf8(line).map_err(|error| {
+        format!("is not valid UTF-8 at byte {}", error.valid_up_to() + 1)
+    })))
+}
+
+/// Reads every line of `path`. A carriage return before a line's end is white space, as in JSON.
 ///
 /// # Errors
 /// The first wrong line, by number and field; or that the file has no lines.
 pub fn read_placed<R: Record>(path: &Path) -> Result<Vec<Placed<R>>> {
     let file: Arc<Path> = Arc::from(path);
     let mut records = Vec::new();
-    for (index, line) in BufReader::new(File::open(path).at(path)?)
-        .lines()
-        .enumerate()
-    {
-        let number = index + 1;
-        let line = line.map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => {
-                TrainerError::input(path, number, "text", "is not valid UTF-8")
-            }
-            _ => TrainerError::Io {
-                path: path.to_owned(),
-                source: error,
-            },
-        })?;
+    let (mut source, mut buffer, mut number) = (open(path)?, Vec::new(), 0);
+    while let Some(line) = next_line(&mut source, &mut buffer, number == 0).at(path)? {
+        number += 1;
+        let line = line.map_err(|message| TrainerError::input(path, number, "JSON", message))?;
         if line.trim().is_empty() {
             continue;
         }
-        let mut source = serde_json::Deserializer::from_str(&line);
+        let mut source = serde_json::Deserializer::from_str(line);
         let record: R = serde_path_to_error::deserialize(&mut source).map_err(|error| {
             let field = field_of(&error);
             TrainerError::input(path, number, &field, error.inner().to_string())

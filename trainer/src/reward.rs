@@ -2,40 +2,61 @@
 //!
 //! 1. Read the rankings and split them by prompt.
 //! 2. Check the model.
-//! 3. Cross-validate, where asked: how well do such models order prompts they never saw?
+//! 3. Cross-validate, where asked: how well do such models order prompts they never saw, and as
+//!    labelers would that they never heard?
 //! 4. Train: for each batch of prompts one forward pass for each completion, the loss over all
 //!    pairs of a prompt as one element, backward, step; measure held-out accuracy.
-//! 5. Compare it with what length alone predicts.
+//! 5. Report: compare it with what length alone predicts and with how far labelers agree.
 //! 6. Shift the scores so that demonstrations (or, without any, training completions) score mean
 //!    0, and write.
 
 pub(crate) mod accuracy;
+mod agreement;
+mod calibration;
+mod card;
+mod correlation;
+mod data;
 pub(crate) mod groups;
+mod labeler_folds;
 mod learner;
+mod length;
+mod measured;
+mod report;
+mod slices;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-pub use self::accuracy::{Accuracy, bootstrap, by_prompt, count_right, mean_and_deviation};
-use self::accuracy::{count_by_length, difference};
-use self::groups::{
-    Group, count_prompts, fold_of_prompt, read_demonstrations, read_groups, split_by_prompt,
+pub use self::accuracy::{
+    Accuracy, Interval, bootstrap, bootstrap_mean, by_prompt, count_right, mean_and_deviation,
 };
+use self::accuracy::{count_by_length, count_by_scores, difference, longer_is_better};
+pub use self::agreement::Agreement;
+pub use self::calibration::{Bin, Calibration, Distances};
+pub use self::correlation::Correlations;
+use self::data::Data;
+pub use self::data::estimate;
+use self::groups::{Group, count_units, fold_of_unit, split_by_prompt};
+pub use self::labeler_folds::{LabelerFold, LabelerFolds, Spread};
 use self::learner::{Fit, Learner, Step};
+pub use self::length::LengthBias;
+use self::measured::Measured;
+pub use self::report::{Report, Source};
+pub use self::slices::{Slice, Slices};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
 use crate::config::RewardConfig;
+use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
+use crate::memory::PeakWatch;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
 use crate::model::transformer::TransformerConfig;
 use crate::optim::Gradients;
 use crate::progress::{Event, Progress};
-use crate::records::{self, Placed, RankedPrompt};
 use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
@@ -71,6 +92,12 @@ struct State {
     figures: BTreeMap<String, f64>,
     /// Held-out accuracy before training.
     before: Accuracy,
+    /// Of the labelers' folds.
+    #[serde(default)]
+    labeler_folds: Option<LabelerFolds>,
+    /// Of the cross-validation, where there was one.
+    #[serde(default)]
+    report: Option<Report>,
 }
 
 /// Trains.
@@ -80,16 +107,18 @@ struct State {
 pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
     let config = &job.config;
+    let watch = PeakWatch::start();
 
     // 1. Read the rankings and split them by prompt.
-    let records: Vec<Placed<RankedPrompt>> = records::read_placed(&job.data)?;
     let codec = TextCodec::load(&job.base)?;
-    let context = TransformerConfig::read(&job.base)?.max_position_embeddings;
-    let longest = config.max_tokens.min(context);
-    let from_ties = config.loss.learns_from_ties();
-    let (groups, mut remarks) = read_groups(&job.data, &records, &codec, longest, from_ties)?;
-    let (mut demonstrations, remark) = read_demonstrations(job, &codec, longest)?;
-    remarks.extend(remark);
+    let shape = TransformerConfig::read(&job.base)?;
+    let Data {
+        groups,
+        mut demonstrations,
+        remarks,
+    } = Data::read(job, &codec, &shape)?;
+    labeler_folds::check(&groups, config.labeler_folds)?;
+    let plan = data::plan(config, &shape, &groups, &demonstrations)?;
     let (share, seed) = (config.held_out_share, config.seed);
     let (mut train, mut held_out) = split_by_prompt(groups, share, seed);
     if train.is_empty() || held_out.is_empty() {
@@ -102,8 +131,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     }
 
     // 2. Check the model.
-    let model =
-        RewardModel::from_language_model(&job.base, &Device::Cpu, config.trainable(), config.seed)?;
+    let model = data::fresh_model(job, plan.recomputes)?;
     codec.check_fits(&job.base, model.trunk.config.vocab_size)?;
     codec.padding_of_a_reward_model(&job.base)?;
     let files: Vec<&Path> = std::iter::once(&job.data)
@@ -112,6 +140,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         .collect();
     let identity = savepoint::identity("reward", config, &files, &[&job.base])?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Reward, config)?;
     let progress: &mut dyn Progress = &mut folder;
     for remark in remarks {
         progress.log(remark);
@@ -123,6 +152,11 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         train.len(),
         held_out.len()
     ));
+    plan.report(config.memory_limit_gib, progress);
+    self_check::files::origin("base", &job.base, &codec, progress)?;
+    self_check::files::round_trip(&job.data, &codec, progress)?;
+    self_check::files::finite_weights("reward model", model.trunk.weights(), progress)?;
+    self_check::files::head_survives("reward model", model.head(), &job.out, progress)?;
     self_check::padding_invariance(
         "reward model",
         &model.trunk,
@@ -131,7 +165,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress,
     )?;
     check_scores_beside_padding(&model, &train[0].rows[0], codec.pad_id, progress)?;
-    let mut learner = Learner::new(config, codec.pad_id);
+    let mut learner = Learner::new(config, codec.pad_id, &plan);
     let mut gradients = Gradients::default();
     learner.learn_groups(&model, &mut train[..1], 1.0, &mut gradients)?;
     self_check::gradient_coverage(
@@ -140,14 +174,26 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         &gradients,
         progress,
     )?;
+    drop(gradients);
 
     // 3. Cross-validate.
     let mut figures = BTreeMap::new();
+    let (mut report, mut by_labelers) = (None, None);
+    if config.labeler_folds > 0 && resumed.is_none() {
+        let all: Vec<Group> = train.into_iter().chain(held_out).collect();
+        let (all, found) = labeler_folds::measure(job, &mut learner, all, progress)?;
+        by_labelers = Some(found);
+        (train, held_out) = split_by_prompt(all, share, seed);
+    }
     if config.cross_validation_folds > 0 && resumed.is_none() {
         let mut all: Vec<Group> = train.into_iter().chain(held_out).collect();
-        (all, figures) = cross_validate(job, &mut learner, all, progress)?;
+        let crossed;
+        (all, crossed) = cross_validate(job, &mut learner, all, progress)?;
+        figures = crossed.figures;
         // In the file's order, as without cross-validation.
         all.sort_by_key(|group| group.index);
+        let (source, folds) = (Source::CrossValidation, by_labelers.clone());
+        report = Report::of(source, &crossed.measured, all.iter(), folds, seed);
         (train, held_out) = split_by_prompt(all, share, seed);
     }
 
@@ -155,22 +201,28 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let by_length = count_by_length(&train, &held_out);
     let length = bootstrap(&by_length, config.seed);
     let mut fit = Fit::new(model, config);
+    let n_steps_an_epoch = train.len().div_ceil(config.batch_prompts);
+    let n_steps = config.epochs * n_steps_an_epoch;
     let state = match &resumed {
         Some(point) => {
-            fit.restore(point)?;
+            fit.restore(point.within(n_steps)?)?;
             point.state_as()?
         }
         None => {
             progress.phase("measuring held-out accuracy", 0, 1);
             let before = learner.measure(&fit.model, &mut held_out, progress)?;
-            let before = bootstrap(&before, config.seed);
+            let before = bootstrap(&count_by_scores(&held_out, &before), config.seed);
             report_accuracy(0, before, length, progress);
-            State { figures, before }
+            State {
+                figures,
+                before,
+                labeler_folds: by_labelers,
+                report,
+            }
         }
     };
-    let n_steps_an_epoch = train.len().div_ceil(config.batch_prompts);
     let n_before = fit.n_done;
-    let mut counts = Vec::new();
+    let mut scores = Vec::new();
     for epoch in 0..config.epochs {
         let mut report = |progress: &mut dyn Progress, step: &Step, fit: &Fit| {
             report_step(step, progress);
@@ -186,8 +238,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
                 // Measured before the run was stopped.
                 true => Ok(()),
                 false => {
-                    counts = learner.measure(&fit.model, &mut held_out, progress)?;
-                    let now = bootstrap(&counts, config.seed);
+                    scores = learner.measure(&fit.model, &mut held_out, progress)?;
+                    let now = bootstrap(&count_by_scores(&held_out, &scores), config.seed);
                     report_accuracy(n_steps as u64, now, length, progress);
                     Ok(())
                 }
@@ -198,17 +250,30 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         }
         result?;
     }
-    let n_steps = config.epochs * n_steps_an_epoch;
-    let State { figures, before } = state;
+    let State {
+        figures,
+        before,
+        labeler_folds,
+        report,
+    } = state;
     let mut model = fit.model;
 
-    // 5. Compare held-out accuracy with what length alone predicts.
+    // 5. Compare held-out accuracy with what length alone predicts, and report.
+    let counts = count_by_scores(&held_out, &scores);
     let after = bootstrap(&counts, config.seed);
     let over_length = difference(&counts, &by_length, config.seed);
     progress.log(format!(
         "held-out accuracy {after} over {} pairs; length alone {length}; difference {over_length}",
         after.n_pairs
     ));
+    let report = report.or_else(|| {
+        let measured = Measured::all(&held_out, scores, longer_is_better(&train), 0);
+        let all = train.iter().chain(&held_out);
+        Report::of(Source::HeldOut, &measured, all, labeler_folds, config.seed)
+    });
+    if report.is_none() {
+        progress.log("no strict pair was held out: there is nothing to report on the model");
+    }
 
     let n_train = train.len();
 
@@ -229,21 +294,16 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
     progress.log(format!("scores are shifted so that {at_zero} score mean 0"));
     (&mut folder as &mut dyn Progress).go_on()?;
     let mut summary = BTreeMap::from([
-        ("held_out_accuracy".to_owned(), after.value),
-        ("held_out_accuracy_low".to_owned(), after.low),
-        ("held_out_accuracy_high".to_owned(), after.high),
         ("held_out_accuracy_before".to_owned(), before.value),
-        ("length_only_accuracy".to_owned(), length.value),
-        ("length_only_accuracy_low".to_owned(), length.low),
-        ("length_only_accuracy_high".to_owned(), length.high),
-        ("accuracy_over_length".to_owned(), over_length.value),
-        ("accuracy_over_length_low".to_owned(), over_length.low),
-        ("accuracy_over_length_high".to_owned(), over_length.high),
         ("n_held_out_pairs".to_owned(), after.n_pairs as f64),
         ("n_train".to_owned(), n_train as f64),
         ("n_held_out".to_owned(), held_out.len() as f64),
     ]);
+    summary.extend(after.figures("held_out_accuracy"));
+    summary.extend(length.figures("length_only_accuracy"));
+    summary.extend(over_length.figures("accuracy_over_length"));
     summary.extend(figures);
+    summary.extend(report.iter().flat_map(Report::figures));
     let mut lineage = Lineage::new(CheckpointKind::Reward);
     lineage
         .parents
@@ -264,6 +324,13 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         "Scores are shifted by reward_bias (config.json), so that {at_zero} score mean 0; a \
          program that ignores it gets the same order."
     ));
+    if let Some(report) = &report {
+        let data = serde_json::to_value(report).unwrap_or_default();
+        lineage.sections = card::sections(report);
+        lineage.files.insert("report.json".to_owned(), data.clone());
+        folder.record(Event::Report { data });
+        (&mut folder as &mut dyn Progress).go_on()?;
+    }
     let place = job.out.join("checkpoint");
     checkpoint::write(
         &place,
@@ -273,6 +340,7 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         &lineage,
     )?;
     folder.finish()?;
+    watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -305,50 +373,68 @@ fn check_scores_beside_padding(
     )
 }
 
+/// Trains a model that is only measured; `place` says what for, and which of how many it is.
+fn train_apart(
+    job: &RewardJob,
+    learner: &mut Learner,
+    train: &mut [Group],
+    place: (&str, usize, usize),
+    progress: &mut dyn Progress,
+) -> Result<RewardModel> {
+    let config = &job.config;
+    let (phase, fold, n) = place;
+    let mut fit = Fit::new(data::fresh_model(job, learner.recomputes)?, config);
+    for epoch in 0..config.epochs {
+        learner.epoch(
+            &mut fit,
+            train,
+            epoch,
+            progress,
+            &mut |progress, step, _| {
+                let done = fold * step.n_steps + step.number;
+                progress.phase(phase, done, n * step.n_steps);
+                Ok(())
+            },
+        )?;
+    }
+    Ok(fit.model)
+}
+
+/// What cross-validation finds.
+struct Crossed {
+    /// What the models made of the rankings.
+    measured: Vec<Measured>,
+    figures: BTreeMap<String, f64>,
+}
+
 /// How well models of the same settings, each trained without one of several parts of the
 /// prompts, order the prompts of that part: an accuracy over all prompts, none of which the model that was
-/// asked had seen. Returns the groups and the figures.
+/// asked had seen. Returns the groups too.
 fn cross_validate(
     job: &RewardJob,
     learner: &mut Learner,
     mut groups: Vec<Group>,
     progress: &mut dyn Progress,
-) -> Result<(Vec<Group>, BTreeMap<String, f64>)> {
+) -> Result<(Vec<Group>, Crossed)> {
     let config = &job.config;
-    let n_prompts = count_prompts(&groups);
     // A part without a prompt would measure nothing.
-    let n = config.cross_validation_folds.min(n_prompts);
-    let folds = fold_of_prompt(&groups, n, config.seed);
-    let (mut counts, mut by_length) = (Vec::new(), Vec::new());
+    let n = config.cross_validation_folds.min(count_units(&groups));
+    let folds = fold_of_unit(&groups, n, config.seed);
+    let (mut counts, mut by_length, mut measured) = (Vec::new(), Vec::new(), Vec::new());
     for fold in 0..n {
         let (mut held_out, mut train): (Vec<Group>, Vec<Group>) = groups
             .into_iter()
-            .partition(|group| folds.get(&group.prompt_id) == Some(&fold));
-        let model = RewardModel::from_language_model(
-            &job.base,
-            &Device::Cpu,
-            config.trainable(),
-            config.seed,
-        )?;
-        let mut fit = Fit::new(model, config);
-        for epoch in 0..config.epochs {
-            learner.epoch(
-                &mut fit,
-                &mut train,
-                epoch,
-                progress,
-                &mut |progress, step, _| {
-                    let done = fold * step.n_steps + step.number;
-                    progress.phase("cross-validating", done, n * step.n_steps);
-                    Ok(())
-                },
-            )?;
-        }
-        let own = learner.measure(&fit.model, &mut held_out, progress)?;
+            .partition(|group| folds.get(&group.unit) == Some(&fold));
+        let place = ("cross-validating", fold, n);
+        let model = train_apart(job, learner, &mut train, place, progress)?;
+        let scores = learner.measure(&model, &mut held_out, progress)?;
+        let own = count_by_scores(&held_out, &scores);
         let accuracy = bootstrap(&own, config.seed).value;
         progress.metrics(fold as u64 + 1, [("cross_validation/accuracy", accuracy)]);
         counts.extend(own);
         by_length.extend(count_by_length(&train, &held_out));
+        let longer = longer_is_better(&train);
+        measured.extend(Measured::all(&held_out, scores, longer, fold));
         train.append(&mut held_out);
         groups = train;
     }
@@ -372,13 +458,9 @@ fn cross_validate(
         found[1].1,
         found[2].1
     ));
-    let mut figures = BTreeMap::new();
-    for (name, accuracy) in found {
-        figures.insert(name.to_owned(), accuracy.value);
-        figures.insert(format!("{name}_low"), accuracy.low);
-        figures.insert(format!("{name}_high"), accuracy.high);
-    }
-    Ok((groups, figures))
+    let figures = found.iter().flat_map(|(name, found)| found.figures(name));
+    let figures = figures.collect();
+    Ok((groups, Crossed { measured, figures }))
 }
 
 fn report_step(step: &Step, progress: &mut dyn Progress) {
@@ -398,34 +480,7 @@ fn report_step(step: &Step, progress: &mut dyn Progress) {
 }
 
 fn report_accuracy(step: u64, now: Accuracy, length: Accuracy, progress: &mut dyn Progress) {
-    progress.metrics(
-        step,
-        [
-            ("held_out/accuracy", now.value),
-            ("held_out/accuracy_low", now.low),
-            ("held_out/accuracy_high", now.high),
-            ("held_out/length_only_accuracy", length.value),
-        ],
-    );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn equal_scores_count_one_half_and_ties_do_not_count() {
-        assert_eq!(count_right(&[1.0, 0.0, 0.0], &[1, 2, 3]), (2.5, 3));
-        assert_eq!(count_right(&[1.0, 0.0], &[1, 1]), (0.0, 0));
-    }
-
-    #[test]
-    fn the_interval_holds_the_value() {
-        let counts: Vec<(f64, usize)> = (0..40).map(|i| (f64::from(i % 7), 6)).collect();
-        let accuracy = bootstrap(&counts, 1);
-        assert!(
-            accuracy.low < accuracy.value && accuracy.value < accuracy.high,
-            "{accuracy:?}"
-        );
-    }
+    let mut values: BTreeMap<String, f64> = now.figures("held_out/accuracy").into_iter().collect();
+    values.insert("held_out/length_only_accuracy".to_owned(), length.value);
+    progress.record(Event::Metrics { step, values });
 }

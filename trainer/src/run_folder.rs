@@ -1,5 +1,5 @@
 //! A run's folder: `config.json` with every setting resolved, `metrics.jsonl`, `samples.jsonl`,
-//! TensorBoard events, and the checkpoint in `checkpoint/`.
+//! TensorBoard events, `report.json` where there is one, and the checkpoint in `checkpoint/`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::events::{EVENTS, EventWriter};
 use crate::progress::{Event, Progress};
@@ -21,7 +22,7 @@ pub struct RunFolder<'a> {
     samples: File,
     events: EventWriter,
     /// The first write that failed, told at the next step: a full disk ends the run with a sentence.
-    failure: Option<std::io::Error>,
+    failure: Option<(PathBuf, std::io::Error)>,
     folder: PathBuf,
     savepoints: Savepoints,
     /// Held for as long as the run works.
@@ -30,11 +31,44 @@ pub struct RunFolder<'a> {
 
 const METRICS: &str = "metrics.jsonl";
 const SAMPLES: &str = "samples.jsonl";
+const REPORT: &str = "report.json";
+const LOCK: &str = "run.lock";
+
+/// Refuses a folder in which a run would write elsewhere, through a link, or among what is not its
+/// own: a new one may find its data there, and the lock of a program that got no further.
+fn check_contents(folder: &Path, resume: bool) -> Result<()> {
+    let refuse = |message: String| Err(TrainerError::checkpoint(folder, message));
+    if folder.is_symlink() {
+        return refuse("is a link; name the folder that it points to".to_owned());
+    }
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder).at(folder)? {
+        let entry = entry.at(folder)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_data = name.ends_with(".jsonl") && ![METRICS, SAMPLES].contains(&name.as_str());
+        if is_data || (name == LOCK && !entry.path().is_symlink()) {
+            continue;
+        }
+        if entry.path().is_symlink() {
+            return refuse(format!(
+                "holds the link {name:?}, and a run writes through none"
+            ));
+        }
+        if !resume {
+            return refuse(format!(
+                "is not empty: it holds {name:?}; choose another folder"
+            ));
+        }
+    }
+    Ok(())
+}
 
 /// Keeps every other program out of the folder: a worker that was given up may still be at work
 /// when another one goes on.
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("run.lock");
+    let path = folder.join(LOCK);
     let file = File::create(&path).at(&path)?;
     file.try_lock().map_err(|_| {
         TrainerError::checkpoint(
@@ -98,11 +132,13 @@ impl<'a> RunFolder<'a> {
         if folder.join("checkpoint").exists() {
             return refuse("holds the checkpoint of a run that has ended");
         }
-        std::fs::create_dir_all(folder).at(folder)?;
+        check_contents(folder, policy.resume)?;
+        disk::create_folder(folder)?;
         let lock = lock(folder)?;
+        disk::remove_torn(folder)?;
         let savepoints = Savepoints::new(folder, identity, policy);
         let mut remarks = Vec::new();
-        let found = savepoints.newest(&mut remarks)?;
+        let found = savepoints.start(&mut remarks)?;
         let (point, lengths) = match found {
             Some((point, lengths)) => (Some(point), lengths),
             None => (None, BTreeMap::new()),
@@ -116,7 +152,7 @@ impl<'a> RunFolder<'a> {
         let text = serde_json::to_vec_pretty(config)
             .map_err(std::io::Error::from)
             .at(&path)?;
-        std::fs::write(&path, text).at(&path)?;
+        disk::write(&path, &text)?;
         let open = |name: &str| {
             let path = folder.join(name);
             let mut options = File::options();
@@ -149,7 +185,7 @@ impl<'a> RunFolder<'a> {
     ) -> Result<Self> {
         let never = SavePolicy {
             every: None,
-            resume: false,
+            ..SavePolicy::default()
         };
         Self::open(folder, config, String::new(), never, listener).map(|(opened, _)| opened)
     }
@@ -162,7 +198,7 @@ impl<'a> RunFolder<'a> {
         self.savepoints.clear()
     }
 
-    fn write(&mut self, event: &Event) -> std::io::Result<()> {
+    fn write(&mut self, event: &Event) -> Result<()> {
         match event {
             Event::Metrics { step, values } => {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -174,14 +210,17 @@ impl<'a> RunFolder<'a> {
                 );
                 for (name, value) in values {
                     line.insert(name.clone(), json!(value));
-                    self.events
-                        .scalar(*step, name, *value)
-                        .map_err(std::io::Error::other)?;
+                    self.events.scalar(*step, name, *value)?;
                 }
                 writeln!(self.metrics, "{}", serde_json::Value::Object(line))
+                    .at(&self.folder.join(METRICS))
             }
             Event::Sample { step, data } => {
                 writeln!(self.samples, "{}", json!({"step": step, "sample": data}))
+                    .at(&self.folder.join(SAMPLES))
+            }
+            Event::Report { data } => {
+                crate::disk::write(&self.folder.join(REPORT), format!("{data:#}\n").as_bytes())
             }
             _ => Ok(()),
         }
@@ -190,8 +229,8 @@ impl<'a> RunFolder<'a> {
 
 impl Progress for RunFolder<'_> {
     fn record(&mut self, event: Event) {
-        if let Err(error) = self.write(&event) {
-            self.failure.get_or_insert(error);
+        if let Err(TrainerError::Io { path, source }) = self.write(&event) {
+            self.failure.get_or_insert((path, source));
         }
         self.listener.record(event);
     }
@@ -205,15 +244,45 @@ impl Progress for RunFolder<'_> {
     }
 
     fn save(&mut self, point: &Savepoint) -> Result<()> {
+        // A run that went on from here would lack what could not be written.
+        self.failure().map_or(Ok(()), Err)?;
         let lengths = lengths(&self.folder)?;
         self.savepoints.save(point, lengths)
     }
 
     fn failure(&self) -> Option<TrainerError> {
-        let error = self.failure.as_ref()?;
+        let (path, error) = self.failure.as_ref()?;
         Some(TrainerError::Io {
-            path: self.folder.clone(),
+            path: path.clone(),
             source: std::io::Error::new(error.kind(), error.to_string()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::progress::Silent;
+
+    /// What a run that went on from there would lack, nobody would miss.
+    #[test]
+    fn no_savepoint_is_kept_after_figures_that_could_not_be() {
+        let place = tempfile::tempdir().unwrap();
+        let out = place.path().join("out");
+        let mut listener = Silent;
+        let policy = SavePolicy::default();
+        let (mut folder, _) =
+            RunFolder::open(&out, &json!({}), String::new(), policy, &mut listener).unwrap();
+        let point = Savepoint::new(1, &json!({}));
+        folder.save(&point).unwrap();
+        // No more can be written to it.
+        folder.metrics = File::open(out.join(METRICS)).unwrap();
+        (&mut folder as &mut dyn Progress).metrics(1, [("loss", 0.5)]);
+        let said = folder.save(&Savepoint::new(2, &json!({}))).unwrap_err();
+        assert!(said.to_string().contains(METRICS), "{said}");
+        assert!((&mut folder as &mut dyn Progress).go_on().is_err());
+        let kept = std::fs::read_dir(out.join("savepoints")).unwrap();
+        assert_eq!(kept.count(), 1);
     }
 }

@@ -37,8 +37,9 @@ impl SamplingConfig {
     }
 }
 
-/// Draws a token from `logits`.
-pub fn draw(logits: &[f32], config: &SamplingConfig, rng: &mut ChaCha12Rng) -> u32 {
+/// Draws a token from `logits`, and says how likely it was: the logarithm of its probability, at the
+/// temperature and among the tokens that could be drawn.
+pub fn draw(logits: &[f32], config: &SamplingConfig, rng: &mut ChaCha12Rng) -> (u32, f64) {
     let scale = (1.0 / config.temperature) as f32;
     let mut weights = logits.to_vec();
     simd::exp_in_place(&mut weights, simd::highest(logits), scale);
@@ -57,7 +58,7 @@ pub fn draw(logits: &[f32], config: &SamplingConfig, rng: &mut ChaCha12Rng) -> u
             }
         }
     }
-    last as u32
+    (last as u32, (f64::from(weights[last]) / total).ln())
 }
 
 /// Sets to 0 all but the likeliest tokens that together reach `top_p` (Holtzman et al.,
@@ -106,7 +107,10 @@ mod tests {
         let mut rng = stream(3, "draw", 0);
         let mut counts = [0.0_f64; 3];
         for _ in 0..30_000 {
-            counts[draw(&logits, &config(0.5, 1.0), &mut rng) as usize] += 1.0 / 30_000.0;
+            let (token, log_prob) = draw(&logits, &config(0.5, 1.0), &mut rng);
+            let likely = f64::from(token) - (0..3).map(|i| f64::from(i).exp()).sum::<f64>().ln();
+            assert!((log_prob - likely).abs() < 1e-6);
+            counts[token as usize] += 1.0 / 30_000.0;
         }
         let total: f64 = (0..3).map(|i| f64::from(i).exp()).sum();
         for (i, count) in counts.iter().enumerate() {
@@ -122,7 +126,7 @@ mod tests {
         let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()];
         let mut rng = stream(3, "draw", 0);
         let drawn: Vec<u32> = (0..500)
-            .map(|_| draw(&logits, &config(1.0, 0.7), &mut rng))
+            .map(|_| draw(&logits, &config(1.0, 0.7), &mut rng).0)
             .collect();
         assert!(drawn.contains(&0) && drawn.contains(&1) && !drawn.contains(&2));
     }

@@ -16,28 +16,38 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{sha256, sha256_of_weights, write_atomically};
+use crate::disk;
 use crate::error::{AtPath, Result, TrainerError};
 
-/// How many are kept: the newest, and one before it.
-const KEPT: usize = 2;
+/// How many are kept unless the run says otherwise: the newest, and one before it.
+pub const KEPT: usize = 2;
 
-/// Folders whose writing was cut off.
-const TORN: &str = ".writing-";
+/// SHA-256 of a savepoint's other files, as `sha256sum` writes and checks them.
+const SUMS: &str = "SHA256SUMS";
 
-/// When a run keeps savepoints, and whether it goes on from the newest.
+const STATE: &str = "state.json";
+const TENSORS: &str = "tensors.safetensors";
+
+/// When a run keeps savepoints, how many, and whether it goes on from one.
 #[derive(Debug, Clone, Copy)]
 pub struct SavePolicy {
     /// A savepoint at the first end of a step after so long; none keeps only the one at a stop.
     pub every: Option<Duration>,
+    /// How many stay, at least one; the oldest goes once the newest is whole.
+    pub keep: usize,
     /// Go on where the run in that folder stopped.
     pub resume: bool,
+    /// Go on after this step instead, whose savepoint is kept; what came after it is done again.
+    pub from: Option<usize>,
 }
 
 impl Default for SavePolicy {
     fn default() -> Self {
         Self {
             every: Some(Duration::from_secs(600)),
+            keep: KEPT,
             resume: false,
+            from: None,
         }
     }
 }
@@ -82,6 +92,20 @@ impl Savepoint {
             .collect()
     }
 
+    /// The savepoint itself, if a run of `total` steps can have it.
+    ///
+    /// # Errors
+    /// A sentence with both numbers.
+    pub fn within(&self, total: usize) -> Result<&Self> {
+        match self.step <= total {
+            true => Ok(self),
+            false => {
+                let message = format!("is after {} steps of a run of {total}", self.step);
+                Err(TrainerError::checkpoint(Path::new("savepoint"), message))
+            }
+        }
+    }
+
     /// The state as its type.
     ///
     /// # Errors
@@ -106,11 +130,23 @@ pub fn identity(
 ) -> Result<String> {
     let hashes = files.iter().map(|file| sha256(file));
     let weights = models.iter().map(|folder| sha256_of_weights(folder));
+    // What shapes a model, and what makes tokens of text.
+    let settings = models.iter().flat_map(|folder| {
+        [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+        ]
+        .map(|name| folder.join(name))
+    });
+    let settings = settings.filter(|path| path.exists());
     let parts = json!({
         "kind": kind,
         "config": config,
         "files": hashes.collect::<Result<Vec<_>>>()?,
         "models": weights.collect::<Result<Vec<_>>>()?,
+        "settings": settings.map(|path| sha256(&path)).collect::<Result<Vec<_>>>()?,
     });
     Ok(hex::encode(Sha256::digest(parts.to_string())))
 }
@@ -120,8 +156,6 @@ pub fn identity(
 struct Header {
     program: String,
     identity: String,
-    /// Of `tensors.safetensors`.
-    sha256: String,
     /// Bytes of the run's other files at that moment; what came after is cut off when it goes on.
     lengths: BTreeMap<String, u64>,
     step: usize,
@@ -133,6 +167,8 @@ pub struct Savepoints {
     folder: PathBuf,
     identity: String,
     every: Option<Duration>,
+    keep: usize,
+    from: Option<usize>,
     last: Instant,
 }
 
@@ -143,6 +179,8 @@ impl Savepoints {
             folder: out.join("savepoints"),
             identity,
             every: policy.every,
+            keep: policy.keep.max(1),
+            from: policy.from,
             last: Instant::now(),
         }
     }
@@ -162,57 +200,105 @@ impl Savepoints {
             return Ok(());
         }
         write_atomically(&place, |folder| {
-            let path = folder.join("tensors.safetensors");
-            safetensors::serialize_to_file(&point.tensors, None, &path).map_err(|error| {
-                TrainerError::checkpoint(&path, format!("cannot be written: {error}"))
-            })?;
+            disk::write_tensors(&folder.join(TENSORS), &point.tensors, None)?;
             let header = Header {
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 identity: self.identity.clone(),
-                sha256: sha256(&path)?,
                 lengths,
                 step: point.step,
                 state: point.state.clone(),
             };
-            let path = folder.join("state.json");
+            let path = folder.join(STATE);
             let text = serde_json::to_vec(&header)
                 .map_err(std::io::Error::from)
                 .at(&path)?;
-            std::fs::write(&path, text).at(&path)
+            disk::write(&path, &text)?;
+            disk::write(&folder.join(SUMS), sums(folder)?.as_bytes())
         })?;
         self.last = Instant::now();
-        for (_, old) in self.list()?.into_iter().skip(KEPT) {
-            std::fs::remove_dir_all(&old).at(&old)?;
+        for (_, old) in self.list()?.into_iter().skip(self.keep) {
+            disk::remove_folder(&old)?;
         }
         Ok(())
     }
 
-    /// The newest one that is whole, with the lengths of the run's other files, and a remark on each
-    /// that is not; those go.
+    /// The one to go on from, with the lengths of the run's other files: of the step that was asked
+    /// for, or else the newest that is whole, with a remark on each that is not; those go.
     ///
     /// # Errors
-    /// A sentence when it belongs to another run.
-    pub fn newest(
+    /// A sentence when it belongs to another run, there is none of the step that was asked for, or
+    /// it cannot be read although it may be whole.
+    pub fn start(
+        &self,
+        remarks: &mut Vec<String>,
+    ) -> Result<Option<(Savepoint, BTreeMap<String, u64>)>> {
+        match self.from {
+            Some(step) => self.of_step(step, remarks).map(Some),
+            None => self.newest(remarks),
+        }
+    }
+
+    fn of_step(
+        &self,
+        step: usize,
+        remarks: &mut Vec<String>,
+    ) -> Result<(Savepoint, BTreeMap<String, u64>)> {
+        let kept = self.list()?;
+        let Some((_, place)) = kept.iter().find(|(own, _)| *own == step) else {
+            let steps: Vec<String> = kept.iter().map(|(step, _)| step.to_string()).collect();
+            let steps = match steps.is_empty() {
+                true => "none is kept".to_owned(),
+                false => format!("kept are {}", steps.join(", ")),
+            };
+            return Err(TrainerError::Config {
+                field: "from".into(),
+                message: format!("there is no savepoint of step {step}; {steps}"),
+            });
+        };
+        let found = self.read(place)?;
+        // The run comes by those steps again, and its other files are cut to this one's lengths.
+        for (own, later) in &kept {
+            if *own > step {
+                remarks.push(format!(
+                    "the savepoint of step {own} goes: it is made again"
+                ));
+                disk::remove_folder(later)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn newest(
         &self,
         remarks: &mut Vec<String>,
     ) -> Result<Option<(Savepoint, BTreeMap<String, u64>)>> {
         for (_, place) in self.list()? {
             match self.read(&place) {
                 Ok(found) => return Ok(Some(found)),
-                Err(error @ TrainerError::Config { .. }) => return Err(error),
-                Err(error) => {
+                Err(error @ TrainerError::Checkpoint { .. }) => {
                     remarks.push(format!("passed over a damaged savepoint: {error}"));
                     // It would stand in the way of the one that this step will have.
-                    std::fs::remove_dir_all(&place).at(&place)?;
+                    disk::remove_folder(&place)?;
                 }
+                // It may be whole, and only cannot be read now.
+                Err(error) => return Err(error),
             }
         }
         Ok(None)
     }
 
     fn read(&self, place: &Path) -> Result<(Savepoint, BTreeMap<String, u64>)> {
-        let path = place.join("state.json");
         let torn = |path: &Path, message: String| TrainerError::checkpoint(path, message);
+        for name in [SUMS, STATE, TENSORS] {
+            if !place.join(name).is_file() {
+                return Err(torn(place, format!("is damaged: it has no {name}")));
+            }
+        }
+        let path = place.join(SUMS);
+        if std::fs::read(&path).at(&path)? != sums(place)?.as_bytes() {
+            return Err(torn(place, "is damaged: a SHA-256 is another".to_owned()));
+        }
+        let path = place.join(STATE);
         let header: Header = serde_json::from_slice(&std::fs::read(&path).at(&path)?)
             .map_err(|error| torn(&path, format!("is damaged: {error}")))?;
         if header.identity != self.identity {
@@ -226,10 +312,7 @@ impl Savepoints {
                 message,
             });
         }
-        let path = place.join("tensors.safetensors");
-        if sha256(&path)? != header.sha256 {
-            return Err(torn(&path, "is damaged: its SHA-256 is another".to_owned()));
-        }
+        let path = place.join(TENSORS);
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
             .map_err(|error| torn(&path, format!("is damaged: {error}")))?;
         let point = Savepoint {
@@ -245,14 +328,12 @@ impl Savepoints {
         if !self.folder.is_dir() {
             return Ok(Vec::new());
         }
+        disk::remove_torn(&self.folder)?;
         let mut found = Vec::new();
         for entry in std::fs::read_dir(&self.folder).at(&self.folder)? {
             let path = entry.at(&self.folder)?.path();
             let name = path.file_name().and_then(|name| name.to_str());
-            let name = name.unwrap_or_default();
-            if name.starts_with(TORN) {
-                std::fs::remove_dir_all(&path).at(&path)?;
-            } else if let Ok(step) = name.parse() {
+            if let Some(step) = name.and_then(|name| name.parse().ok()) {
                 found.push((step, path));
             }
         }
@@ -266,8 +347,17 @@ impl Savepoints {
     /// When they cannot be removed.
     pub fn clear(&self) -> Result<()> {
         match self.folder.is_dir() {
-            true => std::fs::remove_dir_all(&self.folder).at(&self.folder),
+            true => disk::remove_folder(&self.folder),
             false => Ok(()),
         }
     }
+}
+
+/// What [`SUMS`] must hold for a folder.
+fn sums(place: &Path) -> Result<String> {
+    let mut lines = String::new();
+    for name in [STATE, TENSORS] {
+        lines.push_str(&format!("{}  {name}\n", sha256(&place.join(name))?));
+    }
+    Ok(lines)
 }

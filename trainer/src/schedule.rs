@@ -11,6 +11,12 @@ pub enum Schedule {
         /// Share of the peak at the end.
         floor: f64,
     },
+    /// Down a straight line to a share of the peak (lm-human-preferences and
+    /// summarize_from_feedback_details: 0).
+    Linear {
+        /// Share of the peak at the end.
+        floor: f64,
+    },
     /// Up from a share of the peak over the first steps, then constant (InstructGPT's PPO: from
     /// 0.1 over 10 iterations).
     Constant {
@@ -29,6 +35,10 @@ impl Schedule {
                 let progress = step as f64 / total.max(1) as f64;
                 floor + (1.0 - floor) * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
             }
+            Self::Linear { floor } => {
+                let progress = step as f64 / total.max(1) as f64;
+                floor + (1.0 - floor) * (1.0 - progress)
+            }
             Self::Constant { warmup, from } if step < *warmup => {
                 from + (1.0 - from) * step as f64 / *warmup as f64
             }
@@ -41,12 +51,17 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    /// Item 39 of the checklist, among others.
     #[test]
     fn schedules_start_and_end_where_they_should() {
         let cosine = Schedule::Cosine { floor: 0.1 };
         assert_eq!(cosine.factor(0, 100), 1.0);
         assert!((cosine.factor(50, 100) - 0.55).abs() < 1e-12);
         assert!((cosine.factor(100, 100) - 0.1).abs() < 1e-12);
+        let linear = Schedule::Linear { floor: 0.0 };
+        assert_eq!(linear.factor(0, 100), 1.0);
+        assert!((linear.factor(25, 100) - 0.75).abs() < 1e-12);
+        assert!((linear.factor(99, 100) - 0.01).abs() < 1e-12);
         let constant = Schedule::Constant {
             warmup: 10,
             from: 0.1,

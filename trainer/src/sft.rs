@@ -1,10 +1,19 @@
 //! Step one: supervised fine-tuning on demonstrations (InstructGPT, section 3.5 and C.1).
 //!
-//! 1. Read the demonstrations and split them by prompt.
-//! 2. Check the model.
-//! 3. For each batch: loss on the answer's tokens and its EOS only, backward, step.
-//! 4. Measure the held-out loss.
-//! 5. Write.
+//! 1. Read the demonstrations and split them by prompt (to pretrain: texts, and split them by text);
+//!    read the texts that are mixed in.
+//! 2. Check the model, and the reward model where one is to judge.
+//! 3. For each batch: loss on the answer's tokens and its EOS only, and on the texts that go with
+//!    them, backward, step. To pretrain, every token is learnt.
+//! 4. After each epoch: measure the held-out loss, and the reward of sampled answers.
+//! 5. Write the weights of the epoch that is to be kept.
+
+mod data;
+mod epochs;
+mod gradient;
+mod packing;
+mod pretraining;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,12 +22,19 @@ use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use self::data::Data;
+pub use self::data::estimate;
+use self::epochs::{Figures, Judge, kept, reason};
+pub(crate) use self::gradient::held_out_loss;
+use self::gradient::{Batch, Feeding};
+pub use self::gradient::{Feed, LearningRow, add_gradient, add_gradient_of, learning_positions};
+pub(crate) use self::texts::read_texts;
+use self::texts::{TextPlace, Texts};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
-use crate::config::SftConfig;
+use crate::config::sources::{self, Kind};
+use crate::config::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
-use crate::model::attention::Pass;
-use crate::model::batch::TokenBatch;
-use crate::model::token_log_probs;
+use crate::memory::PeakWatch;
 use crate::model::transformer::{EMBEDDING, Transformer, TransformerConfig};
 use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::{Event, Progress};
@@ -27,7 +43,6 @@ use crate::rng::stream;
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy, Savepoint};
 use crate::self_check;
-use crate::split;
 use crate::text::TextCodec;
 
 /// What a run made.
@@ -43,10 +58,14 @@ pub struct Outcome {
 pub struct SftJob {
     /// Settings.
     pub config: SftConfig,
-    /// Demonstrations, JSONL.
+    /// Demonstrations, JSONL; texts where everything is learnt.
     pub data: PathBuf,
+    /// Plain texts that are mixed in, JSONL; none mixes none in.
+    pub texts: Option<PathBuf>,
     /// The model to start from.
     pub base: PathBuf,
+    /// A reward model that scores sampled answers to held-out prompts after each epoch.
+    pub reward: Option<PathBuf>,
     /// The run's folder.
     pub out: PathBuf,
     /// When savepoints are kept, and whether to go on from one.
@@ -56,22 +75,26 @@ pub struct SftJob {
 /// What of a run is no tensor.
 #[derive(Serialize, Deserialize)]
 struct State {
-    held_out_before: Option<f64>,
+    before: Figures,
+    /// Of each epoch that has ended.
+    epochs: Vec<Figures>,
+    texts: TextPlace,
 }
 
-/// A token row whose tokens from `start` on are to be learnt.
-pub struct LearningRow {
-    /// The tokens.
-    pub tokens: Vec<u32>,
-    /// First token that counts.
-    pub start: usize,
-}
-
-impl LearningRow {
-    /// What is given: for a demonstration the prompt, as the model reads it.
-    pub fn given(&self) -> &[u32] {
-        &self.tokens[..self.start]
-    }
+/// What a run works with, and all that moves in it.
+struct Learner<'a> {
+    config: &'a SftConfig,
+    model: Transformer,
+    feeding: Feeding,
+    held_out: Vec<LearningRow>,
+    judge: Option<Judge>,
+    texts: Texts,
+    optimiser: AdamW,
+    /// Steps that are done.
+    step: usize,
+    state: State,
+    /// The weights of the epoch to keep, where that is not the last so far.
+    best: BTreeMap<String, Tensor>,
 }
 
 /// Trains.
@@ -81,123 +104,112 @@ impl LearningRow {
 pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
     let config = &job.config;
+    let watch = PeakWatch::start();
 
-    // 1. Read the demonstrations and split them by prompt.
+    // 1. Read the demonstrations and split them by prompt; read the pretraining texts.
     let codec = TextCodec::load(&job.base)?;
-    let context = TransformerConfig::read(&job.base)?.max_position_embeddings;
-    let longest = config.max_tokens.min(context);
-    let (rows, remark) = read_demonstrations(&job.data, &codec, longest)?;
-    let (share, seed) = (config.held_out_share, config.seed);
-    let (mut rows, held_out) = split::hold_out(rows, LearningRow::given, share, seed);
+    let shape = TransformerConfig::read(&job.base)?;
+    let Data {
+        mut rows,
+        held_out,
+        texts,
+        remark,
+    } = Data::read(job, &codec, &shape)?;
+    let plan = data::plan(job, &shape, rows.iter().chain(&held_out).chain(&texts))?;
 
-    // 2. Check the model.
-    let model = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
+    // 2. Check the model, and the reward model where one is to judge.
+    let mut model = Transformer::load(&job.base, &Device::Cpu, config.trainable())?;
+    model.set_recompute(plan.recomputes);
     codec.check_fits(&job.base, model.config.vocab_size)?;
-    let identity = savepoint::identity("sft", config, &[&job.data], &[&job.base])?;
+    let judge = Judge::load(job, &codec, &model, &held_out)?;
+    if let Some(folder) = &job.reward {
+        self_check::same_language(&codec, folder, listener)?;
+    }
+    let identity = identity(job)?;
     let (mut folder, resumed) = RunFolder::open(&job.out, config, identity, job.saving, listener)?;
+    sources::write(&job.out, Kind::Sft, config)?;
     let progress: &mut dyn Progress = &mut folder;
     if let Some(remark) = remark {
         progress.log(remark);
     }
     progress.log(format!(
-        "training {} of {} layers on {} demonstrations, {} held out",
+        "training {} of {} layers on {} {}, {} held out",
         model.config.num_hidden_layers - model.n_frozen(),
         model.config.num_hidden_layers,
         rows.len(),
+        config.learn.rows(),
         held_out.len()
     ));
+    if !texts.is_empty() {
+        progress.log(texts_remark(config, texts.len()));
+    }
+    if let Some(judge) = judge.as_ref().filter(|judge| judge.too_long > 0) {
+        progress.log(format!(
+            "{} held-out prompts leave no room for an answer: no reward is measured on them",
+            judge.too_long
+        ));
+    }
+    plan.report(config.memory_limit_gib, progress);
+    self_check::files::origin("base", &job.base, &codec, progress)?;
+    self_check::files::round_trip(&job.data, &codec, progress)?;
+    self_check::files::finite_weights("model", model.weights(), progress)?;
     self_check::padding_invariance("model", &model, &rows[0].tokens, codec.pad_id, progress)?;
+    if config.pack_tokens.is_some() {
+        let few: Vec<&[u32]> = rows.iter().take(3).map(|row| &row.tokens[..]).collect();
+        self_check::packing_invariance("model", &model, &few, codec.pad_id, progress)?;
+    }
     let mut gradients = Gradients::default();
     add_gradient(&model, &rows[..1], codec.pad_id, 1.0, &mut gradients)?;
     self_check::gradient_coverage("model", model.weights().variables(), &gradients, progress)?;
+    drop(gradients);
 
-    // 3. Train.
-    let steps_per_epoch = rows.len().div_ceil(config.batch_size);
-    let total = steps_per_epoch * config.epochs;
-    let mut optimiser = AdamW::new(config.optimiser.clone());
-    let variables = model.weights().variables();
-    let (first, before) = match &resumed {
-        Some(point) => {
-            set_values(variables, &point.group("model"))?;
-            optimiser.restore(&point.group("optimiser"), variables)?;
-            (point.step, point.state_as::<State>()?.held_out_before)
-        }
-        None => {
-            let before = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
-            report_held_out(0, before, progress);
-            (0, before)
-        }
+    // 3. and 4. Train, and measure after each epoch.
+    let mut learner = Learner {
+        feeding: Feeding {
+            pack_tokens: config.pack_tokens.map(|_| plan.rows),
+            micro_rows: plan.rows,
+            dropout: config.dropout,
+            seed: config.seed,
+            pad_id: codec.pad_id,
+        },
+        texts: Texts::new(texts, config.pretraining_share, config.seed),
+        optimiser: AdamW::new(config.optimiser.clone()),
+        step: 0,
+        state: State {
+            before: Figures::default(),
+            epochs: Vec::new(),
+            texts: TextPlace::default(),
+        },
+        best: BTreeMap::new(),
+        config,
+        model,
+        held_out,
+        judge,
     };
-    let savepoint = |step: usize, optimiser: &AdamW| -> Result<Savepoint> {
-        let held_out_before = before;
-        let mut point = Savepoint::new(step, &State { held_out_before });
-        point.put("model", values(variables));
-        point.put("optimiser", optimiser.state()?);
-        Ok(point)
-    };
-    let mut step = 0;
-    for epoch in 0..config.epochs {
-        rows.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
-        for batch in rows.chunks(config.batch_size) {
-            if step < first {
-                step += 1;
-                continue;
-            }
-            progress.phase("training", step, total);
-            let gradients = batch_gradient(&model, batch, codec.pad_id, progress);
-            let (gradients, loss) = match gradients {
-                // Nothing has moved since the last step.
-                Err(TrainerError::Cancelled) => {
-                    progress.save(&savepoint(step, &optimiser)?)?;
-                    return Err(TrainerError::Cancelled);
-                }
-                gradients => gradients?,
-            };
-            let factor = config.schedule.factor(step, total);
-            let norm = optimiser.step(variables, &gradients, factor)?;
-            step += 1;
-            let rate = config.optimiser.learning_rate * factor;
-            progress.metrics(
-                step as u64,
-                [
-                    ("train/loss", loss),
-                    ("train/grad_norm", norm),
-                    ("train/learning_rate", rate),
-                ],
-            );
-            if progress.wants_savepoint() {
-                progress.save(&savepoint(step, &optimiser)?)?;
-            }
+    let n_steps = rows.len().div_ceil(config.batch_size) * config.epochs;
+    match &resumed {
+        Some(point) => learner.restore(point.within(n_steps)?)?,
+        None => learner.state.before = learner.measure(progress)?,
+    }
+    if let Err(error) = learner.train(&mut rows, progress) {
+        if matches!(error, TrainerError::Cancelled) {
+            // Nothing has moved since the last step.
+            progress.save(&learner.savepoint()?)?;
         }
+        return Err(error);
     }
 
-    // 4. Measure the held-out loss.
-    let after = held_out_loss(&model, &held_out, codec.pad_id, progress)?;
-    report_held_out(step as u64, after, progress);
-    progress.phase("writing", total, total);
-    (&mut folder as &mut dyn Progress).go_on()?;
-
-    // 5. Write.
-    let mut summary = BTreeMap::from([
-        ("n_train".to_owned(), rows.len() as f64),
-        ("n_held_out".to_owned(), held_out.len() as f64),
-    ]);
-    summary.extend(before.map(|loss| ("held_out_loss_before".to_owned(), loss)));
-    summary.extend(after.map(|loss| ("held_out_loss".to_owned(), loss)));
-    let mut lineage = Lineage::new(CheckpointKind::Sft);
-    lineage
-        .parents
-        .insert("base".to_owned(), sha256_of_weights(&job.base)?);
-    lineage
-        .data
-        .insert("demonstrations".to_owned(), sha256(&job.data)?);
-    lineage.template = codec.template_hash();
-    lineage.config = serde_json::to_value(config).unwrap_or_default();
-    lineage.summary = summary.clone();
-    lineage.notes = training_notes(&model);
+    // 5. Write the weights of the epoch that is to be kept.
+    let (n_train, n_held_out) = (rows.len(), learner.held_out.len());
+    let mut summary = learner.keep_epoch(progress)?;
+    summary.insert("n_train".to_owned(), n_train as f64);
+    summary.insert("n_held_out".to_owned(), n_held_out as f64);
+    let lineage = learner.lineage(job, &codec, &summary)?;
     let place = job.out.join("checkpoint");
-    checkpoint::write(&place, &job.base, model.weights().tensors(), None, &lineage)?;
+    let tensors = learner.model.weights().tensors();
+    checkpoint::write(&place, &job.base, tensors, None, &lineage)?;
     folder.finish()?;
+    watch.conclude(&plan.estimate, &mut summary, &mut folder);
     folder.record(Event::Checkpoint {
         path: place.clone(),
     });
@@ -207,22 +219,197 @@ pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     })
 }
 
-/// The gradient of the mean loss of a batch's learnt tokens, and that loss.
-fn batch_gradient(
-    model: &Transformer,
-    batch: &[LearningRow],
-    pad_id: u32,
-    progress: &mut dyn Progress,
-) -> Result<(Gradients, f64)> {
-    let n_tokens: usize = batch.iter().map(|row| row.tokens.len() - row.start).sum();
-    let weight = 1.0 / n_tokens as f64;
-    let mut gradients = Gradients::default();
-    let mut loss = 0.0;
-    for micro in batch.chunks(4) {
-        progress.go_on()?;
-        loss += add_gradient(model, micro, pad_id, weight, &mut gradients)?;
+fn identity(job: &SftJob) -> Result<String> {
+    let files: Vec<&Path> = [&job.data]
+        .into_iter()
+        .chain(&job.texts)
+        .map(|p| &**p)
+        .collect();
+    let models: Vec<&Path> = [&job.base]
+        .into_iter()
+        .chain(&job.reward)
+        .map(|p| &**p)
+        .collect();
+    savepoint::identity("sft", &job.config, &files, &models)
+}
+
+fn texts_remark(config: &SftConfig, n: usize) -> String {
+    match config.pretraining_share > 0.0 {
+        true => format!(
+            "{:.0} % of the learnt tokens are from {n} rows of pretraining texts",
+            100.0 * config.pretraining_share
+        ),
+        false => "pretraining_share is 0: the texts are not used".to_owned(),
     }
-    Ok((gradients, loss))
+}
+
+impl Learner<'_> {
+    fn train(&mut self, rows: &mut [LearningRow], progress: &mut dyn Progress) -> Result<()> {
+        let config = self.config;
+        let total = rows.len().div_ceil(config.batch_size) * config.epochs;
+        // Steps before a savepoint are gone through without a computation.
+        let mut reached = 0;
+        for epoch in 0..config.epochs {
+            rows.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+            for batch in rows.chunks(config.batch_size) {
+                if reached < self.step {
+                    reached += 1;
+                    continue;
+                }
+                progress.phase("training", self.step, total);
+                let n_learnt = batch.iter().map(LearningRow::n_learnt).sum();
+                let (drawn, place) = self.texts.draw(self.state.texts, n_learnt);
+                let batch = Batch {
+                    demonstrations: batch.iter().collect(),
+                    texts: drawn
+                        .iter()
+                        .map(|index| &self.texts.rows()[*index])
+                        .collect(),
+                };
+                let made = self
+                    .feeding
+                    .gradient(&self.model, &batch, self.step, progress)?;
+                let (gradients, losses) = made;
+                let factor = config.schedule.factor(self.step, total);
+                let variables = self.model.weights().variables();
+                let norm = self.optimiser.step(variables, &gradients, factor)?;
+                self.state.texts = place;
+                self.step += 1;
+                reached += 1;
+                let step = self.step as u64;
+                let rate = config.optimiser.learning_rate * factor;
+                progress.metrics(
+                    step,
+                    [
+                        ("train/loss", losses.demonstrations),
+                        ("train/grad_norm", norm),
+                        ("train/learning_rate", rate),
+                    ],
+                );
+                if let Some(loss) = losses.texts {
+                    progress.metrics(step, [("ptx/loss", loss)]);
+                }
+                if progress.wants_savepoint() {
+                    progress.save(&self.savepoint()?)?;
+                }
+            }
+            if self.state.epochs.len() == epoch {
+                let figures = self.measure(progress)?;
+                self.end_epoch(figures)?;
+            }
+        }
+        progress.phase("writing", total, total);
+        progress.go_on()
+    }
+
+    /// Measures the weights as they are now, and reports it.
+    fn measure(&self, progress: &mut dyn Progress) -> Result<Figures> {
+        let loss = self
+            .feeding
+            .mean_loss(&self.model, &self.held_out, progress)?;
+        let reward = match &self.judge {
+            Some(judge) => Some(judge.mean_reward(&self.model, progress)?),
+            None => None,
+        };
+        let figures = Figures { loss, reward };
+        figures.report(self.step, progress);
+        Ok(figures)
+    }
+
+    /// Puts the weights aside where they are the best so far.
+    fn end_epoch(&mut self, figures: Figures) -> Result<()> {
+        self.state.epochs.push(figures);
+        let newest = self.state.epochs.len() - 1;
+        let is_best = kept(self.config.keep, &self.state.epochs) == Some(newest);
+        if self.config.keep != Keep::Last && is_best {
+            // With memory of their own: a variable's changes in place.
+            let variables = self.model.weights().variables();
+            self.best = values(variables)
+                .into_iter()
+                .map(|(name, value)| Ok((name, value.copy()?)))
+                .collect::<Result<_>>()?;
+        }
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Result<Savepoint> {
+        let mut point = Savepoint::new(self.step, &self.state);
+        point.put("model", values(self.model.weights().variables()));
+        point.put("optimiser", self.optimiser.state()?);
+        point.put("best", self.best.clone());
+        Ok(point)
+    }
+
+    fn restore(&mut self, point: &Savepoint) -> Result<()> {
+        let variables = self.model.weights().variables();
+        set_values(variables, &point.group("model"))?;
+        self.optimiser
+            .restore(&point.group("optimiser"), variables)?;
+        self.best = point.group("best");
+        self.state = point.state_as()?;
+        self.step = point.step;
+        Ok(())
+    }
+
+    /// Makes the weights those of the epoch to keep; returns the final figures, which are theirs.
+    fn keep_epoch(&mut self, progress: &mut dyn Progress) -> Result<BTreeMap<String, f64>> {
+        let State { before, epochs, .. } = &self.state;
+        let mut summary = BTreeMap::new();
+        if let Some(index) = kept(self.config.keep, epochs) {
+            if !self.best.is_empty() {
+                set_values(self.model.weights().variables(), &self.best)?;
+            }
+            progress.log(reason(self.config.keep, epochs, index));
+            summary.insert("kept_epoch".to_owned(), (index + 1) as f64);
+            for (name, value) in [
+                ("held_out_loss_before", before.loss),
+                ("held_out_loss", epochs[index].loss),
+                ("held_out_reward_before", before.reward),
+                ("held_out_reward", epochs[index].reward),
+            ] {
+                summary.extend(value.map(|value| (name.to_owned(), value)));
+            }
+        }
+        if self.state.texts.rows > 0 {
+            let learnt = self.state.texts.tokens as f64;
+            let all = learnt + self.state.texts.beside as f64;
+            summary.insert("pretraining_share".to_owned(), learnt / all);
+        }
+        Ok(summary)
+    }
+
+    fn lineage(
+        &self,
+        job: &SftJob,
+        codec: &TextCodec,
+        summary: &BTreeMap<String, f64>,
+    ) -> Result<Lineage> {
+        let (kind, data) = match self.config.learn {
+            Learn::Answers => (CheckpointKind::Sft, "demonstrations"),
+            Learn::Everything => (CheckpointKind::Base, "texts"),
+        };
+        let mut lineage = Lineage::new(kind);
+        for (role, folder) in [("base", Some(&job.base)), ("reward", job.reward.as_ref())] {
+            if let Some(folder) = folder {
+                let hash = sha256_of_weights(folder)?;
+                lineage.parents.insert(role.to_owned(), hash);
+            }
+        }
+        for (role, file) in [(data, Some(&job.data)), ("texts", job.texts.as_ref())] {
+            if let Some(file) = file {
+                lineage.data.insert(role.to_owned(), sha256(file)?);
+            }
+        }
+        lineage.template = codec.template_hash();
+        lineage.config = serde_json::to_value(self.config).unwrap_or_default();
+        lineage.summary = summary.clone();
+        lineage.notes = training_notes(&self.model);
+        let epochs = &self.state.epochs;
+        let kept = kept(self.config.keep, epochs);
+        let kept = kept.map(|index| reason(self.config.keep, epochs, index));
+        lineage.notes.extend(kept);
+        Ok(lineage)
+    }
 }
 
 /// What a model card says of the part that was trained.
@@ -284,128 +471,10 @@ fn learning_row(codec: &TextCodec, placed: &Placed<DemonstrationRecord>) -> Resu
     Ok(LearningRow { tokens, start })
 }
 
-/// Positions whose next token is learnt, and those tokens, over a padded batch.
-pub fn learning_positions(batch: &TokenBatch, rows: &[LearningRow]) -> (Vec<u32>, Vec<u32>) {
-    let (mut positions, mut targets) = (Vec::new(), Vec::new());
-    for (index, row) in rows.iter().enumerate() {
-        for position in row.start.max(1)..row.tokens.len() {
-            positions.push(batch.flat_index(index, position - 1));
-            targets.push(row.tokens[position]);
-        }
-    }
-    (positions, targets)
-}
-
-/// Adds `weight` times the gradient of the summed negative log-likelihood of the rows' learnt
-/// tokens; returns `weight` times that sum.
-///
-/// # Errors
-/// When the device has no memory.
-pub fn add_gradient(
-    model: &Transformer,
-    rows: &[LearningRow],
-    pad_id: u32,
-    weight: f64,
-    gradients: &mut Gradients,
-) -> Result<f64> {
-    let (hidden, targets) = learnt_hidden(model, rows, pad_id, Pass::Tracked)?;
-    let log_probs = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0)?.log_prob;
-    let by_log_prob = (log_probs.ones_like()? * -weight)?;
-    let scalar = token_log_probs::surrogate(&hidden, model.head(), &targets, 1.0, &by_log_prob)?;
-    gradients.add(&scalar.backward()?, model.weights().variables(), 1.0)?;
-    Ok(-weight * f64::from(log_probs.sum_all()?.to_scalar::<f32>()?))
-}
-
-fn learnt_hidden(
-    model: &Transformer,
-    rows: &[LearningRow],
-    pad_id: u32,
-    pass: Pass,
-) -> Result<(Tensor, Tensor)> {
-    let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
-    let batch = TokenBatch::new(&tokens, pad_id, &model.device)?;
-    let (positions, targets) = learning_positions(&batch, rows);
-    let n = positions.len();
-    let hidden = model.hidden(&batch, pass)?.flatten(0, 1)?;
-    let hidden = hidden.index_select(&Tensor::from_vec(positions, n, &model.device)?, 0)?;
-    Ok((hidden, Tensor::from_vec(targets, n, &model.device)?))
-}
-
-/// Mean negative log-likelihood of a learnt token, in nats; none where nothing is held out.
-fn held_out_loss(
-    model: &Transformer,
-    rows: &[LearningRow],
-    pad_id: u32,
-    progress: &mut dyn Progress,
-) -> Result<Option<f64>> {
-    let (mut sum, mut n) = (0.0, 0);
-    for micro in rows.chunks(4) {
-        progress.go_on()?;
-        let (hidden, targets) = learnt_hidden(model, micro, pad_id, Pass::Frozen)?;
-        let log_probs = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0)?.log_prob;
-        n += log_probs.dim(0)?;
-        sum -= f64::from(log_probs.sum_all()?.to_scalar::<f32>()?);
-    }
-    match n {
-        0 => Ok(None),
-        n => Ok(Some(sum / n as f64)),
-    }
-}
-
-/// Without held-out demonstrations there is no such loss, and a 0 would look like one.
-fn report_held_out(step: u64, loss: Option<f64>, progress: &mut dyn Progress) {
-    if let Some(loss) = loss {
-        progress.metrics(step, [("held_out/loss", loss)]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-
-    /// Item 9 of the checklist: the answer and its EOS are learnt, the prompt is not.
-    #[test]
-    fn only_the_answer_is_learnt_and_padding_never() {
-        let row = |tokens: &[u32], start| LearningRow {
-            tokens: tokens.to_vec(),
-            start,
-        };
-        let rows = [row(&[5, 6, 7, 1], 2), row(&[5, 1], 1)];
-        let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
-        let batch = TokenBatch::new(&tokens, 1, &Device::Cpu).unwrap();
-        let (positions, targets) = learning_positions(&batch, &rows);
-        assert_eq!(targets, [7, 1, 1]);
-        assert_eq!(positions, [1, 2, 4]);
-    }
-
-    /// Item 50: micro-batches, weighted by tokens, are one large batch.
-    #[test]
-    fn gradients_added_up_are_those_of_one_large_batch() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
-        let everything = crate::model::weights::Trainable::Everything;
-        let model = Transformer::load(&folder, &Device::Cpu, everything).unwrap();
-        let row = |i: u32| LearningRow {
-            tokens: (0..4 + i % 5).map(|t| 3 + (7 * i + 11 * t) % 290).collect(),
-            start: 1 + i as usize % 3,
-        };
-        let rows: Vec<LearningRow> = (0..10).map(row).collect();
-        let silent = &mut crate::progress::Silent;
-        let (parts, loss) = batch_gradient(&model, &rows, 2, silent).unwrap();
-        let n: usize = rows.iter().map(|row| row.tokens.len() - row.start).sum();
-        let mut whole = Gradients::default();
-        let at_once = add_gradient(&model, &rows, 2, 1.0 / n as f64, &mut whole).unwrap();
-        assert!((loss - at_once).abs() < 1e-5);
-        let largest = |tensor: &Tensor| -> f32 {
-            let largest = tensor.abs().unwrap().max_all().unwrap();
-            largest.to_scalar().unwrap()
-        };
-        for name in model.weights().variables().keys() {
-            let (part, all) = (parts.get(name).unwrap(), whole.get(name).unwrap());
-            let relative = largest(&(part - all).unwrap()) / largest(all);
-            assert!(relative < 1e-5, "{name}: {relative:e}");
-        }
-    }
+    use crate::split;
 
     /// Two labelers may answer the same prompt.
     #[test]

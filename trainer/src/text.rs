@@ -1,14 +1,18 @@
 //! Between text and tokens: the tokenizer, the chat template, and the rules for BOS, EOS and
 //! padding. Padding is masked by length, never by token id, so a real EOS always counts.
 
+mod template;
+
+use std::io::ErrorKind;
 use std::path::Path;
 
-use minijinja::{Environment, context};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
+use self::template::render;
 use crate::error::{AtPath, Result, TrainerError};
+use crate::foreign;
 use crate::records::{Message, Prompt};
 
 /// The tokenizer and the chat template of a model folder.
@@ -41,18 +45,22 @@ impl TextCodec {
             ));
         }
         let bytes = std::fs::read(&path).at(&path)?;
-        let tokenizer = Tokenizer::from_bytes(&bytes).map_err(|error| {
-            TrainerError::checkpoint(&path, format!("is not a tokenizer: {error}"))
+        let tokenizer = read_tokenizer(&bytes).map_err(|message| {
+            TrainerError::checkpoint(&path, format!("is not a tokenizer: {message}"))
         })?;
         let config_path = folder.join("tokenizer_config.json");
-        let config: Value = match std::fs::read(&config_path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| TrainerError::checkpoint(&config_path, error.to_string()))?,
-            Err(_) => Value::Null,
+        let config: Value = match read_if_there(&config_path)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                TrainerError::checkpoint(&config_path, format!("is not JSON: {error}"))
+            })?,
+            None => Value::Null,
         };
-        let template = match std::fs::read_to_string(folder.join("chat_template.jinja")) {
-            Ok(template) => template,
-            Err(_) => config["chat_template"]
+        let template_path = folder.join("chat_template.jinja");
+        let template = match read_if_there(&template_path)? {
+            Some(bytes) => String::from_utf8(bytes).map_err(|error| {
+                TrainerError::checkpoint(&template_path, format!("is not text: {error}"))
+            })?,
+            None => config["chat_template"]
                 .as_str()
                 .unwrap_or_default()
                 .to_owned(),
@@ -91,22 +99,8 @@ impl TextCodec {
     }
 
     fn encode_conversation(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        let rendered = environment
-            .template_from_str(&self.template)
-            .and_then(|template| {
-                template.render(context! {
-                    messages => messages,
-                    add_generation_prompt => true,
-                    bos_token => self.bos_token,
-                    eos_token => self.eos_token,
-                })
-            })
-            .map_err(|error| {
-                TrainerError::checkpoint(Path::new("chat template"), format!("{error:#}"))
-            })?;
+        let rendered = render(&self.template, messages, &self.bos_token, &self.eos_token)
+            .map_err(|message| TrainerError::checkpoint(Path::new("chat template"), message))?;
         // The template writes its own special tokens, so the tokenizer adds none: BOS comes once.
         let tokens = self.encode(&rendered)?;
         match tokens.is_empty() {
@@ -123,10 +117,9 @@ impl TextCodec {
     /// # Errors
     /// When the tokenizer refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        self.tokenizer
-            .encode(text, false)
+        foreign::call(|| self.tokenizer.encode(text, false))
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
+            .map_err(|message| TrainerError::checkpoint(Path::new("tokenizer"), message))
     }
 
     /// The tokens of a completion with EOS at its end.
@@ -149,8 +142,17 @@ impl TextCodec {
     /// # Errors
     /// When a token is unknown.
     pub fn decode(&self, tokens: &[u32]) -> Result<String> {
+        foreign::call(|| self.tokenizer.decode(tokens, true))
+            .map_err(|message| TrainerError::checkpoint(Path::new("tokenizer"), message))
+    }
+
+    /// The text of tokens, special tokens among it.
+    ///
+    /// # Errors
+    /// When a token is unknown.
+    pub fn decode_all(&self, tokens: &[u32]) -> Result<String> {
         self.tokenizer
-            .decode(tokens, true)
+            .decode(tokens, false)
             .map_err(|error| TrainerError::checkpoint(Path::new("tokenizer"), error.to_string()))
     }
 
@@ -213,4 +215,30 @@ fn token_text(value: &Value) -> Option<String> {
         .as_str()
         .or_else(|| value["content"].as_str())
         .map(str::to_owned)
+}
+
+/// The bytes of a file that a folder need not have.
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => read.at(path).map(Some),
+    }
+}
+
+/// A tokenizer that neither cuts nor pads, as transformers uses it whatever its file says, and that
+/// makes the same tokens of the same text each time.
+fn read_tokenizer(bytes: &[u8]) -> std::result::Result<Tokenizer, String> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let dropout = &value["model"]["dropout"];
+    if !dropout.is_null() && dropout.as_f64() != Some(0.0) {
+        return Err(format!(
+            "its dropout of {dropout} would give the same text other tokens each time"
+        ));
+    }
+    foreign::call(|| {
+        let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+        tokenizer.with_truncation(None)?;
+        tokenizer.with_padding(None);
+        Ok::<_, tokenizers::Error>(tokenizer)
+    })
 }

@@ -3,8 +3,8 @@
     python check_transformers.py NUMBERS.json
 
 NUMBERS.json names a `policy` and a `reward` folder (either may be missing) and `rows`: messages,
-the token ids of the prompt and of the completion, and what the trainer computed on them, the
-completion's `log_prob` and its `score`. Ends with an error at the first difference.
+the token ids of the prompt and of the completion, and what the trainer computed on them: the
+completion's `log_prob`, its `score`, and the `logits` of every position, which may be null. Ends with an error at the first difference.
 tests/transformers.rs writes the file and runs this.
 """
 
@@ -14,7 +14,7 @@ import sys
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-4
 
 
 def load(kind, folder):
@@ -32,7 +32,8 @@ def close(what, found, wanted):
 
 def check_policy(folder, rows):
     tokenizer, model = AutoTokenizer.from_pretrained(folder), load(AutoModelForCausalLM, folder)
-    worst = 0.0
+    assert len(tokenizer) <= model.config.vocab_size, len(tokenizer)
+    worst, worst_logit = 0.0, 0.0
     for row in rows:
         prompt = tokenizer.apply_chat_template(
             row["messages"], add_generation_prompt=True, return_dict=False
@@ -41,11 +42,18 @@ def check_policy(folder, rows):
         assert prompt == row["prompt_ids"], f"{row['messages']}: {prompt}"
         assert completion + [tokenizer.eos_token_id] == row["completion_ids"], completion
         ids = torch.tensor([prompt + row["completion_ids"]])
-        log_probs = torch.log_softmax(model(input_ids=ids).logits[0, :-1], dim=-1)
+        logits = model(input_ids=ids).logits[0]
+        if row["logits"] is not None:
+            apart = (logits - torch.tensor(row["logits"])).abs().max().item()
+            worst_logit = max(worst_logit, close("logits", apart, 0.0))
+        log_probs = torch.log_softmax(logits[:-1], dim=-1)
         chosen = log_probs.gather(1, ids[0, 1:].unsqueeze(1))[len(prompt) - 1 :]
         mean = chosen.mean().item()
         worst = max(worst, close("mean log-probability", mean, row["log_prob"]))
-    print(f"policy: {len(rows)} rows, largest difference {worst:.1e}")
+    print(
+        f"policy: {len(rows)} rows, largest differences {worst:.1e} of log-probabilities, "
+        f"{worst_logit:.1e} of logits"
+    )
 
 
 def check_reward(folder, rows):

@@ -7,29 +7,35 @@ mod place;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use place::{Place, weights};
-use serde_json::Value;
-use tiny::Kept;
-use trainer::config::PpoConfig;
+use place::{Place, rankings, weights};
+use serde_json::{Value, json};
+use tiny::{Kept, write_lines};
+use trainer::advantage::AdvantageWhitening;
+use trainer::config::{Keep, Learn, PpoConfig, SftConfig};
 use trainer::error::{Result, TrainerError};
-use trainer::kl::KlControl;
+use trainer::kl::{KlControl, KlEstimator};
+use trainer::ppo::Gold;
 use trainer::progress::{Event, Progress};
-use trainer::savepoint::SavePolicy;
+use trainer::records::Prompt;
+use trainer::savepoint::{KEPT, SavePolicy};
 use trainer::sft::Outcome;
 use trainer::{dpo, ppo, reward, sft};
 
 /// A savepoint after every step.
 const EACH_STEP: SavePolicy = SavePolicy {
     every: Some(Duration::ZERO),
+    keep: KEPT,
     resume: false,
+    from: None,
 };
 
 const RESUME: SavePolicy = SavePolicy {
-    every: Some(Duration::ZERO),
     resume: true,
+    ..EACH_STEP
 };
 
 /// The figures of a run by step, without the time.
@@ -38,10 +44,20 @@ fn figures(out: &Path) -> Vec<Value> {
     text.lines()
         .map(|line| {
             let mut line: Value = serde_json::from_str(line).unwrap();
-            line.as_object_mut().unwrap().remove("time");
+            for name in ["time", "time/tokens_per_second"] {
+                line.as_object_mut().unwrap().remove(name);
+            }
             line
         })
         .collect()
+}
+
+/// The final figures, without what the machine took.
+fn results(outcome: &Outcome) -> BTreeMap<String, f64> {
+    let mut summary = outcome.summary.clone();
+    assert!(summary.remove("memory_estimate_gib").unwrap() > 0.0);
+    summary.remove("memory_peak_gib");
+    summary
 }
 
 /// Stops a run after each so many events, enough to get from one savepoint to the next, resumes it
@@ -75,9 +91,14 @@ fn assert_resumes(
             weights(&straight.checkpoint),
             "stopped {n_stops} times"
         );
-        assert_eq!(ended.summary, straight.summary);
+        assert_eq!(results(&ended), results(&straight));
         let out = place.path(&out);
+        let report = |folder: &Path| std::fs::read_to_string(folder.join("report.json")).ok();
+        assert_eq!(report(&out), report(&place.path("straight")));
         assert_eq!(figures(&out), figures(&place.path("straight")));
+        let samples =
+            |folder: &Path| std::fs::read_to_string(folder.join("samples.jsonl")).unwrap();
+        assert_eq!(samples(&out), samples(&place.path("straight")));
         assert!(!out.join("savepoints").exists(), "savepoints are left over");
     }
 }
@@ -85,8 +106,52 @@ fn assert_resumes(
 #[test]
 fn fine_tuning_goes_on_where_it_stopped() {
     let place = Place::new();
+    assert_resumes(&place, [14, 27], &|out, saving, progress| {
+        let mut job = place.sft(out);
+        job.saving = saving;
+        sft::run(&job, progress)
+    });
+}
+
+/// With everything that moves: dropout, packed rows, texts in turn, figures of each epoch, and the
+/// weights of the best.
+#[test]
+fn so_does_fine_tuning_as_instructgpt_has_it() {
+    for keep in [Keep::BestLoss, Keep::BestReward] {
+        let place = Place::new();
+        let judge = place.trained_reward("judge");
+        assert_resumes(&place, [35, 60], &|out, saving, progress| {
+            let mut job = place.sft(out);
+            // Nothing to learn, so that it is not the last epoch that is kept.
+            job.data = place.path("noise.jsonl");
+            job.texts = Some(place.path("texts.jsonl"));
+            job.reward = Some(judge.clone());
+            job.config = SftConfig {
+                epochs: 10,
+                held_out_share: 0.3,
+                dropout: 0.2,
+                pack_tokens: Some(24),
+                pretraining_tokens: 8,
+                keep,
+                ..job.config
+            };
+            job.config.optimiser.learning_rate = 1e-2;
+            job.saving = saving;
+            let ended = sft::run(&job, progress)?;
+            assert!(ended.summary["kept_epoch"] < 10.0, "{:?}", ended.summary);
+            Ok(ended)
+        });
+    }
+}
+
+#[test]
+fn pretraining_goes_on_where_it_stopped() {
+    let place = Place::new();
     assert_resumes(&place, [18, 31], &|out, saving, progress| {
         let mut job = place.sft(out);
+        job.config.learn = Learn::Everything;
+        job.config.max_tokens = 8;
+        job.data = place.path("texts.jsonl");
         job.saving = saving;
         sft::run(&job, progress)
     });
@@ -95,27 +160,35 @@ fn fine_tuning_goes_on_where_it_stopped() {
 #[test]
 fn a_reward_model_goes_on_where_it_stopped() {
     let place = Place::new();
-    assert_resumes(&place, [18, 31], &|out, saving, progress| {
+    assert_resumes(&place, [13, 26], &|out, saving, progress| {
         let mut job = place.reward(out);
         job.saving = saving;
         reward::run(&job, progress)
     });
 }
 
-/// With frozen layers, whose output is kept, and after a cross-validation.
+/// With frozen layers, whose output is kept, and after a cross-validation and folds by labeler,
+/// whose findings stand in the report.
 #[test]
 fn so_does_one_that_trains_its_upper_layers_after_cross_validation() {
     let place = Place::new();
-    assert_resumes(&place, [70, 90], &|out, saving, progress| {
+    let mut lines = rankings(60);
+    for (index, line) in lines.iter_mut().enumerate() {
+        line["labeler"] = json!(format!("labeler {}", index % 4));
+    }
+    write_lines(&place.path("rankings.jsonl"), lines);
+    assert_resumes(&place, [70, 85], &|out, saving, progress| {
         let mut job = place.reward(out);
         job.config.train_layers = Some(1);
         job.config.cross_validation_folds = 2;
+        job.config.labeler_folds = 2;
         job.saving = saving;
         reward::run(&job, progress)
     });
 }
 
-/// Item 55 of the checklist: with what the reference said, which a policy that has moved could not tell again.
+/// Item 55 of the checklist: with what the reference said, which a policy that has moved could not
+/// tell again.
 #[test]
 fn direct_preference_optimisation_goes_on_where_it_stopped() {
     let place = Place::new();
@@ -138,27 +211,140 @@ fn so_does_direct_preference_optimisation_of_the_upper_layers() {
     });
 }
 
-/// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn.
+/// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn, what
+/// is remembered of each batch.
 #[test]
 fn ppo_goes_on_where_it_stopped() {
     let place = Place::new();
     let judge = place.trained_reward("judge");
-    assert_resumes(&place, [28, 33], &|out, saving, progress| {
+    assert_resumes(&place, [19, 24], &|out, saving, progress| {
         let mut job = place.ppo(&judge, out);
         job.config = PpoConfig {
             iterations: 9,
             // Some prompts of a pass are left over at each stop.
             batch_episodes: 10,
             ema_decay: 0.9,
+            kl_estimator: KlEstimator::K3,
+            whiten_advantages: AdvantageWhitening::Minibatch,
+            policy_waits: 1,
             kl_control: KlControl::Adaptive {
                 target: 0.5,
                 horizon: 50.0,
             },
             ..job.config
         };
+        job.config.policy_optimiser.learning_rate = 4e-3;
+        job.gold = Some(Gold::Utility(Box::new(|_: &Prompt, text: &str| {
+            text.split_whitespace()
+                .filter(|word| *word == "good")
+                .count() as f64
+        })));
+        job.saving = saving;
+        let made = ppo::run(&job, progress)?;
+        // Fitted to every batch, those before a stop included.
+        assert!(
+            made.summary.contains_key("gold_alpha"),
+            "{:?}",
+            made.summary
+        );
+        Ok(made)
+    });
+}
+
+/// With micro-batches of their own sizes and recomputed activations, which a limit on memory chose.
+#[test]
+fn so_do_runs_that_were_fitted_to_a_limit() {
+    let place = Place::new();
+    assert_resumes(&place, [14, 27], &|out, saving, progress| {
+        let mut job = place.sft(out);
+        job.config.micro_rows = Some(3);
+        job.config.recompute_activations = true;
+        job.saving = saving;
+        sft::run(&job, progress)
+    });
+    let place = Place::new();
+    let gib = |prompts: usize| {
+        let mut job = place.reward("judge");
+        job.config.micro_prompts = Some(prompts);
+        job.config.recompute_activations = true;
+        reward::estimate(&job).unwrap().estimate.gib()
+    };
+    let between = (gib(1) + gib(4)) / 2.0;
+    let fit = |out: &str| {
+        let mut job = place.reward(out);
+        job.config.recompute_activations = true;
+        job.config.memory_limit_gib = Some(between);
+        job
+    };
+    let plan = reward::estimate(&fit("judge")).unwrap();
+    assert!(plan.recomputes && plan.prompts < 4);
+    assert_resumes(&place, [13, 26], &|out, saving, progress| {
+        let mut job = fit(out);
+        job.saving = saving;
+        reward::run(&job, progress)
+    });
+    let judge = place.path("straight").join("checkpoint");
+    let place_of_dpo = Place::new();
+    assert_resumes(&place_of_dpo, [33, 41], &|out, saving, progress| {
+        let mut job = place_of_dpo.dpo(out);
+        // Fewer than a ranking has.
+        job.config.micro_rows = Some(3);
+        job.config.recompute_activations = true;
+        job.saving = saving;
+        dpo::run(&job, progress)
+    });
+    let place_of_ppo = Place::new();
+    assert_resumes(&place_of_ppo, [19, 24], &|out, saving, progress| {
+        let mut job = place_of_ppo.ppo(&judge, out);
+        job.config.iterations = 9;
+        job.config.micro_rows = Some(3);
+        job.config.recompute_activations = true;
         job.saving = saving;
         ppo::run(&job, progress)
     });
+}
+
+/// As many savepoints stay as were asked for, and a run goes on from any of them.
+#[test]
+fn an_older_savepoint_that_was_kept_leads_to_the_same_end() {
+    let place = Place::new();
+    let straight = sft::run(&place.sft("straight"), &mut Kept::default()).unwrap();
+    let mut job = place.sft("run");
+    job.saving = SavePolicy {
+        keep: 4,
+        ..EACH_STEP
+    };
+    let mut progress = Kept {
+        cancel_at: Some(26),
+        ..Kept::default()
+    };
+    sft::run(&job, &mut progress).unwrap_err();
+    let kept = || {
+        let folder = std::fs::read_dir(place.path("run/savepoints")).unwrap();
+        let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut steps: Vec<usize> = names.map(|name| name.parse().unwrap()).collect();
+        steps.sort_unstable();
+        steps
+    };
+    let steps = kept();
+    assert_eq!(steps.len(), 4);
+    job.saving = SavePolicy {
+        from: Some(steps[3] + 1),
+        ..RESUME
+    };
+    let error = sft::run(&job, &mut Kept::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("no savepoint of step"), "{error}");
+    assert!(error.contains(&steps[0].to_string()), "{error}");
+    assert_eq!(kept(), steps, "nothing goes for a step that is not there");
+    job.saving.from = Some(steps[1]);
+    let ended = sft::run(&job, &mut Kept::default()).unwrap();
+    assert_eq!(weights(&ended.checkpoint), weights(&straight.checkpoint));
+    assert_eq!(
+        figures(&place.path("run")),
+        figures(&place.path("straight"))
+    );
 }
 
 /// An SFT run that was stopped in the middle, with savepoints behind it.
@@ -166,7 +352,7 @@ fn stopped(place: &Place, out: &str) {
     let mut job = place.sft(out);
     job.saving = EACH_STEP;
     let mut progress = Kept {
-        cancel_at: Some(30),
+        cancel_at: Some(26),
         ..Kept::default()
     };
     let error = sft::run(&job, &mut progress).unwrap_err();
@@ -199,7 +385,7 @@ fn a_damaged_savepoint_is_passed_over_for_the_one_before_it() {
         job.saving = RESUME;
         // Stopped again before it gets far: what was damaged is no longer in the way.
         let mut first = Kept {
-            cancel_at: Some(9),
+            cancel_at: Some(4),
             ..Kept::default()
         };
         sft::run(&job, &mut first).unwrap_err();
@@ -251,6 +437,17 @@ fn another_runs_savepoint_and_an_ended_run_are_refused_in_a_sentence() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("other settings, data or models"), "{error}");
+    // A base of the same weights that makes other tokens of the same text.
+    let path = place.path("base/tokenizer_config.json");
+    let template = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, template.replace("<user> ", "<user>")).unwrap();
+    job = place.sft("run");
+    job.saving = RESUME;
+    let error = sft::run(&job, &mut Kept::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("other settings, data or models"), "{error}");
+    std::fs::write(&path, template).unwrap();
     job = place.sft("run");
     job.saving = RESUME;
     sft::run(&job, &mut Kept::default()).unwrap();

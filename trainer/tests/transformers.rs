@@ -4,20 +4,30 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[expect(dead_code, reason = "other tests use the rest")]
+mod place;
+#[expect(dead_code, reason = "other tests use the rest")]
+mod tiny;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::{Device, Tensor};
+use place::Place;
 use serde_json::{Value, json};
+use tiny::Kept;
 use trainer::checkpoint::{self, CheckpointKind, Lineage};
+use trainer::model::architecture::Architecture;
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::heads::RewardModel;
+use trainer::model::scratch::{self, NewModel, Shape};
 use trainer::model::token_log_probs;
 use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
 use trainer::records::Prompt;
 use trainer::text::TextCodec;
+use trainer::{reward, sft};
 
 const CASES: [(&str, &str); 3] = [
     ("why?\n\n1. say so", "the cat sat"),
@@ -44,6 +54,13 @@ fn write_both(base: &Path, folder: &Path) -> (PathBuf, PathBuf) {
     (policy, reward)
 }
 
+/// What every token of `row` makes likely next, `[tokens, vocabulary]`.
+fn logits(model: &Transformer, row: &[u32]) -> Vec<Vec<f32>> {
+    let batch = TokenBatch::new(&[row.to_vec()], 0, &Device::Cpu).unwrap();
+    let hidden = model.hidden(&batch, Pass::Frozen).unwrap().get(0).unwrap();
+    model.logits(&hidden).unwrap().to_vec2().unwrap()
+}
+
 /// Mean log-probability of `completion` after `prompt`.
 fn mean_log_prob(model: &Transformer, prompt: &[u32], completion: &[u32]) -> f32 {
     let row = [prompt, completion].concat();
@@ -57,7 +74,8 @@ fn mean_log_prob(model: &Transformer, prompt: &[u32], completion: &[u32]) -> f32
     found.log_prob.mean_all().unwrap().to_scalar().unwrap()
 }
 
-fn numbers(policy: &Path, reward: &Path) -> Value {
+/// Logits of every position are many numbers; they are told where the vocabulary is small.
+fn numbers(policy: &Path, reward: &Path, tells_logits: bool) -> Value {
     let codec = TextCodec::load(policy).unwrap();
     let model = Transformer::load(policy, &Device::Cpu, Trainable::Nothing).unwrap();
     let judge = RewardModel::load(reward, &Device::Cpu, Trainable::Nothing).unwrap();
@@ -73,6 +91,7 @@ fn numbers(policy: &Path, reward: &Path) -> Value {
                 "messages": prompt.messages(),
                 "text": text,
                 "log_prob": mean_log_prob(&model, &prompt_ids, &completion_ids),
+                "logits": tells_logits.then(|| logits(&model, &row)),
                 "score": judge.score_rows(&[row], codec.pad_id).unwrap()[0],
                 "prompt_ids": prompt_ids,
                 "completion_ids": completion_ids,
@@ -82,15 +101,16 @@ fn numbers(policy: &Path, reward: &Path) -> Value {
     json!({"policy": policy, "reward": reward, "rows": rows})
 }
 
-fn check(base: &Path) {
+/// Has Python compare what the folders hold with what we compute.
+fn check(policy: &Path, reward: &Path, tells_logits: bool) {
     let Some(python) = std::env::var_os("PLACKETT_TEST_PYTHON") else {
         eprintln!("skipped: PLACKETT_TEST_PYTHON names no Python with torch and transformers");
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let (policy, reward) = write_both(base, folder.path());
     let file = folder.path().join("numbers.json");
-    std::fs::write(&file, numbers(&policy, &reward).to_string()).unwrap();
+    let numbers = numbers(policy, reward, tells_logits);
+    std::fs::write(&file, numbers.to_string()).unwrap();
     let output = Command::new(python)
         .arg(tests().join("check_transformers.py"))
         .arg(&file)
@@ -104,16 +124,61 @@ fn check(base: &Path) {
     eprint!("{said}");
 }
 
+fn check_written(base: &Path, tells_logits: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, reward) = write_both(base, folder.path());
+    check(&policy, &reward, tells_logits);
+}
+
 #[test]
 fn a_policy_and_a_reward_model_load_in_transformers_and_compute_the_same() {
-    check(&tests().join("fixtures/tiny"));
+    check_written(&tests().join("fixtures/tiny"), true);
 }
 
 #[test]
 fn smollm2_loads_in_transformers_and_computes_the_same() {
     match std::env::var_os("PLACKETT_TEST_MODEL") {
-        Some(folder) => check(Path::new(&folder)),
+        Some(folder) => check_written(Path::new(&folder), false),
         None => eprintln!("skipped: PLACKETT_TEST_MODEL names no model folder"),
+    }
+}
+
+/// A new model of the family, with a tokenizer of its own.
+fn write_new(folder: &Path, architecture: Architecture) {
+    let root = tests().join("../..");
+    let texts = scratch::read_texts(&[root.join("docs/checklist.md")]).unwrap();
+    let wanted = NewModel {
+        shape: Shape {
+            architecture,
+            layers: 2,
+            hidden: 64,
+            heads: 4,
+            key_value_heads: (!architecture.is_gpt()).then_some(2),
+            context: 128,
+        },
+        vocabulary: 500,
+        seed: 9,
+    };
+    scratch::write(folder, &wanted, &texts).unwrap();
+}
+
+/// What whole runs write, for every family: demonstrations learnt, then rankings.
+#[test]
+fn checkpoints_of_every_family_load_in_transformers_and_compute_the_same() {
+    for architecture in Architecture::ALL {
+        let place = Place::new();
+        let base = place.path(architecture.model_type());
+        write_new(&base, architecture);
+        let mut job = place.sft("sft");
+        job.base = base;
+        job.config.epochs = 1;
+        let policy = sft::run(&job, &mut Kept::default()).unwrap().checkpoint;
+        let mut job = place.reward("reward");
+        job.base = policy.clone();
+        job.config.epochs = 1;
+        let reward = reward::run(&job, &mut Kept::default()).unwrap().checkpoint;
+        eprintln!("{}", architecture.model_type());
+        check(&policy, &reward, true);
     }
 }
 

@@ -73,6 +73,7 @@ error-unknown-field = is not a field of this form
 field-base = Starts from
 field-snapshot = Data
 field-reward = Reward model
+field-gold = Second opinion
 field-texts = Texts
 field-demonstrations = Demonstrations
 field-preset = Preset

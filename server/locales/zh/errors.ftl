@@ -89,6 +89,7 @@ error-unknown-field = 不是此表单的字段
 field-base = 起始模型
 field-snapshot = 数据
 field-reward = 奖励模型
+field-gold = 第二评价
 field-texts = 文本
 field-demonstrations = 示范
 field-preset = 预设

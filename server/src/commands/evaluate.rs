@@ -25,7 +25,8 @@ pub struct EvaluateCommand {
     pub data: PathBuf,
 }
 
-/// Prints one JSON object with the accuracies, each with its 95 % interval.
+/// Prints one JSON object with the accuracies, each with its 95 % interval; its ends are null where
+/// the prompts cannot tell one, as a single prompt cannot.
 ///
 /// # Errors
 /// A sentence about model or data.
@@ -67,8 +68,9 @@ pub async fn run(data: &DataConfig, command: EvaluateCommand) -> anyhow::Result<
 fn describe(accuracy: Accuracy) -> serde_json::Value {
     json!({
         "value": accuracy.value,
-        "low": accuracy.low,
-        "high": accuracy.high,
+        "low": accuracy.interval.map(|interval| interval.low),
+        "high": accuracy.interval.map(|interval| interval.high),
         "pairs": accuracy.n_pairs,
+        "prompts": accuracy.n_prompts,
     })
 }

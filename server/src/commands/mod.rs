@@ -10,6 +10,7 @@ pub mod generate;
 pub mod import;
 pub mod migrate;
 pub mod model;
+pub mod new_model;
 pub mod score;
 pub mod serve;
 pub mod simulate;

@@ -1,4 +1,4 @@
-//! `plackett model`: fetches, imports and lists model folders. The folders are the truth; rows in
+//! `plackett model`: fetches, makes, imports and lists model folders. The folders are the truth; rows in
 //! the database follow them, here or when a worker starts.
 
 use std::path::{Path, PathBuf};
@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use sqlx::PgPool;
 use trainer::checkpoint::{CheckpointInfo, inspect};
+use trainer::gguf::Numbers;
 
 use crate::commands::database::Database;
+use crate::commands::new_model::{self, NewModelCommand};
 use crate::config::DataConfig;
 use crate::store;
 
@@ -23,13 +25,38 @@ pub enum ModelCommand {
         #[arg(long)]
         from_package: bool,
     },
-    /// Copy a model folder into the data folder.
+    /// Copy a model folder into the data folder, or a GGUF file's model in f32.
     Import {
-        /// The folder.
+        /// The folder, or the file.
         folder: PathBuf,
+    },
+    /// Write a model as one file for another program: GGUF for llama.cpp.
+    Export {
+        /// A folder, or the name of a model that was pulled or imported.
+        model: PathBuf,
+        /// The file's format.
+        #[arg(long, value_enum)]
+        format: ExportFormat,
+        /// How matrices are written: f32, f16 or q8_0.
+        #[arg(long = "type", default_value = "f16")]
+        numbers: Numbers,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
     },
     /// List the models of the data folder.
     List,
+    /// Make a model that has learnt nothing yet, with a tokenizer trained on given texts.
+    New(NewModelCommand),
+    /// List the shapes that `new` knows by name, with their sizes.
+    Shapes,
+}
+
+/// Formats that `plackett model export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ExportFormat {
+    /// llama.cpp's.
+    Gguf,
 }
 
 /// Carries it out.
@@ -48,7 +75,29 @@ pub async fn run(data: &DataConfig, command: ModelCommand) -> anyhow::Result<()>
             let import = move || trainer::hub::import(&folder, &models_dir);
             tokio::task::spawn_blocking(import).await??
         }
+        ModelCommand::Export {
+            model,
+            format: ExportFormat::Gguf,
+            numbers,
+            out,
+        } => {
+            let model = data.find_model(model);
+            let written = out.clone();
+            let export = move || trainer::gguf::export(&model, &out, numbers);
+            tokio::task::spawn_blocking(export).await??;
+            println!("{}", written.display());
+            return Ok(());
+        }
         ModelCommand::List => return list(models_dir).await,
+        ModelCommand::New(command) => {
+            let place = tokio::task::spawn_blocking(move || new_model::run(&command)).await??;
+            let info =
+                tokio::task::spawn_blocking(move || inspect(&place).map(|info| (place, info)));
+            let (place, info) = info.await??;
+            print_model(&place, &info);
+            return Ok(());
+        }
+        ModelCommand::Shapes => return new_model::print_shapes(),
     };
     let inspected = place.clone();
     let info = tokio::task::spawn_blocking(move || inspect(&inspected)).await??;

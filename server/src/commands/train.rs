@@ -1,19 +1,21 @@
 //! `plackett train`: a training run from files, without any database.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 use trainer::config::Preset;
+use trainer::config::sources::{Setting, settings};
 use trainer::progress::{Event, Progress};
-use trainer::savepoint::SavePolicy;
+use trainer::savepoint::{KEPT, SavePolicy};
 
 use crate::commands::serve::stop_signal;
 use crate::config::DataConfig;
 use crate::domain::run::{RunKind, resolve_config};
 use crate::worker::report::StopFlag;
-use crate::worker::train::{TrainingJob, train};
+use crate::worker::train::{TrainingJob, estimate, train};
 
 /// Settings of `plackett train`.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,19 +23,26 @@ pub struct TrainCommand {
     /// sft, reward, ppo or dpo.
     pub kind: RunKind,
 
-    /// Demonstrations (sft), rankings (reward, dpo) or prompts (ppo), JSONL.
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    /// Demonstrations (sft), rankings (reward, dpo) or prompts (ppo), JSONL; texts for sft with
+    /// `--set learn=everything`.
+    #[arg(long, value_name = "FILE", required_unless_present = "list_settings")]
+    pub data: Option<PathBuf>,
 
     /// The model to start from: a folder, or the name of a model that was pulled or imported.
-    #[arg(long, value_name = "DIR")]
-    pub base: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "list_settings")]
+    pub base: Option<PathBuf>,
 
-    /// The reward model of PPO.
+    /// The reward model of PPO; for sft, one that scores sampled answers after each epoch.
     #[arg(long, value_name = "DIR")]
     pub reward: Option<PathBuf>,
 
-    /// Texts for the pretraining term of PPO, JSONL.
+    /// A second reward model beside that of PPO, which training never sees: its scores show
+    /// over-optimisation.
+    #[arg(long, value_name = "DIR")]
+    pub gold: Option<PathBuf>,
+
+    /// Pretraining texts, JSONL: for sft mixed in with the demonstrations; for ppo the pretraining
+    /// term, some being kept out of it to measure what the policy forgets.
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
 
@@ -42,8 +51,8 @@ pub struct TrainCommand {
     pub demonstrations: Option<PathBuf>,
 
     /// Folder for settings, metrics, samples and the checkpoint.
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["estimate", "list_settings"])]
+    pub out: Option<PathBuf>,
 
     /// Go on where the run in that folder stopped, as if it had not.
     #[arg(long)]
@@ -54,9 +63,27 @@ pub struct TrainCommand {
     #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
     pub save_every: f64,
 
-    /// tiny, demo or instructgpt.
+    /// How many savepoints stay; the oldest goes once the newest is whole.
+    #[arg(long, value_name = "N", default_value_t = KEPT)]
+    pub keep: usize,
+
+    /// With --resume: go on after this step, whose savepoint was kept, and do the later ones again.
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    pub from: Option<usize>,
+
+    /// Say how much memory the run would need, and train nothing.
+    #[arg(long)]
+    pub estimate: bool,
+
+    /// tiny, demo, instructgpt, summarize or lm-human-preferences; --settings says where each has its
+    /// values from.
     #[arg(long, default_value = "demo")]
     pub preset: Preset,
+
+    /// Print every setting with its value and where that comes from, and train nothing: `plackett train
+    /// --settings ppo --preset instructgpt`.
+    #[arg(long = "settings")]
+    pub list_settings: bool,
 
     /// A setting that differs from the preset's, for example policy_optimiser.learning_rate=1e-5.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -71,8 +98,22 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     if command.kind == RunKind::Generation {
         bail!("generation trains nothing: use `plackett generate`");
     }
-    if (command.kind == RunKind::Ppo) != command.reward.is_some() {
-        bail!("--reward names the reward model of ppo, and of ppo only");
+    if command.list_settings {
+        return print_settings(&command);
+    }
+    if command.kind == RunKind::Ppo && command.reward.is_none() {
+        bail!("ppo needs a reward model: name it by --reward");
+    }
+    let on_rankings = matches!(command.kind, RunKind::Reward | RunKind::Dpo);
+    if on_rankings && command.reward.is_some() {
+        let kind = command.kind;
+        bail!("--reward belongs to ppo and sft; {kind} starts from --base");
+    }
+    if on_rankings && command.texts.is_some() {
+        bail!("--texts belongs to ppo and sft");
+    }
+    if command.kind != RunKind::Ppo && command.gold.is_some() {
+        bail!("--gold belongs to ppo");
     }
     if command.kind != RunKind::Reward && command.demonstrations.is_some() {
         bail!("--demonstrations belongs to reward; for sft they are --data");
@@ -80,21 +121,37 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     let every = Duration::try_from_secs_f64(command.save_every * 60.0);
     let saving = SavePolicy {
         every: Some(every.context("--save-every: give minutes, 0 or more")?),
+        keep: command.keep,
         resume: command.resume,
+        from: command.from,
     };
+    if command.keep == 0 {
+        bail!("--keep: at least one savepoint must stay");
+    }
     let changes = parse_settings(&command.settings)?;
     let config = resolve_config(command.kind, command.preset, &changes);
     let job = TrainingJob {
         kind: command.kind,
         config: config.map_err(anyhow::Error::msg)?,
-        data: command.data,
+        data: command.data.context("--data: name the data")?,
         texts: command.texts,
         demonstrations: command.demonstrations,
-        base: data.find_model(command.base),
+        base: data.find_model(command.base.context("--base: name a model")?),
         reward: command.reward.map(|reward| data.find_model(reward)),
-        out: command.out,
+        gold: command.gold.map(|gold| data.find_model(gold)),
+        // Only an estimate, which writes nothing, comes without a folder.
+        out: command.out.unwrap_or_default(),
         saving,
     };
+    if command.estimate {
+        let plan = tokio::task::spawn_blocking(move || estimate(&job)).await??;
+        for part in &plan.estimate.parts {
+            println!("{} {}", part.bytes, part.name);
+        }
+        println!("{} total", plan.estimate.total());
+        println!("{plan}");
+        return Ok(());
+    }
     let mut printer = Printer::default();
     stop_on_signal(printer.stop.clone());
     let outcome = tokio::task::spawn_blocking(move || train(&job, &mut printer)).await??;
@@ -103,6 +160,20 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
         println!("{name} {value}");
     }
     Ok(())
+}
+
+/// Every setting with its value and where that comes from, one a line.
+fn print_settings(command: &TrainCommand) -> anyhow::Result<()> {
+    let kind = command.kind.trains();
+    let kind = kind.context("generation trains nothing, and has no presets")?;
+    let changes = parse_settings(&command.settings)?;
+    let config = resolve_config(command.kind, command.preset, &changes);
+    let config = config.map_err(anyhow::Error::msg)?;
+    let line = |one: Setting| format!("{} = {}  ({})\n", one.setting, one.value, one.source);
+    let found = settings(kind, command.preset, &config).into_iter();
+    let text: String = found.map(line).collect();
+    // At once, for a reader that stops early.
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 /// Raises the flag at Ctrl-C or SIGTERM, so that the work ends at its next step.
@@ -180,6 +251,7 @@ impl Progress for Printer {
                 format!("check {word} {name}: {detail}")
             }
             Event::Sample { step, data } => format!("sample {step} {data}"),
+            Event::Report { data } => format!("report {data}"),
             Event::Checkpoint { path } => format!("checkpoint {}", path.display()),
         };
         if self.to_stderr {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use trainer::config::sources::Kind;
 use trainer::config::{DpoConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
 use trainer::sampling::SamplingConfig;
 
@@ -42,6 +43,23 @@ impl RunKind {
             Self::Dpo => "dpo",
             Self::Generation => "generation",
         }
+    }
+
+    /// What it trains; none for generation, which trains nothing.
+    pub fn trains(self) -> Option<Kind> {
+        match self {
+            Self::Sft => Some(Kind::Sft),
+            Self::Reward => Some(Kind::Reward),
+            Self::Ppo => Some(Kind::Ppo),
+            Self::Dpo => Some(Kind::Dpo),
+            Self::Generation => None,
+        }
+    }
+
+    /// The presets that say how it is done.
+    pub fn presets(self) -> Vec<Preset> {
+        self.trains()
+            .map_or(Vec::new(), |kind| kind.presets().collect())
     }
 
     /// The kind of snapshot that it reads.
@@ -139,6 +157,12 @@ pub fn resolve_config(kind: RunKind, preset: Preset, changes: &Value) -> Result<
     if !changes.is_object() {
         return Err("settings must be a JSON object such as {\"seed\": 2}".to_owned());
     }
+    if kind.trains().is_some_and(|trains| !preset.defines(trains)) {
+        let names = kind.presets().into_iter().map(Preset::as_str);
+        let names: Vec<&str> = names.collect();
+        let (preset, names) = (preset.as_str(), names.join(", "));
+        return Err(format!("preset {preset} has no {kind}: use one of {names}"));
+    }
     let resolved = match kind {
         RunKind::Sft => overlay(&SftConfig::preset(preset), changes)
             .and_then(|config| config.check().map(|()| serde_json::to_value(config))),
@@ -191,5 +215,11 @@ mod tests {
         assert!(wrong(RunKind::Generation, json!({"candidates": 3})).contains("candidates"));
         assert!(wrong(RunKind::Generation, json!({"temperature": 0.0})).contains("temperature"));
         assert!(wrong(RunKind::Ppo, json!([])).contains("JSON object"));
+        let lhp = Preset::LmHumanPreferences;
+        let error = resolve_config(RunKind::Sft, lhp, &json!({})).unwrap_err();
+        assert!(error.contains("has no sft") && error.contains("summarize"));
+        let error = resolve_config(RunKind::Dpo, lhp, &json!({})).unwrap_err();
+        assert!(error.contains("has no dpo") && error.contains("summarize"));
+        assert!(resolve_config(RunKind::Ppo, lhp, &json!({})).is_ok());
     }
 }

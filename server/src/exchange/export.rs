@@ -200,6 +200,7 @@ fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
             completions,
             labeler: Some(row.labeler_id.to_string()),
             category: Some(row.category),
+            customer: None,
             split: Some(split),
         },
         ranking_id: row.ranking_id,

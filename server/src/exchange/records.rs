@@ -278,6 +278,7 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         completions,
         labeler: None,
         category: None,
+        customer: None,
         split: None,
     };
     check(&record)?;

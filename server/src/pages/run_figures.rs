@@ -92,10 +92,12 @@ pub fn facts(page: &Page, summary: &Value) -> Vec<Fact> {
 fn fact_text(page: &Page, key: &str, value: &Value) -> String {
     match value.as_f64() {
         // A trainer's figures are all numbers.
-        Some(number) if key == "evaluation_prompts_kept_out" => page.t(match number > 0.0 {
-            true => "runs-yes",
-            false => "runs-no",
-        }),
+        Some(number) if key == "evaluation_prompts_kept_out" || key.starts_with("stopped_by_") => {
+            page.t(match number > 0.0 {
+                true => "runs-yes",
+                false => "runs-no",
+            })
+        }
         Some(number) if number.fract() == 0.0 => format!("{number:.0}"),
         Some(number) => format!("{number:.4}"),
         None => value.to_string(),
@@ -140,7 +142,8 @@ impl Figures<'_> {
         vec![
             before.map(|found| found.with_detail(self.evaluation_prompts())),
             after.map(|found| found.with_detail(self.page.t("runs-same-prompts"))),
-            self.gained("reward_gain"),
+            self.gained("reward_gain")
+                .map(|found| self.or_no_interval(found)),
             self.measured("kl_last_batch").map(kl),
         ]
     }
@@ -151,14 +154,17 @@ impl Figures<'_> {
                 .map(|key| self.newest(key))
                 .into();
         }
-        vec![
+        [
             self.measured("held_out_accuracy"),
             self.measured("length_only_accuracy"),
             self.gained("accuracy_over_length"),
             self.measured("cross_validated_accuracy"),
             self.measured("cross_validated_length_only"),
             self.gained("cross_validated_over_length"),
+            self.measured("labeler_agreement"),
         ]
+        .map(|found| found.map(|found| self.or_no_interval(found)))
+        .into()
     }
 
     fn of_dpo(&self) -> Vec<Option<Headline>> {
@@ -171,12 +177,14 @@ impl Figures<'_> {
             .map(|key| self.newest(key))
             .into();
         }
-        vec![
+        [
             self.measured("held_out_accuracy"),
             self.measured("length_only_accuracy"),
             self.gained("accuracy_over_length"),
             self.gained("held_out_margin"),
         ]
+        .map(|found| found.map(|found| self.or_no_interval(found)))
+        .into()
     }
 
     fn of_sft(&self) -> Vec<Option<Headline>> {
@@ -208,6 +216,14 @@ impl Figures<'_> {
     fn gained(&self, key: &str) -> Option<Headline> {
         let value = self.summary(key)?;
         Some(self.headline(key, format!("{value:+.3}"), self.interval(key)))
+    }
+
+    /// A figure that has an interval wherever there is one says that there is none.
+    fn or_no_interval(&self, found: Headline) -> Headline {
+        match found.detail.is_empty() {
+            true => found.with_detail(self.page.t("runs-no-interval")),
+            false => found,
+        }
     }
 
     fn interval(&self, key: &str) -> String {

@@ -20,7 +20,7 @@ pub struct RunForm {
     pub kind: String,
     /// The run's name.
     pub name: String,
-    /// `tiny`, `demo` or `instructgpt`.
+    /// The name of a preset.
     pub preset: String,
     /// The model to start from.
     pub base: String,
@@ -28,6 +28,8 @@ pub struct RunForm {
     pub snapshot: String,
     /// The reward model of PPO.
     pub reward: String,
+    /// The second opinion of PPO; may be empty.
+    pub gold: String,
     /// Texts for the pretraining term of PPO.
     pub texts: String,
     /// Demonstrations for the zero point of a reward model.
@@ -100,6 +102,11 @@ impl RunForm {
             let found = self.checkpoint(db, "reward", &self.reward, true).await?;
             reward = note(found, &mut errors);
         }
+        let mut gold = None;
+        if kind == RunKind::Ppo && !self.gold.is_empty() {
+            let found = self.checkpoint(db, "gold", &self.gold, true).await?;
+            gold = note(found, &mut errors);
+        }
         let mut optional = |of: RunKind, field: &str, typed: &str| {
             if kind != of || typed.is_empty() {
                 return None;
@@ -129,6 +136,7 @@ impl RunForm {
             demonstrations_snapshot_id: demonstrations,
             base_checkpoint_id: base,
             reward_checkpoint_id: reward,
+            gold_checkpoint_id: gold,
             created_by: Some(created_by),
         };
         Ok(store::runs::insert(db, &run).await?)

@@ -17,7 +17,10 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::pages::run_figures::{self, Curve, Fact, Headline};
 use crate::pages::run_form::RunForm;
+use crate::pages::run_over_optimisation::{self, Frontier};
+use crate::pages::run_report::{self, ReportView};
 use crate::pages::run_samples::{self, Sample};
+use crate::pages::run_settings::{self, SettingRow};
 use crate::state::AppState;
 use crate::store;
 use crate::store::checkpoints::Checkpoint;
@@ -38,7 +41,13 @@ const METRIC_ROWS: i64 = 20_000;
 const SAMPLES: usize = 4;
 
 /// Files of a run's folder that may be downloaded.
-const FILES: [&str; 3] = ["config.json", "metrics.jsonl", "samples.jsonl"];
+const FILES: [&str; 5] = [
+    "config.json",
+    "metrics.jsonl",
+    "samples.jsonl",
+    "config_sources.json",
+    "report.json",
+];
 
 #[derive(Template)]
 #[template(path = "runs/index.html")]
@@ -63,7 +72,7 @@ struct NewRunPage {
     page: Page,
     kind: RunKind,
     kinds: [RunKind; RunKind::ALL.len()],
-    presets: [Preset; 3],
+    presets: Vec<Preset>,
     form: RunForm,
     errors: Vec<FieldError>,
     models: Vec<Checkpoint>,
@@ -119,7 +128,7 @@ async fn show_form(
         page: page.titled("runs-new"),
         kind,
         kinds: RunKind::ALL,
-        presets: Preset::ALL,
+        presets: kind.presets(),
         form,
         errors,
         models,
@@ -166,6 +175,7 @@ struct RunPage {
     run: Run,
     last_seq: i64,
     headlines: Vec<Headline>,
+    report: Option<ReportView>,
     samples: Vec<Sample>,
     more_samples: Vec<Sample>,
     curves: Vec<Curve>,
@@ -175,11 +185,13 @@ struct RunPage {
     lines: Vec<Line>,
     base: Option<Checkpoint>,
     reward: Option<Checkpoint>,
+    gold: Option<Checkpoint>,
     made: Option<CheckpointId>,
     snapshot: Option<SnapshotChoice>,
     texts: Option<SnapshotChoice>,
     demonstrations: Option<SnapshotChoice>,
-    config: String,
+    settings: Vec<SettingRow>,
+    over_optimisation: Option<Frontier>,
     files: Vec<&'static str>,
     n_tasks: i64,
 }
@@ -189,19 +201,33 @@ impl RunPage {
         status_text(&self.page, &self.run.status)
     }
 
-    /// Why a finished PPO run did fewer iterations than it was asked for: KL is all that ends one.
+    /// Why a finished PPO run did fewer iterations than it was asked for.
     fn early_end(&self) -> Option<String> {
         let (summary, config) = (&self.run.summary, &self.run.config);
         let (done, all) = (
             summary["n_iterations"].as_f64()?,
             config["iterations"].as_f64()?,
         );
-        let budget = config["kl_budget"].as_f64()?;
-        (done < all).then(|| {
-            let values = [("done", done), ("all", all), ("budget", budget)];
-            let values = values.map(|(name, value)| (name, value.to_string()));
-            self.page.t_args("runs-ended-early", &values)
-        })
+        if done >= all {
+            return None;
+        }
+        let rule = |name: &str| config["stop"][name].as_f64().unwrap_or_default();
+        let values = [
+            ("done", done),
+            ("all", all),
+            ("budget", config["kl_budget"].as_f64()?),
+            ("deviations", rule("reward_drop")),
+            ("eos", rule("eos_floor")),
+            ("spread", rule("spread_floor")),
+            ("patience", rule("patience")),
+        ];
+        let values = values.map(|(name, value)| (name, value.to_string()));
+        // An older trainer knew one reason only, and did not name it.
+        let reasons = summary.as_object()?.keys();
+        let mut reasons = reasons.filter_map(|key| key.strip_prefix("stopped_by_"));
+        let reason = reasons.next().unwrap_or("kl_budget");
+        let key = format!("runs-ended-by-{}", reason.replace('_', "-"));
+        Some(self.page.t_args(&key, &values))
     }
 }
 
@@ -303,6 +329,7 @@ pub async fn show(
     let checks = of_kind(db, "check", 100).await?;
     let lines = of_kind(db, "log", LOG_LINES).await?;
     let samples = of_kind(db, "sample", 200).await?;
+    let report = run_report::find(&mut *db, &page, id, last_seq).await?;
     let snapshots = store::runs::list_snapshots(&mut *db).await?;
     let chosen = |id: Option<SnapshotId>| {
         let found = snapshots.iter().find(|one| Some(one.id) == id);
@@ -310,12 +337,16 @@ pub async fn show(
     };
     let charts = run_figures::charts(&run, metrics.iter().map(|event| &event.data));
     let headlines = run_figures::headlines(&page, &run, &charts);
+    let over_optimisation =
+        run_over_optimisation::find(&page, metrics.iter().map(|event| &event.data));
     let (curves, more_curves) = run_figures::curves(&page, charts);
     let mut samples = run_samples::pair(&page, &samples);
     let more_samples = samples.split_off(samples.len().min(SAMPLES));
     let body = RunPage {
         last_seq,
         headlines,
+        report,
+        over_optimisation,
         samples,
         more_samples,
         curves,
@@ -325,12 +356,13 @@ pub async fn show(
         lines: lines.iter().map(to_line).collect(),
         base: find_checkpoint(db, run.base_checkpoint_id).await?,
         reward: find_checkpoint(db, run.reward_checkpoint_id).await?,
+        gold: find_checkpoint(db, run.gold_checkpoint_id).await?,
         made: store::checkpoints::find_of_run(db, id).await?,
         n_tasks: store::completions::count_tasks_of_run(db, id).await?,
         snapshot: chosen(run.snapshot_id),
         texts: chosen(run.texts_snapshot_id),
         demonstrations: chosen(run.demonstrations_snapshot_id),
-        config: format!("{:#}", run.config),
+        settings: run_settings::rows(&page, &run),
         files: present_files(run.folder.as_deref()),
         page: Page {
             title: run.name.clone(),
@@ -414,7 +446,7 @@ pub async fn resume(
     Ok(Redirect::to(&format!("/runs/{id}")))
 }
 
-/// `GET /runs/{id}/files/{name}`: settings, metrics or samples from the run's folder.
+/// `GET /runs/{id}/files/{name}`: settings, metrics, samples or the report from the run's folder.
 pub async fn file(
     State(state): State<AppState>,
     _: Operator,

@@ -19,7 +19,7 @@ pub struct RunEvent {
     pub seq: i64,
     /// When it happened.
     pub at: DateTime<Utc>,
-    /// `status`, `phase`, `metrics`, `log`, `check`, `sample` or `checkpoint`.
+    /// `status`, `phase`, `metrics`, `log`, `check`, `sample`, `report` or `checkpoint`.
     pub kind: String,
     /// Its fields.
     pub data: Value,

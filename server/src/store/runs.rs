@@ -37,6 +37,8 @@ pub struct Run {
     pub base_checkpoint_id: Option<CheckpointId>,
     /// The reward model of PPO.
     pub reward_checkpoint_id: Option<CheckpointId>,
+    /// The second opinion of PPO.
+    pub gold_checkpoint_id: Option<CheckpointId>,
     /// `queued`, `running`, `finished`, `failed` or `cancelled`.
     pub status: String,
     /// What it does now.
@@ -108,6 +110,8 @@ pub struct NewRun<'a> {
     pub base_checkpoint_id: CheckpointId,
     /// The reward model.
     pub reward_checkpoint_id: Option<CheckpointId>,
+    /// The second opinion.
+    pub gold_checkpoint_id: Option<CheckpointId>,
     /// Who made it.
     pub created_by: Option<AccountId>,
 }
@@ -130,8 +134,8 @@ pub async fn insert(db: &mut PgConnection, run: &NewRun<'_>) -> sqlx::Result<Run
         r#"
         INSERT INTO runs (id, project_id, kind, name, preset, config, snapshot_id,
                           texts_snapshot_id, base_checkpoint_id, reward_checkpoint_id, created_by,
-                          demonstrations_snapshot_id)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                          demonstrations_snapshot_id, gold_checkpoint_id)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         "#,
         id.0,
         run.project_id.0,
@@ -144,7 +148,8 @@ pub async fn insert(db: &mut PgConnection, run: &NewRun<'_>) -> sqlx::Result<Run
         run.base_checkpoint_id.0,
         run.reward_checkpoint_id.map(|id| id.0),
         run.created_by.map(|id| id.0),
-        run.demonstrations_snapshot_id.map(|id| id.0)
+        run.demonstrations_snapshot_id.map(|id| id.0),
+        run.gold_checkpoint_id.map(|id| id.0)
     )
     .execute(&mut *db)
     .await?;
@@ -177,6 +182,7 @@ pub async fn find(db: &mut PgConnection, id: RunId) -> sqlx::Result<Option<Run>>
                demonstrations_snapshot_id AS "demonstrations_snapshot_id: SnapshotId",
                base_checkpoint_id AS "base_checkpoint_id: CheckpointId",
                reward_checkpoint_id AS "reward_checkpoint_id: CheckpointId",
+               gold_checkpoint_id AS "gold_checkpoint_id: CheckpointId",
                status, phase, progress_step, progress_total, error, summary, folder, worker,
                heartbeat_at, cancel_requested_at, created_at, started_at, finished_at
         FROM runs
@@ -199,6 +205,7 @@ pub async fn list(db: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Run>> {
                demonstrations_snapshot_id AS "demonstrations_snapshot_id: SnapshotId",
                base_checkpoint_id AS "base_checkpoint_id: CheckpointId",
                reward_checkpoint_id AS "reward_checkpoint_id: CheckpointId",
+               gold_checkpoint_id AS "gold_checkpoint_id: CheckpointId",
                status, phase, progress_step, progress_total, error, summary, folder, worker,
                heartbeat_at, cancel_requested_at, created_at, started_at, finished_at
         FROM runs

@@ -14,10 +14,11 @@ const PLOT: (f64, f64, f64, f64) = (50.0, 352.0, 10.0, 126.0);
 
 /// Metrics that people look for first, in this order: rewards and accuracies, how far the policy
 /// strayed, losses, lengths.
-const MAIN: [&str; 14] = [
+const MAIN: [&str; 15] = [
     "objective/score",
     "objective/kl",
     "held_out/accuracy",
+    "held_out/reward",
     "held_out/loss",
     "held_out/margin",
     "train/loss",

@@ -2,7 +2,9 @@
 
 pub mod assets;
 pub mod chart;
+pub mod diagram;
 pub mod errors;
 pub mod markdown;
 pub mod page;
+pub mod scatter;
 pub mod security;

@@ -207,10 +207,8 @@ impl Worker {
             .base_checkpoint_id
             .context("the run names no base checkpoint")?;
         let base = find_folder(&mut db, base).await?;
-        let reward = match run.reward_checkpoint_id {
-            Some(id) => Some(find_folder(&mut db, id).await?),
-            None => None,
-        };
+        let reward = find_optional(&mut db, run.reward_checkpoint_id).await?;
+        let gold = find_optional(&mut db, run.gold_checkpoint_id).await?;
         drop(db);
         let config = run.config.clone();
         // Somebody worked on it before and was stopped.
@@ -223,6 +221,7 @@ impl Worker {
             demonstrations,
             base,
             reward,
+            gold,
             out,
             saving: SavePolicy {
                 resume,
@@ -371,6 +370,16 @@ async fn write_optional(
     let path = out.join(name);
     write_data(db, id, &path).await?;
     Ok(Some(path))
+}
+
+async fn find_optional(
+    db: &mut PgConnection,
+    id: Option<CheckpointId>,
+) -> anyhow::Result<Option<PathBuf>> {
+    match id {
+        Some(id) => Ok(Some(find_folder(db, id).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn find_folder(db: &mut PgConnection, id: CheckpointId) -> anyhow::Result<PathBuf> {

@@ -93,8 +93,11 @@ impl Progress for Reporter {
 /// An event as the kind and the data of a row. The checkpoint's row has an id and comes later,
 /// with the run's end.
 fn to_row(event: &Event) -> Option<(String, Value)> {
-    if matches!(event, Event::Checkpoint { .. }) {
-        return None;
+    match event {
+        Event::Checkpoint { .. } => return None,
+        // Token by token an episode is for the file: pages show completions.
+        Event::Sample { data, .. } if data["kind"] == "tokens" => return None,
+        _ => (),
     }
     let mut data = serde_json::to_value(event).ok()?;
     let kind = data.as_object_mut()?.remove("kind")?;
@@ -208,6 +211,18 @@ mod tests {
         let row = to_row(&Event::Metrics { step: 3, values });
         let data = json!({"step": 3, "values": {"loss": null}});
         assert_eq!(row, Some(("metrics".to_owned(), data)));
+    }
+
+    #[test]
+    fn an_episode_token_by_token_stays_in_the_runs_folder() {
+        let sample = |kind: &str| {
+            to_row(&Event::Sample {
+                step: 1,
+                data: json!({"kind": kind}),
+            })
+        };
+        assert_eq!(sample("tokens"), None);
+        assert!(sample("before").is_some());
     }
 
     #[tokio::test]

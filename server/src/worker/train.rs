@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trainer::dpo::DpoJob;
-use trainer::ppo::PpoJob;
+use trainer::memory::Plan;
+use trainer::ppo::{Gold, PpoJob};
 use trainer::progress::Progress;
 use trainer::reward::RewardJob;
 use trainer::savepoint::SavePolicy;
@@ -24,18 +25,78 @@ pub struct TrainingJob {
     pub config: Value,
     /// Demonstrations, rankings or prompts, JSONL.
     pub data: PathBuf,
-    /// Texts for the pretraining term of PPO.
+    /// Texts for the pretraining term of PPO, or to mix in with demonstrations.
     pub texts: Option<PathBuf>,
     /// Demonstrations whose mean score a reward model takes as zero.
     pub demonstrations: Option<PathBuf>,
     /// The model to start from.
     pub base: PathBuf,
-    /// The reward model of PPO.
+    /// The reward model of PPO, or one that judges the epochs of SFT.
     pub reward: Option<PathBuf>,
+    /// A second reward model, whose scores of PPO's completions are only shown.
+    pub gold: Option<PathBuf>,
     /// The run's folder.
     pub out: PathBuf,
     /// When savepoints are kept, and whether to go on from one.
     pub saving: SavePolicy,
+}
+
+/// The job as the trainer knows it.
+enum Job {
+    Sft(SftJob),
+    Reward(RewardJob),
+    Ppo(Box<PpoJob>),
+    Dpo(DpoJob),
+}
+
+impl Job {
+    fn of(job: &TrainingJob) -> Result<Self> {
+        Ok(match job.kind {
+            RunKind::Sft => Self::Sft(SftJob {
+                config: read_config(&job.config)?,
+                data: job.data.clone(),
+                texts: job.texts.clone(),
+                base: job.base.clone(),
+                reward: job.reward.clone(),
+                out: job.out.clone(),
+                saving: job.saving,
+            }),
+            RunKind::Reward => Self::Reward(RewardJob {
+                config: read_config(&job.config)?,
+                data: job.data.clone(),
+                demonstrations: job.demonstrations.clone(),
+                base: job.base.clone(),
+                out: job.out.clone(),
+                saving: job.saving,
+            }),
+            RunKind::Ppo => Self::Ppo(Box::new(PpoJob {
+                config: read_config(&job.config)?,
+                prompts: job.data.clone(),
+                texts: job.texts.clone(),
+                base: job.base.clone(),
+                reward: job.reward.clone().ok_or(TrainerError::Config {
+                    field: "reward".into(),
+                    message: "PPO needs a reward model".to_owned(),
+                })?,
+                gold: job.gold.clone().map(Gold::Model),
+                out: job.out.clone(),
+                saving: job.saving,
+            })),
+            RunKind::Dpo => Self::Dpo(DpoJob {
+                config: read_config(&job.config)?,
+                data: job.data.clone(),
+                base: job.base.clone(),
+                out: job.out.clone(),
+                saving: job.saving,
+            }),
+            RunKind::Generation => {
+                return Err(TrainerError::Config {
+                    field: "kind".into(),
+                    message: "generation trains nothing".to_owned(),
+                });
+            }
+        })
+    }
 }
 
 /// Runs the job to its end on this thread.
@@ -43,58 +104,24 @@ pub struct TrainingJob {
 /// # Errors
 /// What the trainer says; `Config` when PPO has no reward model or the settings do not fit.
 pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> {
-    match job.kind {
-        RunKind::Sft => {
-            let job = SftJob {
-                config: read_config(&job.config)?,
-                data: job.data.clone(),
-                base: job.base.clone(),
-                out: job.out.clone(),
-                saving: job.saving,
-            };
-            trainer::sft::run(&job, progress)
-        }
-        RunKind::Reward => {
-            let job = RewardJob {
-                config: read_config(&job.config)?,
-                data: job.data.clone(),
-                demonstrations: job.demonstrations.clone(),
-                base: job.base.clone(),
-                out: job.out.clone(),
-                saving: job.saving,
-            };
-            trainer::reward::run(&job, progress)
-        }
-        RunKind::Ppo => {
-            let reward = job.reward.clone().ok_or(TrainerError::Config {
-                field: "reward".into(),
-                message: "PPO needs a reward model".to_owned(),
-            })?;
-            let job = PpoJob {
-                config: read_config(&job.config)?,
-                prompts: job.data.clone(),
-                texts: job.texts.clone(),
-                base: job.base.clone(),
-                reward,
-                out: job.out.clone(),
-                saving: job.saving,
-            };
-            trainer::ppo::run(&job, progress)
-        }
-        RunKind::Dpo => {
-            let job = DpoJob {
-                config: read_config(&job.config)?,
-                data: job.data.clone(),
-                base: job.base.clone(),
-                out: job.out.clone(),
-                saving: job.saving,
-            };
-            trainer::dpo::run(&job, progress)
-        }
-        RunKind::Generation => Err(TrainerError::Config {
-            field: "kind".into(),
-            message: "generation trains nothing".to_owned(),
-        }),
+    match Job::of(job)? {
+        Job::Sft(job) => trainer::sft::run(&job, progress),
+        Job::Reward(job) => trainer::reward::run(&job, progress),
+        Job::Ppo(job) => trainer::ppo::run(&job, progress),
+        Job::Dpo(job) => trainer::dpo::run(&job, progress),
+    }
+}
+
+/// How the job would take its batches apart, and what memory it would need, without training.
+///
+/// # Errors
+/// As [`train`] says of data and settings, and when nothing fits the limit on memory.
+pub fn estimate(job: &TrainingJob) -> Result<Plan> {
+    match Job::of(job)? {
+        Job::Sft(job) => trainer::sft::estimate(&job),
+        Job::Reward(job) => trainer::reward::estimate(&job),
+        Job::Ppo(job) => trainer::ppo::estimate(&job),
+        Job::Dpo(job) => trainer::dpo::estimate(&job),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use super::{Preset, adam, check_adam, check_memory, check_schedule, in_range, trainable};
 use crate::error::Result;
 use crate::loss::direct::DirectLoss;
 use crate::model::weights::Trainable;
@@ -33,6 +33,18 @@ pub struct DpoConfig {
     pub beta: f64,
     /// What a pair costs (the DPO paper, equation 7).
     pub loss: DirectLoss,
+    /// The run is fitted to this much memory, in GiB, by micro-batches and recomputation; none is no
+    /// limit (ours).
+    #[serde(default)]
+    pub memory_limit_gib: Option<f64>,
+    /// Blocks keep only their input and run again in the backward pass: less memory, about a third
+    /// more time, the same gradients. Off, it is still used where the limit asks for it (ours).
+    #[serde(default)]
+    pub recompute_activations: bool,
+    /// Completions that pass through the network side by side; none is 8, or fewer where the limit on
+    /// memory asks for it (ours). All of a prompt's share a backward pass.
+    #[serde(default)]
+    pub micro_rows: Option<usize>,
     /// The optimiser (the DPO paper, appendix B: RMSprop at 1e-6; here Adam at the same rate).
     pub optimiser: AdamConfig,
     /// Shape of the learning rate (the DPO paper, appendix B: constant after 150 steps of warm-up
@@ -52,6 +64,9 @@ impl DpoConfig {
             held_out_share: 0.2,
             beta: 0.1,
             loss: DirectLoss::default(),
+            memory_limit_gib: None,
+            recompute_activations: false,
+            micro_rows: None,
             optimiser: adam(1e-6),
             schedule: Schedule::Constant {
                 warmup: 150,
@@ -79,7 +94,14 @@ impl DpoConfig {
                 optimiser: adam(5e-5),
                 ..small
             },
-            Preset::Instructgpt => base,
+            // DPO came later than both; `Preset::defines` says that one has no say here.
+            Preset::Instructgpt | Preset::LmHumanPreferences => base,
+            // The paper's own runs on summaries; the rows of summarize_from_feedback_details.
+            Preset::Summarize => Self {
+                max_tokens: 638,
+                beta: 0.5,
+                ..base
+            },
         }
     }
 
@@ -98,6 +120,7 @@ impl DpoConfig {
         in_range("held_out_share", self.held_out_share, 0.01, 0.9)?;
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
         in_range("beta", self.beta, 1e-4, 100.0)?;
+        check_memory(self.memory_limit_gib, &[("micro_rows", self.micro_rows)])?;
         self.loss.check()?;
         check_schedule(&self.schedule)?;
         check_adam("optimiser", &self.optimiser)
@@ -126,6 +149,7 @@ mod tests {
             label_smoothing: 0.0,
         };
         assert_eq!(config.loss, plain);
+        assert_eq!(DpoConfig::preset(Preset::Summarize).beta, 0.5);
     }
 
     #[test]
@@ -143,6 +167,7 @@ mod tests {
         assert_eq!(smoothed.loss, expected);
         for (changes, field) in [
             (json!({"beta": 0}), "beta"),
+            (json!({"micro_rows": 0}), "micro_rows"),
             (
                 json!({"loss": {"label_smoothing": 0.5}}),
                 "loss.label_smoothing",

@@ -2,9 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
-use crate::error::Result;
-use crate::kl::KlControl;
+use super::{
+    EarlyStop, Preset, adam, check_adam, check_memory, check_schedule, in_range, tensorflow_adam,
+    torch_adamw, trainable,
+};
+use crate::advantage::AdvantageWhitening;
+use crate::error::{Result, TrainerError};
+use crate::kl::{KlControl, KlEstimator};
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -55,6 +59,12 @@ pub struct PpoConfig {
     pub kl_coefficient: f64,
     /// How that weight moves (C.4: fixed).
     pub kl_control: KlControl,
+    /// Which estimate of KL is the penalty of a token (not printed; k1 from lm-human-preferences).
+    #[serde(default)]
+    pub kl_estimator: KlEstimator,
+    /// Largest size of that estimate, in nats (not printed; OpenRLHF: 10); 0 is off.
+    #[serde(default)]
+    pub kl_clamp: f64,
     /// The run ends when the mean KL of a sequence exceeds this, in nats (not printed; ours).
     pub kl_budget: f64,
     /// Discount (C.4: none).
@@ -63,8 +73,35 @@ pub struct PpoConfig {
     pub lambda: f64,
     /// Clipping of the policy ratio (C.4: 0.2).
     pub clip: f64,
+    /// Largest size of the log-ratio between the policy and the one that drew a token, in the
+    /// policy's loss (not printed; OpenRLHF: 20); 0 is off.
+    #[serde(default)]
+    pub log_ratio_clamp: f64,
+    /// The passes over a round's episodes end after one whose approximate KL per token to the policy
+    /// that drew them exceeds this, in nats (not printed; ours); 0 is off.
+    #[serde(default)]
+    pub approximate_kl_target: f64,
     /// Clipping of the value's change (not printed; 0.2 from lm-human-preferences).
     pub value_clip: f64,
+    /// Largest size of the reward model's score (not printed; DeepSpeed-Chat: 5, OpenRLHF: 10); 0 is
+    /// off. What a missing EOS costs comes after it.
+    #[serde(default)]
+    pub reward_clip: f64,
+    /// Scale the rewards of a batch's tokens to variance 1 around their mean, which stays (not
+    /// printed; lm-human-preferences does for styles, not for summaries).
+    #[serde(default)]
+    pub whiten_rewards: bool,
+    /// Over which tokens advantages are whitened (not printed; the batch's, from
+    /// summarize_from_feedback_details).
+    #[serde(default)]
+    pub whiten_advantages: AdvantageWhitening,
+    /// A text of one token that ends a completion as EOS does (lm-human-preferences: "."); what was
+    /// drawn after it counts for nothing. None is EOS alone.
+    #[serde(default)]
+    pub truncate_at: Option<String>,
+    /// Tokens that a completion has before that text ends it (lm-human-preferences: 16).
+    #[serde(default)]
+    pub truncate_after: usize,
     /// What happens to the score of a completion that does not end with EOS (not printed;
     /// replaced as in lm-human-preferences). The reward model reads it with EOS added.
     pub missing_eos: MissingEos,
@@ -76,16 +113,49 @@ pub struct PpoConfig {
     pub ptx_examples_per_episode: f64,
     /// Tokens of a pretraining example.
     pub ptx_tokens: usize,
+    /// Texts kept out of the pretraining term, to measure what the policy forgets (ours); at most
+    /// half of them where that term is on.
+    #[serde(default)]
+    pub held_out_texts: usize,
+    /// Iterations from one measurement of that loss to the next (ours); 0 measures before and after
+    /// training only.
+    #[serde(default)]
+    pub text_loss_every: usize,
     /// The policy's optimiser (E.9: rates above 8.05e-6 diverged at 1.3B without ptx).
     pub policy_optimiser: AdamConfig,
     /// The value model's optimiser (C.4: 9e-6).
     pub value_optimiser: AdamConfig,
     /// Shape of both learning rates (C.4: constant after 10 iterations of warm-up from 1/10).
     pub schedule: Schedule,
+    /// Iterations at the start in which only the value model learns (OpenRLHF's freezing steps; not
+    /// in the paper).
+    #[serde(default)]
+    pub policy_waits: usize,
     /// Decay of the average of weights that becomes the checkpoint (C.4: 0.992); 0 is off.
     pub ema_decay: f64,
+    /// The run is fitted to this much memory, in GiB, by micro-batches and recomputation; none is no
+    /// limit (ours).
+    #[serde(default)]
+    pub memory_limit_gib: Option<f64>,
+    /// Blocks keep only their input and run again in the backward pass: less memory, about a third
+    /// more time, the same gradients. Off, it is still used where the limit asks for it (ours).
+    #[serde(default)]
+    pub recompute_activations: bool,
+    /// Rows that pass through the networks together; none is 8, or fewer where the limit
+    /// on memory asks for it (ours).
+    #[serde(default)]
+    pub micro_rows: Option<usize>,
     /// Prompts answered before and after training, for people to compare.
     pub evaluation_prompts: usize,
+    /// Signs of collapse that end the run (ours).
+    #[serde(default)]
+    pub stop: EarlyStop,
+    /// Episodes of an iteration that samples.jsonl shows token by token (ours).
+    #[serde(default)]
+    pub token_samples: usize,
+    /// Iterations from one such showing to the next (ours); 0 shows none.
+    #[serde(default)]
+    pub token_samples_every: usize,
 }
 
 impl PpoConfig {
@@ -103,24 +173,47 @@ impl PpoConfig {
             temperature: 1.0,
             kl_coefficient: 0.02,
             kl_control: KlControl::Fixed,
+            kl_estimator: KlEstimator::K1,
+            kl_clamp: 0.0,
             kl_budget: 100.0,
             gamma: 1.0,
             lambda: 0.95,
             clip: 0.2,
+            log_ratio_clamp: 0.0,
+            approximate_kl_target: 0.0,
             value_clip: 0.2,
+            reward_clip: 0.0,
+            whiten_rewards: false,
+            whiten_advantages: AdvantageWhitening::Batch,
+            truncate_at: None,
+            truncate_after: 0,
             missing_eos: MissingEos::Replace,
             missing_eos_penalty: 1.0,
             ptx_coefficient: 27.8,
             ptx_examples_per_episode: 8.0,
             ptx_tokens: 1024,
+            held_out_texts: 64,
+            text_loss_every: 10,
             policy_optimiser: adam(8e-6),
             value_optimiser: adam(9e-6),
             schedule: Schedule::Constant {
                 warmup: 10,
                 from: 0.1,
             },
+            policy_waits: 0,
             ema_decay: 0.992,
+            memory_limit_gib: None,
+            recompute_activations: false,
+            micro_rows: None,
             evaluation_prompts: 16,
+            stop: EarlyStop {
+                reward_drop: 1.0,
+                eos_floor: 0.1,
+                spread_floor: 0.05,
+                patience: 5,
+            },
+            token_samples: 4,
+            token_samples_every: 50,
         };
         let small = Self {
             minibatches: 2,
@@ -138,6 +231,11 @@ impl PpoConfig {
             },
             // Averaging over more steps than the run has would undo it.
             ema_decay: 0.0,
+            // A model that was not taught to end rarely does so within the limit.
+            stop: EarlyStop {
+                eos_floor: 0.0,
+                ..base.stop.clone()
+            },
             ..base.clone()
         };
         match preset {
@@ -147,9 +245,13 @@ impl PpoConfig {
                 max_new_tokens: 8,
                 max_prompt_tokens: 128,
                 ptx_tokens: 32,
+                held_out_texts: 4,
+                text_loss_every: 1,
                 policy_optimiser: adam(1e-3),
                 value_optimiser: adam(1e-3),
                 evaluation_prompts: 4,
+                token_samples: 2,
+                token_samples_every: 2,
                 ..small
             },
             Preset::Demo => Self {
@@ -161,12 +263,59 @@ impl PpoConfig {
                 max_new_tokens: 64,
                 max_prompt_tokens: 96,
                 ptx_tokens: 64,
+                held_out_texts: 32,
+                text_loss_every: 4,
                 policy_optimiser: adam(1e-4),
                 value_optimiser: adam(1e-4),
                 evaluation_prompts: 48,
+                token_samples_every: 8,
                 ..small
             },
             Preset::Instructgpt => base,
+            Preset::Summarize => Self {
+                // A million episodes.
+                iterations: 1953,
+                inner_epochs: 4,
+                minibatches: 1,
+                max_new_tokens: 53,
+                max_prompt_tokens: 512,
+                temperature: 0.7,
+                kl_coefficient: 0.05,
+                policy_optimiser: torch_adamw(3e-6),
+                value_optimiser: torch_adamw(3e-6),
+                schedule: Schedule::Linear { floor: 0.0 },
+                ..base.without_ptx()
+            },
+            Preset::LmHumanPreferences => Self {
+                iterations: 1953,
+                inner_epochs: 4,
+                minibatches: 1,
+                max_new_tokens: 24,
+                max_prompt_tokens: 64,
+                temperature: 0.7,
+                kl_coefficient: 0.15,
+                kl_control: KlControl::Adaptive {
+                    target: 6.0,
+                    horizon: 10_000.0,
+                },
+                whiten_rewards: true,
+                whiten_advantages: AdvantageWhitening::Minibatch,
+                truncate_at: Some(".".to_owned()),
+                truncate_after: 16,
+                policy_optimiser: tensorflow_adam(1e-5),
+                value_optimiser: tensorflow_adam(1e-5),
+                schedule: Schedule::Linear { floor: 0.0 },
+                ..base.without_ptx()
+            },
+        }
+    }
+
+    /// Neither the pretraining term nor the average of weights, both of which came with InstructGPT.
+    fn without_ptx(self) -> Self {
+        Self {
+            ptx_coefficient: 0.0,
+            ema_decay: 0.0,
+            ..self
         }
     }
 
@@ -193,6 +342,22 @@ impl PpoConfig {
         in_range("max_prompt_tokens", self.max_prompt_tokens as f64, 1.0, 1e6)?;
         in_range("temperature", self.temperature, 0.01, 10.0)?;
         in_range("kl_coefficient", self.kl_coefficient, 0.0, 100.0)?;
+        in_range("kl_clamp", self.kl_clamp, 0.0, 1e6)?;
+        in_range("log_ratio_clamp", self.log_ratio_clamp, 0.0, 1e3)?;
+        in_range("reward_clip", self.reward_clip, 0.0, 1e9)?;
+        let target = self.approximate_kl_target;
+        in_range("approximate_kl_target", target, 0.0, 1e3)?;
+        let (after, longest) = (self.truncate_after as f64, self.max_new_tokens as f64);
+        in_range("truncate_after", after, 0.0, longest)?;
+        let (waits, all) = (self.policy_waits as f64, self.iterations as f64);
+        in_range("policy_waits", waits, 0.0, all)?;
+        if self.truncate_at.as_ref().is_some_and(String::is_empty) {
+            return Err(TrainerError::Config {
+                field: "truncate_at".into(),
+                message: "is empty; leave it out to end completions at EOS alone".to_owned(),
+            });
+        }
+        self.stop.check()?;
         in_range("kl_budget", self.kl_budget, 0.0, 1e9)?;
         in_range("gamma", self.gamma, 0.0, 1.0)?;
         in_range("lambda", self.lambda, 0.0, 1.0)?;
@@ -218,6 +383,7 @@ impl PpoConfig {
             in_range("kl_control.target", target, 1e-6, 1e9)?;
             in_range("kl_control.horizon", horizon, 1.0, 1e12)?;
         }
+        check_memory(self.memory_limit_gib, &[("micro_rows", self.micro_rows)])?;
         check_schedule(&self.schedule)?;
         check_adam("policy_optimiser", &self.policy_optimiser)?;
         check_adam("value_optimiser", &self.value_optimiser)

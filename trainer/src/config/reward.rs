@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Preset, adam, check_adam, check_schedule, in_range, trainable};
+use super::{
+    Preset, adam, check_adam, check_memory, check_schedule, in_range, tensorflow_adam, torch_adamw,
+    trainable,
+};
 use crate::error::Result;
-use crate::loss::RankingLoss;
+use crate::loss::{PreferenceModel, RankingLoss};
 use crate::model::weights::Trainable;
 use crate::optim::AdamConfig;
 use crate::schedule::Schedule;
@@ -26,17 +29,46 @@ pub struct RewardConfig {
     /// Share of the prompts held out to measure accuracy.
     pub held_out_share: f64,
     /// Parts that the prompts are divided into, each held out once from a model trained on the
-    /// rest, so that accuracy is measured on all of them; 0 is off. (E.2 does so with 5 parts, by
-    /// labelers.) The checkpoint is a model of its own.
+    /// rest, so that accuracy is measured on all of them; 0 is off. (E.2 does so by labelers, see
+    /// `labeler_folds`.) The checkpoint is a model of its own.
     #[serde(default)]
     pub cross_validation_folds: usize,
+    /// Groups that the labelers are divided into, each held out once from a model trained on the
+    /// others' rankings, to measure how well it does on labelers it has not learnt from; 0 is off.
+    /// (E.2: 5.) As many more models are trained; the checkpoint is none of them.
+    #[serde(default)]
+    pub labeler_folds: usize,
+    /// Whether each pass takes the rankings in an order of its own; off, in that of the file, as
+    /// another trainer would read it.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
     /// How a ranking becomes a loss (3.5: all strict pairs; nothing added).
     #[serde(default)]
     pub loss: RankingLoss,
+    /// The run is fitted to this much memory, in GiB, by micro-batches and recomputation; none is no
+    /// limit (ours).
+    #[serde(default)]
+    pub memory_limit_gib: Option<f64>,
+    /// Blocks keep only their input and run again in the backward pass: less memory, about a third
+    /// more time, the same gradients. Off, it is still used where the limit asks for it (ours).
+    #[serde(default)]
+    pub recompute_activations: bool,
+    /// Rows that pass through the network side by side; none is 8, or fewer where the limit
+    /// on memory asks for it (ours).
+    #[serde(default)]
+    pub micro_rows: Option<usize>,
+    /// Prompts in one backward pass, each with all its completions; none is 4, or fewer where the
+    /// limit on memory asks for it (ours).
+    #[serde(default)]
+    pub micro_prompts: Option<usize>,
     /// The optimiser (C.2: 9e-6).
     pub optimiser: AdamConfig,
     /// Shape of the learning rate (C.2: cosine to 10 %).
     pub schedule: Schedule,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl RewardConfig {
@@ -50,6 +82,12 @@ impl RewardConfig {
             max_tokens: 2048,
             held_out_share: 0.2,
             cross_validation_folds: 0,
+            labeler_folds: 0,
+            shuffle: true,
+            memory_limit_gib: None,
+            recompute_activations: false,
+            micro_rows: None,
+            micro_prompts: None,
             loss: RankingLoss::default(),
             optimiser: adam(9e-6),
             schedule: Schedule::Cosine { floor: 0.1 },
@@ -75,6 +113,23 @@ impl RewardConfig {
                 ..base
             },
             Preset::Instructgpt => base,
+            Preset::Summarize => Self {
+                max_tokens: 638,
+                optimiser: torch_adamw(3e-6),
+                schedule: Schedule::Cosine { floor: 0.0 },
+                ..base
+            },
+            Preset::LmHumanPreferences => Self {
+                batch_prompts: 32,
+                max_tokens: 88,
+                loss: RankingLoss {
+                    model: PreferenceModel::PlackettLuce,
+                    ..RankingLoss::default()
+                },
+                optimiser: tensorflow_adam(5e-5),
+                schedule: Schedule::Linear { floor: 0.0 },
+                ..base
+            },
         }
     }
 
@@ -91,15 +146,20 @@ impl RewardConfig {
         in_range("epochs", self.epochs as f64, 1.0, 1000.0)?;
         in_range("batch_prompts", self.batch_prompts as f64, 1.0, 1e5)?;
         in_range("held_out_share", self.held_out_share, 0.01, 0.9)?;
-        if self.cross_validation_folds != 0 {
-            in_range(
-                "cross_validation_folds",
-                self.cross_validation_folds as f64,
-                2.0,
-                100.0,
-            )?;
+        for (name, folds) in [
+            ("cross_validation_folds", self.cross_validation_folds),
+            ("labeler_folds", self.labeler_folds),
+        ] {
+            if folds != 0 {
+                in_range(name, folds as f64, 2.0, 100.0)?;
+            }
         }
         in_range("max_tokens", self.max_tokens as f64, 2.0, 1e6)?;
+        let sizes = [
+            ("micro_rows", self.micro_rows),
+            ("micro_prompts", self.micro_prompts),
+        ];
+        check_memory(self.memory_limit_gib, &sizes)?;
         self.loss.check()?;
         check_schedule(&self.schedule)?;
         check_adam("optimiser", &self.optimiser)

@@ -10,8 +10,10 @@ use rand::seq::SliceRandom;
 use super::measure::Measure;
 use crate::config::DpoConfig;
 use crate::error::{Result, TrainerError};
+use crate::memory::LOWER_CACHE_BYTES;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
+use crate::model::recompute;
 use crate::model::token_log_probs;
 use crate::model::transformer::Transformer;
 use crate::optim::{AdamW, Gradients, set_values, values};
@@ -19,14 +21,12 @@ use crate::progress::Progress;
 use crate::reward::groups::Group;
 use crate::rng::stream;
 use crate::savepoint::Savepoint;
+use crate::self_check::largest;
 use crate::sft::{LearningRow, learning_positions};
 
-/// Output of frozen blocks is kept for later passes up to this many bytes.
-const LOWER_CACHE_BYTES: usize = 2 << 30;
-
-/// Completions that pass through the network together, all of one prompt at least: their
-/// activations are held until the loss of their prompts has told its gradient.
-const MICRO_ROWS: usize = 8;
+/// Completions that pass through the network side by side, unless a setting or a limit asks for
+/// fewer. The activations of all of a prompt's are held until its loss has told its gradient.
+pub(super) const MICRO_ROWS: usize = 8;
 
 /// A ranking to learn from.
 pub(super) struct Ranking {
@@ -145,15 +145,17 @@ struct Seen {
 pub(super) struct Learner<'a> {
     config: &'a DpoConfig,
     pad_id: u32,
+    micro_rows: usize,
     /// Bytes left for the output of frozen blocks.
     room: usize,
 }
 
 impl<'a> Learner<'a> {
-    pub(super) fn new(config: &'a DpoConfig, pad_id: u32) -> Self {
+    pub(super) fn new(config: &'a DpoConfig, pad_id: u32, micro_rows: usize) -> Self {
         Self {
             config,
             pad_id,
+            micro_rows,
             room: LOWER_CACHE_BYTES,
         }
     }
@@ -171,7 +173,7 @@ impl<'a> Learner<'a> {
         while done < n {
             progress.go_on()?;
             progress.phase("asking the reference", done, n);
-            let micro = next_micro(&mut rankings[done..]);
+            let micro = next_micro(&mut rankings[done..], self.micro_rows);
             let mut found = self.pass(model, micro, Pass::Frozen)?.log_probs.into_iter();
             for ranking in &mut *micro {
                 ranking.reference = found.by_ref().take(ranking.group.rows.len()).collect();
@@ -191,7 +193,7 @@ impl<'a> Learner<'a> {
         let mut measures = Vec::with_capacity(rankings.len());
         while measures.len() < rankings.len() {
             progress.go_on()?;
-            let micro = next_micro(&mut rankings[measures.len()..]);
+            let micro = next_micro(&mut rankings[measures.len()..], self.micro_rows);
             let log_probs = self.pass(policy, micro, Pass::Frozen)?.log_probs;
             let mut rest = log_probs.as_slice();
             for ranking in &*micro {
@@ -243,7 +245,7 @@ impl<'a> Learner<'a> {
         let mut rest = batch;
         while !rest.is_empty() {
             progress.go_on()?;
-            let n = next_micro(rest).len();
+            let n = next_micro(rest, self.micro_rows).len();
             let (micro, others) = rest.split_at_mut(n);
             measure.add(self.learn(&fit.policy, micro, weight, &mut gradients)?);
             rest = others;
@@ -289,7 +291,8 @@ impl<'a> Learner<'a> {
         let by_token = Tensor::from_vec(by_token, seen.targets.shape(), &policy.device)?;
         let (hidden, head) = (&seen.hidden, policy.head());
         let scalar = token_log_probs::surrogate(hidden, head, &seen.targets, 1.0, &by_token)?;
-        gradients.add(&scalar.backward()?, policy.weights().variables(), 1.0)?;
+        let variables = policy.weights().variables();
+        gradients.add(&recompute::backward(&scalar)?, variables, 1.0)?;
         Ok(measure)
     }
 
@@ -307,21 +310,31 @@ impl<'a> Learner<'a> {
         });
         let off = found.iter().zip(wanted);
         let off = off.map(|(found, (wanted, length))| (found - wanted).abs() / length);
-        Ok(off.fold(0.0, f64::max))
+        Ok(largest(off))
     }
 
-    /// One forward pass for each completion of the rankings, side by side.
+    /// One forward pass for each completion of the rankings, as many side by side as may be.
     fn pass(&mut self, model: &Transformer, rankings: &mut [Ranking], pass: Pass) -> Result<Seen> {
         let rows: Vec<LearningRow> = rankings.iter().flat_map(Ranking::learning_rows).collect();
-        let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
-        let batch = TokenBatch::new(&tokens, self.pad_id, &model.device)?;
-        let (positions, targets) = learning_positions(&batch, &rows);
-        let n = positions.len();
-        let positions = Tensor::from_vec(positions, n, &model.device)?;
+        let slots = rankings.iter_mut();
+        let slots = slots.flat_map(|ranking| &mut ranking.group.lowers);
+        let mut slots: Vec<&mut Option<Tensor>> = slots.collect();
+        let (mut hidden, mut targets) = (Vec::new(), Vec::new());
+        let slots = slots.chunks_mut(self.micro_rows);
+        for (rows, slots) in rows.chunks(self.micro_rows).zip(slots) {
+            let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
+            let batch = TokenBatch::new(&tokens, self.pad_id, &model.device)?;
+            let (positions, own) = learning_positions(&batch, rows);
+            let n = positions.len();
+            let positions = Tensor::from_vec(positions, n, &model.device)?;
+            let lower = self.lower_of(model, slots, &batch)?;
+            let all = model.upper(&lower, pass)?.flatten(0, 1)?;
+            hidden.push(all.index_select(&positions, 0)?);
+            targets.extend(own);
+        }
+        let hidden = Tensor::cat(&hidden, 0)?;
+        let n = targets.len();
         let targets = Tensor::from_vec(targets, n, &model.device)?;
-        let lower = self.lower_of(model, rankings, &batch)?;
-        let hidden = model.upper(&lower, pass)?.flatten(0, 1)?;
-        let hidden = hidden.index_select(&positions, 0)?;
         let found = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0)?.log_prob;
         let found: Vec<f32> = found.to_vec1()?;
         let mut rest = found.as_slice();
@@ -333,8 +346,7 @@ impl<'a> Learner<'a> {
         }
         if !log_probs.iter().all(|log_prob: &f64| log_prob.is_finite()) {
             return Err(TrainerError::Diverged(
-                "the log-probability of a completion is not finite; lower the learning rate"
-                    .to_owned(),
+                "the log-probability of a completion is not finite".to_owned(),
             ));
         }
         Ok(Seen {
@@ -344,28 +356,25 @@ impl<'a> Learner<'a> {
         })
     }
 
-    /// Output of the frozen blocks for every completion of the rankings, `[rows, time, hidden]`:
-    /// the kept one, or a new one that is kept while there is room.
+    /// Output of the frozen blocks for the rows of `batch`, `[rows, time, hidden]`: what their slots
+    /// hold, or a new one that is kept there while there is room.
     fn lower_of(
         &mut self,
         model: &Transformer,
-        rankings: &mut [Ranking],
+        slots: &mut [&mut Option<Tensor>],
         batch: &TokenBatch,
     ) -> Result<Tensor> {
-        let kept = rankings.iter().flat_map(|ranking| &ranking.group.lowers);
-        let kept: Option<Vec<&Tensor>> = kept.map(Option::as_ref).collect();
+        let kept: Option<Vec<&Tensor>> = slots.iter().map(|slot| slot.as_ref()).collect();
         if let Some(kept) = kept {
             return batch.stack(&kept);
         }
         let lower = model.lower(batch)?;
         if model.n_frozen() > 0 {
-            let slots = rankings.iter_mut();
-            let slots = slots.flat_map(|ranking| &mut ranking.group.lowers);
-            for (slot, own) in slots.zip(batch.unstack(&lower)?) {
+            for (slot, own) in slots.iter_mut().zip(batch.unstack(&lower)?) {
                 let bytes = own.elem_count() * size_of::<f32>();
                 if slot.is_none() && bytes <= self.room {
                     self.room -= bytes;
-                    *slot = Some(own);
+                    **slot = Some(own);
                 }
             }
         }
@@ -373,12 +382,13 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// The first rankings that pass through the network together: one, and more while they fit.
-pub(super) fn next_micro(rankings: &mut [Ranking]) -> &mut [Ranking] {
+/// The first rankings that share a backward pass: one, and more while they have no more than `rows`
+/// completions together.
+pub(super) fn next_micro(rankings: &mut [Ranking], rows: usize) -> &mut [Ranking] {
     let mut n_rows = 0;
     let fitting = rankings.iter().take_while(|ranking| {
         n_rows += ranking.group.rows.len();
-        n_rows <= MICRO_ROWS
+        n_rows <= rows
     });
     let n = fitting.count().max(1).min(rankings.len());
     &mut rankings[..n]

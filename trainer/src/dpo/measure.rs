@@ -4,7 +4,7 @@
 use super::learner::Ranking;
 use crate::config::DpoConfig;
 use crate::loss::strict_pairs;
-use crate::reward::{Accuracy, bootstrap, by_prompt, count_right};
+use crate::reward::{Accuracy, bootstrap, bootstrap_mean, by_prompt, count_right};
 
 /// Sums over rankings and over their strict pairs. The implicit reward of a completion is beta
 /// times its log-ratio to the reference (Rafailov et al., section 5).
@@ -121,7 +121,7 @@ impl HeldOut {
         Self {
             all,
             accuracy: bootstrap(&counts, seed),
-            margin: bootstrap(&of_prompts(|measure| measure.margin), seed),
+            margin: bootstrap_mean(&of_prompts(|measure| measure.margin), seed),
             counts,
         }
     }

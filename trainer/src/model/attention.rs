@@ -66,6 +66,7 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
 }
 
 /// Cosines and sines of the rotary embedding (Su et al., arXiv 2104.09864), `[positions, dim/2]`.
+#[derive(Clone)]
 pub struct Rotary {
     cos: Tensor,
     sin: Tensor,
@@ -123,6 +124,7 @@ impl Rotary {
 }
 
 /// Cosines and sines of some positions, `[batch or 1, 1, time, dim/2]`.
+#[derive(Clone)]
 pub struct Rotation {
     cos: Tensor,
     sin: Tensor,
@@ -216,11 +218,31 @@ pub fn causal_mask(time: usize, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (time, time), device)?)
 }
 
+/// Additive mask `[rows, 1, 1, time, keys]`: query t of a row sees its row's number of keys in
+/// `behind`, and t + 1 more.
+///
+/// # Errors
+/// When the device has no memory.
+pub fn behind_mask(behind: &[usize], time: usize, keys: usize, device: &Device) -> Result<Tensor> {
+    let mut mask = vec![f32::NEG_INFINITY; behind.len() * time * keys];
+    for (index, line) in mask.chunks_mut(keys).enumerate() {
+        let seen = behind[index / time] + index % time + 1;
+        line[..seen.min(keys)].fill(0.0);
+    }
+    Ok(Tensor::from_vec(
+        mask,
+        (behind.len(), 1, 1, time, keys),
+        device,
+    )?)
+}
+
 /// What a position may look at.
 #[derive(Clone, Copy)]
 pub enum Sight<'a> {
     /// Itself and what came before.
     Causal,
+    /// Itself, what came before, and before that so many keys, a number for each row.
+    Behind(&'a Arc<[usize]>),
     /// What the mask says; added to the scores, broadcast to `[batch, key_heads, group, time,
     /// keys]`.
     Mask(&'a Tensor),
@@ -245,6 +267,14 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sight: Sight, pass: Pass) -> R
         }
         Sight::Causal => {
             let mask = causal_mask(time, q.device())?;
+            masked_softmax(&scores((q.contiguous()? * scale)?)?, &mask, group, pass)?
+        }
+        Sight::Behind(behind) if nn::is_fused(q) => {
+            let scores = scores(q.contiguous()?)?;
+            nn::softmax::causal_softmax_behind(&scores, time, behind, scale as f32)?
+        }
+        Sight::Behind(behind) => {
+            let mask = behind_mask(behind, time, keys, q.device())?.to_dtype(q.dtype())?;
             masked_softmax(&scores((q.contiguous()? * scale)?)?, &mask, group, pass)?
         }
         Sight::Mask(mask) => {

@@ -2,9 +2,12 @@
 //! padding comes after everything real, so no real position can see it; whatever reads the result
 //! goes by `lengths`.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 
 use crate::error::Result;
+use crate::model::segments::{Segment, Segments};
 
 /// Rows padded on the right.
 pub struct TokenBatch {
@@ -14,6 +17,8 @@ pub struct TokenBatch {
     pub lengths: Vec<usize>,
     /// The longest row.
     pub time: usize,
+    /// How the rows are divided, where they hold several texts each.
+    pub(crate) segments: Option<Arc<Segments>>,
 }
 
 impl TokenBatch {
@@ -30,7 +35,43 @@ impl TokenBatch {
             flat.resize(flat.len() + time - row.len(), pad_id);
         }
         let ids = Tensor::from_vec(flat, (rows.len(), time), device)?;
-        Ok(Self { ids, lengths, time })
+        Ok(Self {
+            ids,
+            lengths,
+            time,
+            segments: None,
+        })
+    }
+
+    /// Rows of several texts each, which do not see each other; see [`Segment`].
+    ///
+    /// # Errors
+    /// When a segment is empty, or goes on from none before it.
+    pub fn packed(rows: &[Vec<Segment>], pad_id: u32, device: &Device) -> Result<Self> {
+        let joined = rows.iter().map(|row| {
+            let parts: Vec<&[u32]> = row.iter().map(|segment| segment.tokens).collect();
+            parts.concat()
+        });
+        let batch = Self::new(&joined.collect::<Vec<_>>(), pad_id, device)?;
+        let segments = Segments::new(rows, batch.time, device)?;
+        Ok(Self {
+            segments: Some(Arc::new(segments)),
+            ..batch
+        })
+    }
+
+    /// Tokens of the longest text, which the context must hold.
+    pub fn longest_text(&self) -> usize {
+        let segments = self.segments.as_ref();
+        segments.map_or(self.time, |segments| segments.longest)
+    }
+
+    /// Index in `[batch * time]` of token `offset` of a segment; a row that is not packed is one.
+    pub fn segment_index(&self, row: usize, segment: usize, offset: usize) -> u32 {
+        match &self.segments {
+            Some(segments) => segments.flat_index(row, segment, offset),
+            None => self.flat_index(row, offset),
+        }
     }
 
     /// Index of row `row`, position `position` in `[batch * time]`.

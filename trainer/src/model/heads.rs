@@ -6,7 +6,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::{AtPath, Result};
+use crate::error::{AtPath, Result, TrainerError};
 use crate::model::architecture::{OUTPUT, SCORE};
 use crate::model::attention::{Pass, linear};
 use crate::model::batch::TokenBatch;
@@ -61,10 +61,16 @@ impl RewardModel {
         let config = TransformerConfig::read(folder)?;
         let path = folder.join("config.json");
         let bytes = std::fs::read(&path).at(&path)?;
-        let bias = serde_json::from_slice::<serde_json::Value>(&bytes)
-            .ok()
-            .and_then(|value| value[BIAS_KEY].as_f64())
-            .unwrap_or(0.0);
+        let value: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|error| TrainerError::checkpoint(&path, format!("is not JSON: {error}")))?;
+        let bias = match &value[BIAS_KEY] {
+            serde_json::Value::Null => 0.0,
+            found => {
+                let bias = found.as_f64().filter(|bias| (*bias as f32).is_finite());
+                let message = format!("{BIAS_KEY} is {found}, not a number that a score can have");
+                bias.ok_or_else(|| TrainerError::checkpoint(&path, message))?
+            }
+        };
         let weights = Weights::read(folder, &config, device)?;
         Self::from_weights(config, weights, device, trainable, bias)
     }
@@ -80,6 +86,25 @@ impl RewardModel {
         let trunk = Transformer::from_weights(config, weights, device, trainable)?;
         let head = trunk.weights().get(SCORE, &[1, width])?;
         Ok(Self { trunk, head, bias })
+    }
+
+    /// The head, `[1, hidden]`.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
+    /// A copy with nothing to train, that shares frozen tensors with this one.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let trunk = self.trunk.frozen_copy()?;
+        let head = trunk.weights().get(SCORE, self.head.dims())?;
+        Ok(Self {
+            trunk,
+            head,
+            bias: self.bias,
+        })
     }
 
     /// One number for each position, `[batch, time]`, from the trunk's `hidden`

@@ -7,6 +7,7 @@ use crate::model::attention::{self, Pass};
 use crate::model::weights::Weights;
 
 /// A projection, `x` times the transpose of `weight` `[out, in]`, plus `bias` `[out]`.
+#[derive(Clone)]
 pub struct Linear {
     weight: Tensor,
     bias: Option<Tensor>,
@@ -42,6 +43,7 @@ impl Linear {
 }
 
 /// A norm over the last dimension: by the root mean square, or, with a bias, LayerNorm.
+#[derive(Clone)]
 pub struct Norm {
     weight: Tensor,
     bias: Option<Tensor>,

@@ -3,8 +3,12 @@
 pub mod architecture;
 pub mod attention;
 pub mod batch;
+pub mod dropout;
 pub mod heads;
 pub mod layers;
+pub mod recompute;
+pub mod scratch;
+pub mod segments;
 pub mod token_log_probs;
 pub mod transformer;
 pub mod transformer_config;

@@ -15,7 +15,7 @@ use crate::model::attention::linear;
 use crate::nn;
 
 /// Rows whose logits are held at once (a row of 49,152 f32 logits takes 192 KiB).
-const CHUNK: usize = 256;
+pub const CHUNK: usize = 256;
 
 /// Log-probability and entropy of each row, in nats.
 pub struct TokenLogProbs {

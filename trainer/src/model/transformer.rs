@@ -3,8 +3,11 @@
 //! every model that has the same frozen blocks. Decoding with a cache is in `transformer/decode.rs`.
 
 mod decode;
+mod packed;
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
@@ -17,12 +20,15 @@ use crate::model::attention::{
     swiglu,
 };
 use crate::model::batch::TokenBatch;
+use crate::model::dropout::Dropout;
 use crate::model::layers::{Linear, Norm};
+use crate::model::recompute;
 pub use crate::model::transformer_config::TransformerConfig;
 use crate::model::transformer_config::{Activation, Positions};
 use crate::model::weights::{Trainable, Weights};
 
 /// One block's weights.
+#[derive(Clone)]
 struct Block {
     input_norm: Norm,
     query: Linear,
@@ -102,7 +108,8 @@ impl TransformerConfig {
     }
 }
 
-/// A language model, or the trunk of a reward or value model.
+/// A language model, or the trunk of a reward or value model. A clone shares all weights.
+#[derive(Clone)]
 pub struct Transformer {
     /// Shape of the network.
     pub config: TransformerConfig,
@@ -117,6 +124,7 @@ pub struct Transformer {
     head: Tensor,
     rotary: Option<Rotary>,
     n_frozen: usize,
+    recomputes: bool,
 }
 
 impl Transformer {
@@ -199,6 +207,7 @@ impl Transformer {
             embedding,
             head,
             n_frozen,
+            recomputes: false,
         })
     }
 
@@ -208,7 +217,11 @@ impl Transformer {
     /// # Errors
     /// When a row is longer than the context.
     pub fn lower(&self, batch: &TokenBatch) -> Result<Tensor> {
-        let (_, time) = batch.ids.dims2()?;
+        self.lower_with(batch, None)
+    }
+
+    fn lower_with(&self, batch: &TokenBatch, dropout: Option<&Dropout>) -> Result<Tensor> {
+        let time = batch.longest_text();
         if time > self.config.max_position_embeddings {
             let message = format!(
                 "holds {} tokens, a row has {time}",
@@ -221,12 +234,22 @@ impl Transformer {
         }
         let mut embedded = embed(&self.embedding, &batch.ids)?;
         if let Some(positions) = &self.positions {
-            embedded = embedded.broadcast_add(&positions.narrow(0, 0, time)?)?;
+            embedded = match &batch.segments {
+                Some(segments) => {
+                    let own = positions.index_select(&segments.positions, 0)?;
+                    (&embedded + own.reshape(embedded.shape())?)?
+                }
+                None => embedded.broadcast_add(&positions.narrow(0, 0, time)?)?,
+            };
         }
-        self.run_blocks(embedded, 0..self.n_frozen, Pass::Frozen)
+        if let Some(dropout) = dropout {
+            embedded = dropout.apply(&embedded, 0)?;
+        }
+        self.run(embedded, 0..self.n_frozen, batch, Pass::Frozen, dropout)
     }
 
-    /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`.
+    /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`, for rows of one
+    /// text each; for others see [`Self::upper_of`].
     ///
     /// # Errors
     /// On shapes that do not fit.
@@ -242,10 +265,10 @@ impl Transformer {
     /// On shapes that do not fit.
     pub fn upper_last(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
         let top = self.blocks.len() - 1;
-        if self.n_frozen > top {
-            return batch.last(&self.upper(lower, pass)?);
+        if self.n_frozen > top || batch.segments.is_some() {
+            return batch.last(&self.upper_of(lower, batch, pass)?);
         }
-        let x = self.run_blocks(lower.clone(), self.n_frozen..top, pass)?;
+        let x = self.run_blocks(lower.clone(), self.n_frozen..top, pass, None)?;
         let (rows, time, width) = x.dims3()?;
         let block = &self.blocks[top];
         let normed = self.before_attention(block, &x, pass)?;
@@ -269,7 +292,7 @@ impl Transformer {
     /// # Errors
     /// When a row is longer than the context.
     pub fn hidden(&self, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
-        self.upper(&self.lower(batch)?, pass)
+        self.hidden_with(batch, pass, None)
     }
 
     /// The same through this model's blocks `n..`, for a model with nothing to train that shares
@@ -278,7 +301,7 @@ impl Transformer {
     /// # Errors
     /// On shapes that do not fit.
     pub fn upper_from(&self, lower: &Tensor, n: usize, pass: Pass) -> Result<Tensor> {
-        let top = self.run_blocks(lower.clone(), n..self.blocks.len(), pass)?;
+        let top = self.run_blocks(lower.clone(), n..self.blocks.len(), pass, None)?;
         self.finish(&top, pass)
     }
 
@@ -289,20 +312,60 @@ impl Transformer {
         }
     }
 
+    /// Blocks over rows of one text each.
     fn run_blocks(
         &self,
         mut x: Tensor,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         pass: Pass,
+        dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let time = x.dim(1)?;
         let rotation = self.rotation(0, time)?;
-        for block in &self.blocks[range] {
-            let (q, k, v) = self.project(block, &x, rotation.as_ref(), pass)?;
-            let attended = attend(&q, &k, &v, Sight::Causal, pass)?;
-            x = self.finish_block(block, &x, &attended, pass)?;
+        let own = self.to_recompute(pass);
+        for index in range {
+            x = match &own {
+                None => self.run_block(index, &x, rotation.as_ref(), pass, dropout)?,
+                Some(own) => {
+                    let (own, rotation) = (Arc::clone(own), rotation.clone());
+                    let dropout = dropout.cloned();
+                    recompute::segment(&x, move |x| {
+                        own.run_block(index, x, rotation.as_ref(), pass, dropout.as_ref())
+                    })?
+                }
+            };
+            if pass == Pass::Frozen {
+                // Weights that learn would make our own operations keep history all the same.
+                x = x.detach();
+            }
         }
         Ok(x)
+    }
+
+    fn run_block(
+        &self,
+        index: usize,
+        x: &Tensor,
+        rotation: Option<&Rotation>,
+        pass: Pass,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        let block = &self.blocks[index];
+        let (q, k, v) = self.project(block, x, rotation, pass)?;
+        let attended = attend(&q, &k, &v, Sight::Causal, pass)?;
+        let dropout = dropout.map(|dropout| (dropout, index));
+        self.add_to_stream(block, x, &merge_heads(&attended)?, pass, dropout)
+    }
+
+    /// The network itself, for parts that run again in the backward pass, where they do.
+    fn to_recompute(&self, pass: Pass) -> Option<Arc<Self>> {
+        (self.recomputes && pass == Pass::Tracked).then(|| Arc::new(self.clone()))
+    }
+
+    /// Whether tracked passes keep only each block's input and run the block again in the backward
+    /// pass, which must then be [`recompute::backward`].
+    pub fn set_recompute(&mut self, recomputes: bool) {
+        self.recomputes = recomputes;
     }
 
     /// The rotation of the positions `start..start + n`, where positions rotate.
@@ -346,9 +409,13 @@ impl Transformer {
         pass: Pass,
     ) -> Result<Tensor> {
         let heads = self.config.num_attention_heads;
+        split_heads(&self.query_rows(block, normed, pass)?, heads, rotation)
+    }
+
+    /// Queries before they are split into heads, `[batch, time, width]`.
+    fn query_rows(&self, block: &Block, normed: &Tensor, pass: Pass) -> Result<Tensor> {
         let norm = block.head_norms.as_ref().map(|(queries, _)| queries);
-        let q = self.norm_heads(block.query.apply(normed)?, norm, pass)?;
-        split_heads(&q, heads, rotation)
+        self.norm_heads(block.query.apply(normed)?, norm, pass)
     }
 
     fn keys_and_values(
@@ -359,13 +426,22 @@ impl Transformer {
         pass: Pass,
     ) -> Result<(Tensor, Tensor)> {
         let heads = self.config.num_key_value_heads;
-        let norm = block.head_norms.as_ref().map(|(_, keys)| keys);
-        let k = self.norm_heads(block.key.apply(normed)?, norm, pass)?;
-        let v = block.value.apply(normed)?;
+        let (k, v) = self.key_and_value_rows(block, normed, pass)?;
         Ok((
             split_heads(&k, heads, rotation)?,
             split_heads(&v, heads, None)?,
         ))
+    }
+
+    fn key_and_value_rows(
+        &self,
+        block: &Block,
+        normed: &Tensor,
+        pass: Pass,
+    ) -> Result<(Tensor, Tensor)> {
+        let norm = block.head_norms.as_ref().map(|(_, keys)| keys);
+        let k = self.norm_heads(block.key.apply(normed)?, norm, pass)?;
+        Ok((k, block.value.apply(normed)?))
     }
 
     /// Norms each head of `x` `[batch, time, heads * dim]` by itself, where the family does so.
@@ -388,15 +464,33 @@ impl Transformer {
         attended: &Tensor,
         pass: Pass,
     ) -> Result<Tensor> {
+        self.add_to_stream(block, x, &merge_heads(attended)?, pass, None)
+    }
+
+    /// The same from attention's output `[batch, time, width]`, with the dropout of a training pass
+    /// and the block's index.
+    fn add_to_stream(
+        &self,
+        block: &Block,
+        x: &Tensor,
+        merged: &Tensor,
+        pass: Pass,
+        dropout: Option<(&Dropout, usize)>,
+    ) -> Result<Tensor> {
         let activation = self.config.activation;
-        let x = (x + block.output.apply(&merge_heads(attended)?)?)?;
+        // Place 0 is the embedding.
+        let drop = |added: Tensor, half: usize| match dropout {
+            Some((dropout, index)) => dropout.apply(&added, 1 + 2 * index + half),
+            None => Ok(added),
+        };
+        let x = (x + drop(block.output.apply(merged)?, 0)?)?;
         if self.config.architecture.norms_after() {
             let x = block.input_norm.apply(&x, pass)?;
-            let x = (&x + block.feed_forward(&x, activation)?)?;
+            let x = (&x + drop(block.feed_forward(&x, activation)?, 1)?)?;
             return block.feed_forward_norm.apply(&x, pass);
         }
         let normed = block.feed_forward_norm.apply(&x, pass)?;
-        Ok((x + block.feed_forward(&normed, activation)?)?)
+        Ok((x + drop(block.feed_forward(&normed, activation)?, 1)?)?)
     }
 
     /// Scores of every token, `[n, vocabulary]`, for `hidden` `[n, hidden]`.

@@ -14,6 +14,10 @@ use crate::model::architecture::{
 /// could tell.
 const LARGEST_DIMENSION: usize = 1 << 20;
 
+/// Most numbers in the table of rotations, which is made before any weight is looked at: a gigabyte,
+/// sixteen times that of Llama 3's 131,072 positions.
+const LARGEST_ROTATION: usize = 1 << 28;
+
 /// What shapes a decoder-only network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransformerConfig {
@@ -203,6 +207,12 @@ impl TransformerConfig {
         let Positions::Rotary { theta, scaling } = self.positions else {
             return Ok(());
         };
+        if self.head_dim * self.max_position_embeddings > LARGEST_ROTATION {
+            return Err(format!(
+                "max_position_embeddings is {}, too many for heads of {} numbers",
+                self.max_position_embeddings, self.head_dim
+            ));
+        }
         if self.head_dim % 2 == 1 {
             return Err(format!(
                 "a head has {} numbers; rotary positions need an even number",
@@ -217,6 +227,31 @@ impl TransformerConfig {
 }
 
 impl RopeScaling {
+    /// From `rope_scaling`, or what transformers 5 keeps under `rope_parameters`.
+    ///
+    /// # Errors
+    /// A sentence: a kind that we do not compute, or a field that is missing.
+    pub fn parse(rope: &Value) -> std::result::Result<Self, String> {
+        let kind = rope["rope_type"].as_str().or(rope["type"].as_str());
+        let get = |name: &str| match &rope[name] {
+            Value::Null => Err(format!("rope scaling has no field {name}")),
+            found => float(found, name, 0.0),
+        };
+        match kind.unwrap_or("default") {
+            "default" => Ok(Self::None),
+            "linear" => Ok(Self::Linear {
+                factor: get("factor")?,
+            }),
+            "llama3" => Ok(Self::Llama3 {
+                factor: get("factor")?,
+                low_freq_factor: get("low_freq_factor")?,
+                high_freq_factor: get("high_freq_factor")?,
+                original_context: get("original_max_position_embeddings")?,
+            }),
+            other => Err(format!("rope scaling {other:?} is not supported")),
+        }
+    }
+
     fn check(self) -> std::result::Result<(), String> {
         let wrong = |name: &str, value: f64| Err(format!("rope scaling's {name} is {value}"));
         match self {
@@ -340,7 +375,7 @@ impl Fields<'_> {
         Ok(TransformerConfig {
             architecture: self.architecture,
             hidden_size,
-            intermediate_size: self.number_or("n_inner", 4 * hidden_size)?,
+            intermediate_size: self.number_or("n_inner", hidden_size.saturating_mul(4))?,
             num_hidden_layers: self.number("n_layer")?,
             num_attention_heads,
             num_key_value_heads: num_attention_heads,
@@ -404,24 +439,7 @@ impl Fields<'_> {
             found => float(found, "rope_theta", 10_000.0)?,
         };
         let rope = if old.is_object() { old } else { new };
-        let kind = rope["rope_type"].as_str().or(rope["type"].as_str());
-        let get = |name: &str| match &rope[name] {
-            Value::Null => Err(format!("rope scaling has no field {name}")),
-            found => float(found, name, 0.0),
-        };
-        let scaling = match kind.unwrap_or("default") {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear {
-                factor: get("factor")?,
-            },
-            "llama3" => RopeScaling::Llama3 {
-                factor: get("factor")?,
-                low_freq_factor: get("low_freq_factor")?,
-                high_freq_factor: get("high_freq_factor")?,
-                original_context: get("original_max_position_embeddings")?,
-            },
-            other => return Err(format!("rope scaling {other:?} is not supported")),
-        };
+        let scaling = RopeScaling::parse(rope)?;
         Ok(Positions::Rotary { theta, scaling })
     }
 }
@@ -474,6 +492,27 @@ mod tests {
             (json!({"vocab_size": null}), "no field vocab_size"),
             (json!({"head_dim": 15}), "even number"),
             (json!({"rms_norm_eps": -1}), "epsilon"),
+            (
+                json!({"num_hidden_layers": 1_000_000_000}),
+                "num_hidden_layers is",
+            ),
+            (
+                json!({"vocab_size": 1_000_000_000_000_u64}),
+                "vocab_size is",
+            ),
+            (json!({"num_attention_heads": -4}), "-4, not a whole number"),
+            (json!({"num_attention_heads": 0}), "num_attention_heads is"),
+            (json!({"hidden_size": u64::MAX}), "hidden_size is"),
+            (json!({"intermediate_size": 1.5}), "1.5, not a whole number"),
+            (
+                json!({"head_dim": 1 << 20, "max_position_embeddings": 1 << 20}),
+                "too many for heads",
+            ),
+            (
+                json!({"model_type": "gpt2", "n_embd": u64::MAX, "n_head": 1, "n_layer": 1,
+                       "n_positions": 8}),
+                "hidden_size is",
+            ),
         ] {
             let mut value = llama();
             for (key, change) in change.as_object().unwrap() {

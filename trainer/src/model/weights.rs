@@ -1,13 +1,14 @@
 //! A model folder's weights by their Hugging Face names, some of them trainable.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::error::{AtPath, Result, TrainerError};
+use crate::foreign;
 use crate::model::transformer_config::TransformerConfig;
 
 /// Which part of a model learns.
@@ -24,8 +25,11 @@ pub enum Trainable {
 }
 
 /// Tensors by name; trainable ones are variables, frozen ones plain tensors, for which candle
-/// computes no gradient.
+/// computes no gradient. A clone shares them.
+#[derive(Clone)]
 pub struct Weights {
+    /// Where they come from, for what is said of them.
+    place: PathBuf,
     tensors: BTreeMap<String, Tensor>,
     variables: BTreeMap<String, Var>,
 }
@@ -40,13 +44,18 @@ impl Weights {
     pub fn read(folder: &Path, config: &TransformerConfig, device: &Device) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for path in files(folder)? {
-            let loaded = candle_core::safetensors::load(&path, &Device::Cpu).map_err(|error| {
-                TrainerError::checkpoint(&path, format!("cannot be read: {error}"))
-            })?;
-            for (name, tensor) in loaded {
-                let tensor = tensor.to_dtype(DType::F32)?;
+            let unread = |message: String| {
+                TrainerError::checkpoint(&path, format!("cannot be read: {message}"))
+            };
+            let loaded = foreign::call(|| candle_core::safetensors::load(&path, &Device::Cpu));
+            for (name, tensor) in loaded.map_err(unread)? {
+                let tensor = foreign::call(|| tensor.to_dtype(DType::F32))
+                    .map_err(|message| unread(format!("tensor {name}: {message}")))?;
                 // One sum finds any value that is not finite, without a second copy of the weights.
-                let sum = tensor.abs()?.sum_all()?.to_scalar::<f32>()?;
+                let sum = match tensor.elem_count() {
+                    0 => 0.0,
+                    _ => tensor.abs()?.sum_all()?.to_scalar::<f32>()?,
+                };
                 if !sum.is_finite() {
                     let message = format!("tensor {name} holds values that are not finite");
                     return Err(TrainerError::checkpoint(&path, message));
@@ -54,7 +63,11 @@ impl Weights {
                 tensors.insert(name, tensor);
             }
         }
-        let tensors = config.architecture.take_in(tensors, config)?;
+        let taken = config.architecture.take_in(tensors, config);
+        let tensors = taken.map_err(|error| match error {
+            TrainerError::Checkpoint { message, .. } => TrainerError::checkpoint(folder, message),
+            error => error,
+        })?;
         if let Some(name) = tensors.keys().find(|name| !config.has_tensor(name)) {
             let message = format!("holds a tensor that the architecture does not have: {name}");
             return Err(TrainerError::checkpoint(folder, message));
@@ -63,12 +76,16 @@ impl Weights {
             .into_iter()
             .map(|(name, tensor)| Ok((name, tensor.to_device(device)?)))
             .collect::<Result<_>>()?;
-        Ok(Self::from_tensors(tensors))
+        Ok(Self {
+            place: folder.to_owned(),
+            ..Self::from_tensors(tensors)
+        })
     }
 
     /// Weights from tensors made elsewhere.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
         Self {
+            place: PathBuf::from("model.safetensors"),
             tensors,
             variables: BTreeMap::new(),
         }
@@ -94,17 +111,15 @@ impl Weights {
     /// # Errors
     /// A sentence naming the tensor.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let folder = Path::new("model.safetensors");
-        let tensor = self
-            .tensors
-            .get(name)
-            .ok_or_else(|| TrainerError::checkpoint(folder, format!("has no tensor {name}")))?;
+        let tensor = self.tensors.get(name).ok_or_else(|| {
+            TrainerError::checkpoint(&self.place, format!("has no tensor {name}"))
+        })?;
         if tensor.dims() != shape {
             let message = format!(
                 "tensor {name} is {:?} where config.json asks for {shape:?}",
                 tensor.dims()
             );
-            return Err(TrainerError::checkpoint(folder, message));
+            return Err(TrainerError::checkpoint(&self.place, message));
         }
         Ok(tensor.clone())
     }
@@ -164,6 +179,7 @@ impl Weights {
             tensors.insert(name.clone(), tensor);
         }
         Ok(Self {
+            place: self.place.clone(),
             tensors,
             variables: BTreeMap::new(),
         })
@@ -185,11 +201,14 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     let value: serde_json::Value = serde_json::from_slice(&std::fs::read(&index).at(&index)?)
         .map_err(|error| TrainerError::checkpoint(&index, format!("is not JSON: {error}")))?;
-    let names: BTreeSet<&str> = value["weight_map"]
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.values().filter_map(|name| name.as_str()))
-        .collect();
+    let mut names = BTreeSet::new();
+    for name in value["weight_map"].as_object().into_iter().flatten() {
+        let name = name.1.as_str().ok_or_else(|| {
+            let message = format!("names no file for {}, but {}", name.0, name.1);
+            TrainerError::checkpoint(&index, message)
+        })?;
+        names.insert(name);
+    }
     if names.is_empty() {
         return Err(TrainerError::checkpoint(&index, "names no files"));
     }
@@ -198,7 +217,9 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
         .map(|name| {
             // A file beside the index, never one elsewhere on the machine.
             let path = folder.join(name);
-            match Path::new(name).components().count() == 1 && path.exists() {
+            let mut parts = Path::new(name).components();
+            let is_beside = matches!(parts.next(), Some(Component::Normal(_)));
+            match is_beside && parts.next().is_none() && path.is_file() {
                 true => Ok(path),
                 false => {
                     let message = format!("names the file {name:?}, which is not there");

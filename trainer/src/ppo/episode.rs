@@ -13,27 +13,39 @@ pub(super) struct Episode {
     pub(super) start: usize,
     /// Tokens of the completion, its own EOS included.
     pub(super) n: usize,
+    /// It ended with EOS, or with the text that ends completions as EOS does.
     pub(super) is_finished: bool,
     /// Output of the frozen blocks, `[tokens, hidden]`: for the policy, and for the value model
     /// where that differs.
     pub(super) policy_lower: Option<Tensor>,
     pub(super) value_lower: Option<Tensor>,
+    /// Log-probability of each token when it was drawn, from the pass with the cache.
+    pub(super) drawn: Vec<f64>,
+    /// The same from the pass that trains: what ratios are taken to.
     pub(super) old: Vec<f64>,
     pub(super) reference: Vec<f64>,
     pub(super) entropy: Vec<f64>,
     pub(super) values: Vec<f64>,
-    /// What the reward model says, and what training sees: the same unless EOS is missing.
+    /// What the reward model says, and what training sees: the same unless EOS is missing or the
+    /// reward is clipped.
     pub(super) reward: f64,
     pub(super) score: f64,
+    /// The second opinion, where there is one; training never sees it.
+    pub(super) gold: Option<f64>,
+    /// What each token is rewarded with: its KL, and the score with the last.
+    pub(super) rewards: Vec<f64>,
+    /// As estimated.
+    pub(super) raw_advantages: Vec<f64>,
+    /// As the policy's loss sees them.
     pub(super) advantages: Vec<f64>,
     pub(super) returns: Vec<f64>,
 }
 
 impl Episode {
-    /// A completion of a prompt, before anything is said of it.
+    /// A completion of a prompt, with EOS where it lacks one, before anything is said of it.
     pub(super) fn new(prompt: &[u32], completion: &[u32], is_finished: bool, eos_id: u32) -> Self {
         let mut tokens = [prompt, completion].concat();
-        if !is_finished {
+        if completion.last() != Some(&eos_id) {
             tokens.push(eos_id);
         }
         Self {
@@ -43,23 +55,35 @@ impl Episode {
             is_finished,
             policy_lower: None,
             value_lower: None,
+            drawn: Vec::new(),
             old: Vec::new(),
             reference: Vec::new(),
             entropy: Vec::new(),
             values: Vec::new(),
             reward: 0.0,
             score: 0.0,
+            gold: None,
+            rewards: Vec::new(),
+            raw_advantages: Vec::new(),
             advantages: Vec::new(),
             returns: Vec::new(),
         }
     }
 
+    /// The tokens of the completion, its own EOS included.
+    pub(super) fn completion(&self) -> &[u32] {
+        &self.tokens[self.start..self.start + self.n]
+    }
+
+    /// The log-ratio of each token to the reference, in nats.
+    pub(super) fn log_ratios(&self) -> impl Iterator<Item = f64> {
+        let pairs = self.old.iter().zip(&self.reference);
+        pairs.map(|(old, reference)| old - reference)
+    }
+
+    /// Of the whole completion, by k1.
     pub(super) fn kl(&self) -> f64 {
-        self.old
-            .iter()
-            .zip(&self.reference)
-            .map(|(old, reference)| old - reference)
-            .sum()
+        self.log_ratios().sum()
     }
 }
 

@@ -11,13 +11,14 @@ use candle_core::{Device, Tensor};
 use serde::Deserialize;
 
 use super::episode::Episode;
+use super::texts::Texts;
 use super::{Learner, Models};
 use crate::config::{MissingEos, PpoConfig, Preset};
 use crate::model::architecture::{OUTPUT, SCORE};
 use crate::model::heads::RewardModel;
 use crate::model::transformer::Transformer;
 use crate::model::weights::Trainable;
-use crate::optim::{AdamW, WeightAverage};
+use crate::optim::{AdamW, Gradients, WeightAverage};
 use crate::progress::Silent;
 use crate::schedule::Schedule;
 use crate::sft::LearningRow;
@@ -153,10 +154,6 @@ fn assert_tensors_near(
     let prefix = format!("{kind}.");
     let n_wanted = wanted.keys().filter(|key| key.starts_with(&prefix)).count();
     assert_eq!(found.len(), n_wanted, "{kind}: {:?}", found.keys());
-    let largest = |tensor: &Tensor| -> f32 {
-        let largest = tensor.abs().unwrap().max_all().unwrap();
-        largest.to_scalar().unwrap()
-    };
     for (name, tensor) in found {
         let wanted = &wanted[&format!("{prefix}{name}")];
         let relative = largest(&(tensor - wanted).unwrap()) / largest(wanted);
@@ -164,8 +161,43 @@ fn assert_tensors_near(
     }
 }
 
+/// Micro-batches of any size, and blocks that run again, included.
 #[test]
 fn one_update_is_that_of_pytorch() {
+    for (micro_rows, recomputes) in [(super::MICRO_ROWS, false), (2, true), (1, false)] {
+        assert_one_update(micro_rows, recomputes);
+    }
+}
+
+/// Item 50: gradients added up over small batches, of policy and value model, are those of all
+/// episodes at once.
+fn assert_adds_up(learner: &Learner, episodes: &[Episode], micro_rows: usize) {
+    let views: Vec<&Episode> = episodes.iter().collect();
+    let added = |rows: usize| {
+        let mut sums = [Gradients::default(), Gradients::default()];
+        for micro in views.chunks(rows) {
+            learner.policy_gradient(micro, 0.1, &mut sums[0]).unwrap();
+            learner.value_gradient(micro, 0.1, &mut sums[1]).unwrap();
+        }
+        sums
+    };
+    let (parts, whole) = (added(micro_rows), added(views.len()));
+    let models = [&learner.models.policy, &learner.models.value.trunk];
+    for ((parts, whole), model) in parts.iter().zip(&whole).zip(models) {
+        for name in model.weights().variables().keys() {
+            let (part, all) = (parts.get(name).unwrap(), whole.get(name).unwrap());
+            let relative = largest(&(part - all).unwrap()) / largest(all);
+            assert!(relative < 1e-5, "{name}: {relative:e}");
+        }
+    }
+}
+
+fn largest(tensor: &Tensor) -> f32 {
+    let largest = tensor.abs().unwrap().max_all().unwrap();
+    largest.to_scalar().unwrap()
+}
+
+fn assert_one_update(micro_rows: usize, recomputes: bool) {
     let expected = std::fs::read(fixtures().join("ppo_update.json")).unwrap();
     let expected: Expected = serde_json::from_slice(&expected).unwrap();
     let config = config(&expected.settings);
@@ -178,16 +210,18 @@ fn one_update_is_that_of_pytorch() {
         Transformer::load(&folder, &Device::Cpu, trainable).unwrap()
     };
     let judge = |trainable| RewardModel::load(folder.path(), &Device::Cpu, trainable).unwrap();
-    let models = Models {
+    let mut models = Models {
         policy: load("policy", Trainable::Everything),
         reference: load("reference", Trainable::Nothing),
         reward: judge(Trainable::Nothing),
         value: judge(Trainable::Everything),
         shared: false,
     };
+    models.policy.set_recompute(recomputes);
+    models.value.trunk.set_recompute(recomputes);
     // Only its padding id is asked for.
     let codec = TextCodec::load(&fixtures().join("tiny")).unwrap();
-    let texts: Vec<LearningRow> = expected
+    let learnt = expected
         .texts
         .iter()
         .map(|tokens| LearningRow {
@@ -195,6 +229,8 @@ fn one_update_is_that_of_pytorch() {
             start: 1,
         })
         .collect();
+    let held_out = Vec::new();
+    let texts = Texts { learnt, held_out };
     let average = WeightAverage::new(models.policy.weights().variables(), config.ema_decay);
     let mut learner = Learner {
         policy_optimiser: AdamW::new(config.policy_optimiser.clone()),
@@ -202,11 +238,14 @@ fn one_update_is_that_of_pytorch() {
         average: Some(average.unwrap()),
         kl_coefficient: config.kl_coefficient,
         next_text: 0,
+        micro_rows,
+        truncate_at: None,
         config: &config,
         codec: &codec,
         models: &models,
         written: &[],
         texts: &texts,
+        gold: None,
     };
     let mut episodes: Vec<Episode> = expected
         .episodes
@@ -224,25 +263,19 @@ fn one_update_is_that_of_pytorch() {
         assert_all_near("advantages", &found.advantages, &wanted.whitened);
     }
 
+    assert_adds_up(&learner, &episodes, micro_rows);
     let figures = learner.learn(&mut episodes, 0, 1.0, &mut Silent).unwrap();
+    let policy = figures.policy.as_ref().unwrap();
     let mean = |pick: fn(&Step) -> f64| {
         expected.steps.iter().map(pick).sum::<f64>() / expected.steps.len() as f64
     };
-    assert_near(
-        "policy loss",
-        figures.policy_loss,
-        mean(|step| step.policy_loss),
-    );
+    assert_near("policy loss", policy.loss, mean(|step| step.policy_loss));
     assert_near(
         "value loss",
         figures.value_loss,
         mean(|step| step.value_loss),
     );
-    assert_near(
-        "policy norm",
-        figures.policy_norm,
-        mean(|step| step.policy_norm),
-    );
+    assert_near("policy norm", policy.norm, mean(|step| step.policy_norm));
     assert_near(
         "value norm",
         figures.value_norm,
@@ -251,7 +284,7 @@ fn one_update_is_that_of_pytorch() {
     let text_loss = figures.text_loss.unwrap();
     assert_near("text loss", text_loss, mean(|step| step.text_loss));
     // The clips took part, or equal numbers would say little about them.
-    assert!(figures.clipped_share > 0.0 && figures.clipped_values_share > 0.0);
+    assert!(policy.clipped_share > 0.0 && figures.clipped_values_share > 0.0);
 
     let wanted = tensors(&fixtures().join("ppo_update.safetensors"));
     let trained = models.policy.weights().tensors().clone();

@@ -2,17 +2,67 @@
 
 use candle_core::Tensor;
 
+use super::Learner;
 use super::episode::{Episode, token_positions};
-use super::{Learner, MICRO_ROWS};
-use crate::error::Result;
+use crate::config::PpoConfig;
+use crate::error::{Result, TrainerError};
 use crate::generate::{SampleRequest, generate};
+use crate::kl::clamped;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::token_log_probs;
 use crate::progress::Progress;
 use crate::sampling::SamplingConfig;
+use crate::text::TextCodec;
+
+/// The token that ends a completion as EOS does, where the settings name one.
+///
+/// # Errors
+/// When it is not one token of this tokenizer.
+pub(super) fn truncate_token(config: &PpoConfig, codec: &TextCodec) -> Result<Option<u32>> {
+    let Some(text) = &config.truncate_at else {
+        return Ok(None);
+    };
+    match codec.encode(text)?.as_slice() {
+        [token] => Ok(Some(*token)),
+        tokens => Err(TrainerError::Config {
+            field: "truncate_at".into(),
+            message: format!(
+                "is {text:?}, which is {} tokens of this model; it must be one",
+                tokens.len()
+            ),
+        }),
+    }
+}
+
+/// Numbers that are not finite would pass through everything that follows.
+pub(super) fn check_finite(episodes: &[Episode]) -> Result<()> {
+    for episode in episodes {
+        let lists = [&episode.old, &episode.reference, &episode.values];
+        let mut numbers = lists.into_iter().flatten().chain([&episode.reward]);
+        if !numbers.all(|number| number.is_finite()) {
+            let message = "what the models say of a completion is not finite".to_owned();
+            return Err(TrainerError::Diverged(message));
+        }
+    }
+    Ok(())
+}
 
 impl Learner<'_> {
+    /// An episode for each chosen prompt, with what everybody says of it.
+    pub(super) fn draw(
+        &self,
+        prompts: &[Vec<u32>],
+        chosen: &[usize],
+        first_stream: u64,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Episode>> {
+        let mut episodes = self.sample(prompts, chosen, "rollout", first_stream, progress)?;
+        self.appraise(&mut episodes, progress)?;
+        self.judge(&mut episodes, chosen, progress)?;
+        Ok(episodes)
+    }
+
     /// Samples one completion for each chosen prompt.
     pub(super) fn sample(
         &self,
@@ -51,15 +101,24 @@ impl Learner<'_> {
             &mut |_| !progress.is_cancelled(),
         )?;
         let episodes = samples.into_iter().map(|sample| {
-            let prompt = &prompts[sample.prompt];
-            Episode::new(
-                prompt,
-                &sample.tokens,
-                sample.is_finished,
-                self.codec.eos_id,
-            )
+            let end = self.end_of(&sample.tokens);
+            let n = end.unwrap_or(sample.tokens.len());
+            let is_finished = sample.is_finished || end.is_some();
+            let (prompt, eos_id) = (&prompts[sample.prompt], self.codec.eos_id);
+            let mut episode = Episode::new(prompt, &sample.tokens[..n], is_finished, eos_id);
+            episode.drawn = sample.log_probs[..n].to_vec();
+            episode
         });
         Ok(episodes.collect())
+    }
+
+    /// How many tokens a completion has up to the text that ends it, where it has that text. What was
+    /// drawn after it counts for nothing.
+    fn end_of(&self, tokens: &[u32]) -> Option<usize> {
+        let wanted = self.truncate_at?;
+        let mut places = tokens.iter().enumerate().skip(self.config.truncate_after);
+        let (place, _) = places.find(|(_, token)| **token == wanted)?;
+        Some(place + 1)
     }
 
     pub(super) fn batch(&self, episodes: &[&Episode]) -> Result<TokenBatch> {
@@ -79,7 +138,7 @@ impl Learner<'_> {
     ) -> Result<()> {
         let models = self.models;
         let n = models.policy.n_frozen();
-        for micro in episodes.chunks_mut(MICRO_ROWS) {
+        for micro in episodes.chunks_mut(self.micro_rows) {
             progress.go_on()?;
             let views: Vec<&Episode> = micro.iter().collect();
             let batch = self.batch(&views)?;
@@ -159,12 +218,13 @@ impl Learner<'_> {
                 episode.reference = reference[range.clone()].to_vec();
                 episode.values = values[range].to_vec();
                 episode.reward = f64::from(scores[row]);
+                let (config, reward) = (self.config, episode.reward);
+                let clipped = clamped(reward, config.reward_clip);
                 episode.score = match episode.is_finished {
-                    true => episode.reward,
-                    false => self
-                        .config
+                    true => clipped,
+                    false => config
                         .missing_eos
-                        .apply(episode.reward, self.config.missing_eos_penalty),
+                        .apply(clipped, config.missing_eos_penalty),
                 };
                 if let Some((policy_lowers, value_lowers)) = &lowers {
                     episode.policy_lower = Some(policy_lowers[row].clone());

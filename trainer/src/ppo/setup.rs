@@ -7,26 +7,84 @@ use std::path::PathBuf;
 use candle_core::Device;
 use rand::seq::SliceRandom;
 
-use super::{Models, PpoJob};
+use super::gold::GoldJudge;
+use super::watch::Stop;
+use super::{MICRO_ROWS, Models, PpoJob};
 use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
+use crate::config::PpoConfig;
 use crate::error::{Result, TrainerError};
+use crate::memory::runs::Players;
+use crate::memory::{self, Plan};
 use crate::model::heads::RewardModel;
-use crate::model::transformer::Transformer;
-use crate::model::weights::Trainable;
+use crate::model::transformer::{Transformer, TransformerConfig};
 use crate::progress::Progress;
-use crate::records::{self, Placed, Prompt, PromptRecord, TextRecord};
+use crate::records::{self, Placed, Prompt, PromptRecord};
 use crate::rng::stream;
-use crate::sft::{LearningRow, training_notes};
+use crate::self_check::{self, files};
+use crate::sft::training_notes;
 use crate::text::TextCodec;
 
-pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
+/// The shapes of policy and reward model.
+pub(super) struct Shapes {
+    policy: TransformerConfig,
+    reward: TransformerConfig,
+    gold: Option<TransformerConfig>,
+}
+
+impl Shapes {
+    pub(super) fn read(job: &PpoJob) -> Result<Self> {
+        Ok(Self {
+            policy: TransformerConfig::read(&job.base)?,
+            reward: TransformerConfig::read(&job.reward)?,
+            gold: match job.gold_folder() {
+                Some(folder) => Some(TransformerConfig::read(folder)?),
+                None => None,
+            },
+        })
+    }
+
+    /// Tokens that both can hold.
+    fn context(&self) -> usize {
+        let policy = self.policy.max_position_embeddings;
+        policy.min(self.reward.max_position_embeddings)
+    }
+
+    /// How batches are taken apart, and what memory the run needs.
+    pub(super) fn plan(
+        &self,
+        config: &PpoConfig,
+        prompts: &[Vec<u32>],
+        has_texts: bool,
+    ) -> Result<Plan> {
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let players = Players {
+            policy: &self.policy,
+            reward: &self.reward,
+            gold: self.gold.as_ref(),
+        };
+        let sizes = memory::halves(config.micro_rows, MICRO_ROWS);
+        let candidates = memory::in_turn(&sizes, config.recompute_activations);
+        Plan::choose(
+            config.memory_limit_gib,
+            &candidates,
+            |_, rows, recomputes| {
+                memory::runs::ppo(&players, config, longest, has_texts, rows, recomputes)
+            },
+        )
+    }
+}
+
+pub(super) fn load_models(job: &PpoJob, codec: &TextCodec, recomputes: bool) -> Result<Models> {
     let trainable = job.config.trainable();
-    let policy = Transformer::load(&job.base, &Device::Cpu, trainable)?;
+    let mut policy = Transformer::load(&job.base, &Device::Cpu, trainable)?;
+    policy.set_recompute(recomputes);
     codec.check_fits(&job.base, policy.config.vocab_size)?;
     let reference = policy.frozen_copy()?;
-    let reward = RewardModel::load(&job.reward, &Device::Cpu, Trainable::Nothing)?;
-    codec.check_fits(&job.reward, reward.trunk.config.vocab_size)?;
-    let value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
+    let mut value = RewardModel::load(&job.reward, &Device::Cpu, trainable)?;
+    value.trunk.set_recompute(recomputes);
+    codec.check_fits(&job.reward, value.trunk.config.vocab_size)?;
+    // Frozen layers are there once.
+    let reward = value.frozen_copy()?;
     let n = policy.n_frozen();
     let shared = n > 0 && value.trunk.n_frozen() == n && policy.shares_lower(&reward.trunk, n)?;
     Ok(Models {
@@ -38,29 +96,40 @@ pub(super) fn load_models(job: &PpoJob, codec: &TextCodec) -> Result<Models> {
     })
 }
 
-/// What must hold between the models, and what the operator should know of them.
+/// What must hold between the models. Checked before the run has a folder.
 pub(super) fn check_models(
     job: &PpoJob,
     codec: &TextCodec,
     models: &Models,
     progress: &mut dyn Progress,
 ) -> Result<()> {
+    self_check::same_language(codec, &job.reward, progress)?;
+    // The policy may choose any token that it has a number for, known to the tokenizer or not.
+    let (ours, others) = (
+        models.policy.config.vocab_size,
+        models.reward.trunk.config.vocab_size,
+    );
+    progress.check(
+        "size of the vocabulary",
+        ours <= others,
+        format!("the policy writes {ours} tokens, the reward model reads {others}"),
+    )
+}
+
+/// Checks where the models come from, and says what the operator should know of them.
+pub(super) fn describe_models(
+    job: &PpoJob,
+    codec: &TextCodec,
+    models: &Models,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     let theirs = TextCodec::load(&job.reward)?;
-    progress.check(
-        "vocabulary",
-        codec.vocab_hash() == theirs.vocab_hash(),
-        "policy and reward model must have the same tokenizer.json",
-    )?;
-    progress.check(
-        "chat template",
-        codec.template_hash() == theirs.template_hash(),
-        "policy and reward model must have the same chat template",
-    )?;
-    progress.check(
-        "end of text",
-        codec.eos_id == theirs.eos_id,
-        "policy and reward model must end a completion with the same token",
-    )?;
+    files::origin("policy", &job.base, codec, progress)?;
+    files::origin("reward model", &job.reward, &theirs, progress)?;
+    files::round_trip(&job.prompts, codec, progress)?;
+    files::finite_weights("policy", models.policy.weights(), progress)?;
+    files::finite_weights("reward model", models.reward.trunk.weights(), progress)?;
+    files::head_survives("value model", models.value.head(), &job.out, progress)?;
     let (n, n_layers) = (
         models.policy.n_frozen(),
         models.policy.config.num_hidden_layers,
@@ -96,12 +165,26 @@ pub(super) struct Prompts {
 }
 
 /// Reads each different prompt once.
-pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec, models: &Models) -> Result<Prompts> {
+pub(super) fn read_prompts(
+    job: &PpoJob,
+    codec: &TextCodec,
+    shapes: &Shapes,
+    gold: Option<&GoldJudge>,
+) -> Result<Prompts> {
     let records: Vec<Placed<PromptRecord>> = records::read_placed(&job.prompts)?;
-    let context = |model: &Transformer| model.config.max_position_embeddings;
-    let context = context(&models.policy).min(context(&models.reward.trunk));
     // The completion follows, and EOS where it has none of its own.
+    let theirs = gold.and_then(GoldJudge::context);
+    let context = theirs.unwrap_or(usize::MAX).min(shapes.context());
     let room = context.saturating_sub(job.config.max_new_tokens + 1);
+    if room == 0 {
+        return Err(TrainerError::Config {
+            field: "max_new_tokens".into(),
+            message: format!(
+                "is {}, and leaves no room for a prompt in a context of {context} tokens",
+                job.config.max_new_tokens
+            ),
+        });
+    }
     let longest = job.config.max_prompt_tokens.min(room);
     let mut prompts = Vec::new();
     let mut known = HashSet::new();
@@ -129,43 +212,12 @@ pub(super) fn read_prompts(job: &PpoJob, codec: &TextCodec, models: &Models) -> 
     })
 }
 
-/// Texts cut to rows of the configured length.
-pub(super) fn read_texts(job: &PpoJob, codec: &TextCodec) -> Result<Vec<LearningRow>> {
-    let Some(path) = job
-        .texts
-        .as_ref()
-        .filter(|_| job.config.ptx_coefficient > 0.0)
-    else {
-        return Ok(Vec::new());
-    };
-    let records: Vec<Placed<TextRecord>> = records::read_placed(path)?;
-    let mut rows = Vec::new();
-    for placed in &records {
-        let tokens = placed.at_field("text", codec.encode(&placed.record.text))?;
-        for chunk in tokens
-            .chunks(job.config.ptx_tokens)
-            .filter(|chunk| chunk.len() > 1)
-        {
-            rows.push(LearningRow {
-                tokens: chunk.to_vec(),
-                start: 1,
-            });
-        }
-    }
-    // Without a row the pretraining term would be off, though texts were given.
-    if rows.is_empty() {
-        let message = "has fewer than 2 tokens, as has every other text";
-        return Err(records[0].error("text", message));
-    }
-    rows.shuffle(&mut stream(job.config.seed, "texts", 0));
-    Ok(rows)
-}
-
 pub(super) fn write(
     job: &PpoJob,
     codec: &TextCodec,
     models: &Models,
     summary: &BTreeMap<String, f64>,
+    stop: Option<&Stop>,
 ) -> Result<PathBuf> {
     let mut lineage = Lineage::new(CheckpointKind::Policy);
     lineage
@@ -174,6 +226,10 @@ pub(super) fn write(
     lineage
         .parents
         .insert("reward".to_owned(), sha256_of_weights(&job.reward)?);
+    if let Some(gold) = job.gold_folder() {
+        let hash = sha256_of_weights(gold)?;
+        lineage.parents.insert("gold".to_owned(), hash);
+    }
     lineage
         .data
         .insert("prompts".to_owned(), sha256(&job.prompts)?);
@@ -184,6 +240,9 @@ pub(super) fn write(
     lineage.config = serde_json::to_value(&job.config).unwrap_or_default();
     lineage.summary = summary.clone();
     lineage.notes = training_notes(&models.policy);
+    lineage
+        .notes
+        .extend(stop.map(|stop| format!("The run {}.", stop.sentence)));
     let place = job.out.join("checkpoint");
     checkpoint::write(
         &place,

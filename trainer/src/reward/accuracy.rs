@@ -13,26 +13,51 @@ use crate::rng::stream;
 /// Resamples of the bootstrap.
 const RESAMPLES: usize = 1000;
 
-/// Share of pairs in the right order, with an interval.
-#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
-pub struct Accuracy {
-    /// Share of strict pairs; equal scores count one half.
-    pub value: f64,
-    /// Lower end of the 95 % interval, by bootstrap over prompts.
+/// The ends of a 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Interval {
+    /// Lower end.
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+/// Share of pairs in the right order, with an interval.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Accuracy {
+    /// Share of strict pairs; equal scores count one half.
+    pub value: f64,
+    /// The 95 % interval over prompts; none where the prompts cannot tell one: a single prompt, or
+    /// several that are all alike.
+    #[serde(default)]
+    pub interval: Option<Interval>,
     /// Strict pairs.
     pub n_pairs: usize,
+    /// Prompts that have such pairs.
+    #[serde(default)]
+    pub n_prompts: usize,
+}
+
+impl Accuracy {
+    /// The figures of a summary: the value as `name`, and the ends of the interval where there is
+    /// one.
+    pub fn figures(&self, name: &str) -> Vec<(String, f64)> {
+        let mut figures = vec![(name.to_owned(), self.value)];
+        if let Some(interval) = self.interval {
+            figures.push((format!("{name}_low"), interval.low));
+            figures.push((format!("{name}_high"), interval.high));
+        }
+        figures
+    }
 }
 
 impl fmt::Display for Accuracy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{:.3} [{:.3}, {:.3}]",
-            self.value, self.low, self.high
-        )
+        write!(formatter, "{:.3} ", self.value)?;
+        match self.interval {
+            Some(Interval { low, high }) => write!(formatter, "[{low:.3}, {high:.3}]"),
+            None => formatter.write_str("(no interval)"),
+        }
     }
 }
 
@@ -64,15 +89,49 @@ pub fn by_prompt<'a>(
     sums.into_values().collect()
 }
 
-/// Accuracy with a percentile interval by resampling prompts, since pairs of one prompt are not
-/// independent.
+/// Accuracy with an interval over prompts: that of [`bootstrap_mean`], or, where every prompt is
+/// right or every one wrong, so that no resample shows the other case, the exact one of as many
+/// draws (Clopper and Pearson 1934: its far end is 0.025^(1/n)).
 pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
+    let mut accuracy = bootstrap_mean(counts, seed);
+    let n = accuracy.n_prompts;
+    if accuracy.interval.is_none() && n >= 2 {
+        let room = 0.025f64.powf(1.0 / n as f64);
+        let right: f64 = counts.iter().map(|(right, _)| right).sum();
+        if right == accuracy.n_pairs as f64 {
+            let (low, high) = (room, 1.0);
+            accuracy.interval = Some(Interval { low, high });
+        } else if right == 0.0 {
+            let (low, high) = (0.0, 1.0 - room);
+            accuracy.interval = Some(Interval { low, high });
+        }
+    }
+    accuracy
+}
+
+/// A mean over pairs, given their sum and number for each prompt, with a percentile interval by
+/// resampling prompts, since pairs of one prompt are not independent. No interval where all
+/// resamples would be the same, which says nothing about other prompts.
+pub fn bootstrap_mean(counts: &[(f64, usize)], seed: u64) -> Accuracy {
+    let counts: Vec<(f64, usize)> = counts.iter().filter(|(_, n)| *n > 0).copied().collect();
     let share = |right: f64, pairs: usize| right / f64::from(pairs.max(1) as u32);
+    let n_pairs = counts.iter().map(|(_, pairs)| pairs).sum();
+    let mut accuracy = Accuracy {
+        value: share(counts.iter().map(|(right, _)| right).sum(), n_pairs),
+        interval: None,
+        n_pairs,
+        n_prompts: counts.len(),
+    };
+    let mut shares = counts.iter().map(|(right, pairs)| share(*right, *pairs));
+    let first = shares.next();
+    if shares.all(|other| Some(other) == first) {
+        return accuracy;
+    }
     let mut rng = stream(seed, "bootstrap", 0);
     let mut shares: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
             let (mut right, mut pairs) = (0.0, 0);
-            for _ in counts {
+            for _ in &counts {
                 let (r, p) = counts[rng.random_range(0..counts.len())];
                 right += r;
                 pairs += p;
@@ -81,38 +140,51 @@ pub fn bootstrap(counts: &[(f64, usize)], seed: u64) -> Accuracy {
         })
         .collect();
     shares.sort_by(f64::total_cmp);
-    let n_pairs = counts.iter().map(|(_, pairs)| pairs).sum();
-    Accuracy {
-        value: share(counts.iter().map(|(right, _)| right).sum(), n_pairs),
+    accuracy.interval = Some(Interval {
         low: shares[RESAMPLES * 25 / 1000],
         high: shares[RESAMPLES * 975 / 1000 - 1],
-        n_pairs,
-    }
+    });
+    accuracy
+}
+
+/// Whether longer completions are better in the training pairs, as far as length alone tells.
+pub(super) fn longer_is_better(train: &[Group]) -> bool {
+    let right = |sign| -> f64 {
+        let counts = train.iter().map(|group| count_length(group, sign));
+        counts.map(|(right, _)| right).sum()
+    };
+    right(1.0) >= right(-1.0)
+}
+
+/// What length alone counts on a ranking.
+fn count_length(group: &Group, sign: f32) -> (f64, usize) {
+    let lengths = group.lengths.iter();
+    let scores: Vec<f32> = lengths.map(|length| sign * *length as f32).collect();
+    count_right(&scores, &group.ranks)
+}
+
+/// What a rule that looks at nothing but length counts on each ranking.
+pub(super) fn count_lengths(groups: &[Group], longer_is_better: bool) -> Vec<(f64, usize)> {
+    let sign = if longer_is_better { 1.0 } else { -1.0 };
+    let counts = groups.iter().map(|group| count_length(group, sign));
+    counts.collect()
 }
 
 /// What a rule that looks at nothing but length counts on each held-out prompt. Whether longer or
 /// shorter is better is chosen on the training pairs.
 pub(crate) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, usize)> {
-    let count = |groups: &[Group], sign: f32| -> Vec<(f64, usize)> {
-        let scored = groups.iter().map(|group| {
-            let scores: Vec<f32> = group
-                .lengths
-                .iter()
-                .map(|length| sign * *length as f32)
-                .collect();
-            count_right(&scores, &group.ranks)
-        });
-        scored.collect()
-    };
-    let right = |sign| {
-        count(train, sign)
-            .iter()
-            .map(|(right, _)| right)
-            .sum::<f64>()
-    };
-    let sign = if right(1.0) >= right(-1.0) { 1.0 } else { -1.0 };
     let ids = held_out.iter().map(|group| group.prompt_id.as_str());
-    by_prompt(ids, &count(held_out, sign))
+    by_prompt(ids, &count_lengths(held_out, longer_is_better(train)))
+}
+
+/// Pairs that a model has in the right order, and pairs, of each prompt.
+pub(super) fn count_by_scores(groups: &[Group], scores: &[Vec<f32>]) -> Vec<(f64, usize)> {
+    let counts: Vec<(f64, usize)> = groups
+        .iter()
+        .zip(scores)
+        .map(|(group, scores)| count_right(scores, &group.ranks))
+        .collect();
+    by_prompt(groups.iter().map(|group| group.prompt_id.as_str()), &counts)
 }
 
 /// By how much one way of scoring is more accurate than another on the same pairs, with the
@@ -120,7 +192,7 @@ pub(crate) fn count_by_length(train: &[Group], held_out: &[Group]) -> Vec<(f64, 
 pub(crate) fn difference(a: &[(f64, usize)], b: &[(f64, usize)], seed: u64) -> Accuracy {
     let both = a.iter().zip(b);
     let counts: Vec<(f64, usize)> = both.map(|(a, b)| (a.0 - b.0, a.1)).collect();
-    bootstrap(&counts, seed)
+    bootstrap_mean(&counts, seed)
 }
 
 /// Mean and standard deviation.
@@ -133,4 +205,56 @@ pub fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
         .sum::<f64>()
         / n;
     (mean, variance.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn equal_scores_count_one_half_and_ties_do_not_count() {
+        assert_eq!(count_right(&[1.0, 0.0, 0.0], &[1, 2, 3]), (2.5, 3));
+        assert_eq!(count_right(&[1.0, 0.0], &[1, 1]), (0.0, 0));
+    }
+
+    #[test]
+    fn the_interval_holds_the_value() {
+        let counts: Vec<(f64, usize)> = (0..40).map(|i| (f64::from(i % 7), 6)).collect();
+        let accuracy = bootstrap(&counts, 1);
+        let Interval { low, high } = accuracy.interval.unwrap();
+        assert!(
+            low < accuracy.value && accuracy.value < high,
+            "{accuracy:?}"
+        );
+        assert_eq!((accuracy.n_pairs, accuracy.n_prompts), (240, 40));
+    }
+
+    /// One prompt says nothing about others, and nor do prompts without a strict pair.
+    #[test]
+    fn a_single_prompt_has_no_interval() {
+        for counts in [vec![(5.0, 6)], vec![(5.0, 6), (0.0, 0)], vec![(6.0, 6)]] {
+            let accuracy = bootstrap(&counts, 1);
+            assert_eq!((accuracy.interval, accuracy.n_prompts), (None, 1));
+            let figures = accuracy.figures("accuracy");
+            assert_eq!(figures, [("accuracy".to_owned(), accuracy.value)]);
+            assert!(accuracy.to_string().ends_with("(no interval)"));
+        }
+        assert_eq!(bootstrap(&[], 1).interval, None);
+    }
+
+    /// Every resample of prompts that are all right is all right. The exact interval says how much
+    /// that is worth: 0.025 = 0.5^n has its solution at n = 5.3, so 5 prompts reach just below one
+    /// half, and 6 above.
+    #[test]
+    fn prompts_that_are_all_right_do_not_look_certain() {
+        let interval = |right: f64, n: usize| bootstrap(&vec![(right, 3); n], 1).interval;
+        let low = |n| interval(3.0, n).unwrap().low;
+        assert!((low(2) - 0.025f64.sqrt()).abs() < 1e-12);
+        assert!(low(5) < 0.5 && low(6) > 0.5);
+        let wrong = interval(0.0, 6).unwrap();
+        assert!((wrong.high - (1.0 - low(6))).abs() < 1e-12 && wrong.low == 0.0);
+        assert_eq!(interval(1.5, 6), None);
+        assert_eq!(bootstrap_mean(&[(0.0, 1); 6], 1).interval, None);
+    }
 }

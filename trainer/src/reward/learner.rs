@@ -4,28 +4,27 @@ use candle_core::Tensor;
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use super::accuracy::{by_prompt, count_right, mean_and_deviation};
+use super::accuracy::{count_right, mean_and_deviation};
 use super::groups::Group;
 use crate::config::RewardConfig;
-use crate::error::Result;
+use crate::error::{Result, TrainerError};
 use crate::loss::with_gradient;
+use crate::memory::{LOWER_CACHE_BYTES, Plan};
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::heads::RewardModel;
+use crate::model::recompute;
 use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::Progress;
 use crate::rng::stream;
 use crate::savepoint::Savepoint;
 
-/// Output of frozen blocks is kept for later passes up to this many bytes.
-const LOWER_CACHE_BYTES: usize = 2 << 30;
-
 /// Prompts that pass through the trunk together, each with all its completions: few enough for
-/// memory, enough that adding up gradients costs little.
-const MICRO_PROMPTS: usize = 4;
+/// memory, enough that adding up gradients costs little. Fewer where a setting or a limit asks for it.
+pub(super) const MICRO_PROMPTS: usize = 4;
 
-/// Rows that pass through the trunk side by side.
-const MICRO_ROWS: usize = 8;
+/// Rows that pass through the trunk side by side, unless a setting or a limit asks for fewer.
+pub(super) const MICRO_ROWS: usize = 8;
 
 /// A model while it is being trained.
 pub(super) struct Fit {
@@ -94,16 +93,26 @@ pub(super) struct Learnt {
 pub(super) struct Learner<'a> {
     config: &'a RewardConfig,
     pad_id: u32,
+    micro_prompts: usize,
+    micro_rows: usize,
+    /// Whether models run their blocks again in the backward pass.
+    pub(super) recomputes: bool,
     /// Bytes left for the output of frozen blocks.
     room: usize,
+    /// Completions that went through the network so far.
+    n_passes: usize,
 }
 
 impl<'a> Learner<'a> {
-    pub(super) fn new(config: &'a RewardConfig, pad_id: u32) -> Self {
+    pub(super) fn new(config: &'a RewardConfig, pad_id: u32, plan: &Plan) -> Self {
         Self {
             config,
             pad_id,
+            micro_prompts: plan.prompts,
+            micro_rows: plan.rows,
+            recomputes: plan.recomputes,
             room: LOWER_CACHE_BYTES,
+            n_passes: 0,
         }
     }
 
@@ -120,7 +129,9 @@ impl<'a> Learner<'a> {
     ) -> Result<()> {
         let config = self.config;
         let n_steps = train.len().div_ceil(config.batch_prompts) * config.epochs;
-        train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        if config.shuffle {
+            train.shuffle(&mut stream(config.seed, "shuffle", epoch as u64));
+        }
         for batch in train.chunks_mut(config.batch_prompts) {
             fit.n_seen += 1;
             if fit.n_seen <= fit.n_done {
@@ -129,7 +140,7 @@ impl<'a> Learner<'a> {
             let mut gradients = Gradients::default();
             let weight = 1.0 / batch.len() as f64;
             let (mut loss, mut rewards, mut right, mut pairs) = (0.0, Vec::new(), 0.0, 0);
-            for micro in batch.chunks_mut(MICRO_PROMPTS) {
+            for micro in batch.chunks_mut(self.micro_prompts) {
                 progress.go_on()?;
                 let learnt = self.learn_groups(&fit.model, micro, weight, &mut gradients)?;
                 loss += weight * learnt.loss;
@@ -170,8 +181,8 @@ impl<'a> Learner<'a> {
             groups[group].rows[row].len()
         });
         places = order.iter().map(|index| places[*index]).collect();
-        let mut parts = Vec::with_capacity(n.div_ceil(MICRO_ROWS));
-        for places in places.chunks(MICRO_ROWS) {
+        let mut parts = Vec::with_capacity(n.div_ceil(self.micro_rows));
+        for places in places.chunks(self.micro_rows) {
             let rows: Vec<Vec<u32>> = places
                 .iter()
                 .map(|(group, row)| groups[*group].rows[*row].clone())
@@ -179,6 +190,7 @@ impl<'a> Learner<'a> {
             let batch = TokenBatch::new(&rows, self.pad_id, &model.trunk.device)?;
             let lower = self.lower_of(model, groups, places, &batch)?;
             parts.push(model.scores_from(&lower, &batch, pass)?);
+            self.n_passes += places.len();
         }
         let mut back = vec![0; n];
         for (place, index) in order.into_iter().enumerate() {
@@ -248,39 +260,159 @@ impl<'a> Learner<'a> {
         let by_reward = Tensor::from_vec(by_reward, rewards.len(), &model.trunk.device)?;
         let scalar = with_gradient(&scores, &by_reward)?;
         let variables = model.trunk.weights().variables();
-        gradients.add(&scalar.backward()?, variables, weight)?;
+        gradients.add(&recompute::backward(&scalar)?, variables, weight)?;
         learnt.rewards = rewards;
         Ok(learnt)
     }
 
-    /// Pairs in the right order, and pairs, of each prompt.
+    /// The scores of each group's completions.
     pub(super) fn measure(
         &mut self,
         model: &RewardModel,
         groups: &mut [Group],
         progress: &mut dyn Progress,
-    ) -> Result<Vec<(f64, usize)>> {
-        let mut counts = Vec::with_capacity(groups.len());
-        for micro in groups.chunks_mut(MICRO_PROMPTS) {
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut scores = Vec::with_capacity(groups.len());
+        for micro in groups.chunks_mut(self.micro_prompts) {
             progress.go_on()?;
             let rewards: Vec<f32> = self.scores(model, micro, Pass::Frozen)?.to_vec1()?;
+            if rewards.iter().any(|reward| !reward.is_finite()) {
+                let message = "a score of a measured completion is not finite".to_owned();
+                return Err(TrainerError::Diverged(message));
+            }
             let mut rest = rewards.as_slice();
             for group in micro {
                 let (own, others) = rest.split_at(group.rows.len());
-                counts.push(count_right(own, &group.ranks));
+                scores.push(own.to_vec());
                 rest = others;
             }
         }
-        let ids = groups.iter().map(|group| group.prompt_id.as_str());
-        Ok(by_prompt(ids, &counts))
+        Ok(scores)
     }
 
     /// Mean score of every completion.
     pub(super) fn mean_score(&mut self, model: &RewardModel, groups: &mut [Group]) -> Result<f64> {
         let mut all = Vec::new();
-        for micro in groups.chunks_mut(MICRO_PROMPTS) {
+        for micro in groups.chunks_mut(self.micro_prompts) {
             all.extend(self.scores(model, micro, Pass::Frozen)?.to_vec1::<f32>()?);
         }
         Ok(mean_and_deviation(&all).0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::path::Path;
+
+    use candle_core::Device;
+
+    use super::*;
+    use crate::config::Preset;
+    use crate::memory::Estimate;
+    use crate::model::weights::Trainable;
+
+    fn group(index: u32) -> Group {
+        let token = |k: u32, t: u32| 3 + (7 * index + 5 * k + t) % 290;
+        let row = |k: u32| (0..5 + (index + 2 * k) % 6).map(|t| token(k, t)).collect();
+        let rows: Vec<Vec<u32>> = (0..4).map(row).collect();
+        Group {
+            index: index as usize,
+            ranks: vec![1, 2, 2, 3],
+            ratings: vec![None; 4],
+            lengths: vec![1; 4],
+            lowers: vec![None; 4],
+            rows,
+            ..Group::new(&index.to_string())
+        }
+    }
+
+    /// Item 50: one prompt at a time, few rows side by side, and blocks that run again, are one large
+    /// batch.
+    #[test]
+    fn gradients_added_up_are_those_of_one_large_batch() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        for part in [Trainable::Everything, Trainable::UpperLayers(1)] {
+            let model = RewardModel::from_language_model(&folder, &Device::Cpu, part, 1);
+            let mut model = model.unwrap();
+            let config = RewardConfig::preset(Preset::Tiny);
+            let names: Vec<String> = model.trunk.weights().variables().keys().cloned().collect();
+            let mut added = |prompts: usize, rows: usize, recomputes: bool| {
+                let estimate = Estimate {
+                    phase: "a test",
+                    parts: Vec::new(),
+                };
+                let plan = Plan {
+                    prompts,
+                    rows,
+                    is_packed: false,
+                    recomputes,
+                    estimate,
+                };
+                model.trunk.set_recompute(recomputes);
+                let mut learner = Learner::new(&config, 2, &plan);
+                let mut groups: Vec<Group> = (0..5).map(group).collect();
+                let mut sums = Gradients::default();
+                let mut loss = 0.0;
+                for micro in groups.chunks_mut(prompts) {
+                    let learnt = learner.learn_groups(&model, micro, 0.2, &mut sums);
+                    loss += learnt.unwrap().loss;
+                }
+                (sums, loss)
+            };
+            let (whole, at_once) = added(5, 20, false);
+            for (prompts, rows, recomputes) in [(2, 8, false), (1, 8, true), (1, 1, true)] {
+                let (parts, loss) = added(prompts, rows, recomputes);
+                assert!((loss - at_once).abs() < 1e-5 * at_once);
+                for name in &names {
+                    let (part, all) = (parts.get(name).unwrap(), whole.get(name).unwrap());
+                    let relative = largest(&(part - all).unwrap()) / largest(all);
+                    assert!(relative < 1e-5, "{name}: {relative:e}");
+                }
+            }
+        }
+    }
+
+    fn largest(tensor: &Tensor) -> f32 {
+        let largest = tensor.abs().unwrap().max_all().unwrap();
+        largest.to_scalar().unwrap()
+    }
+
+    /// Item 14 of the checklist: a pass for each completion, not for each pair.
+    #[test]
+    fn sixty_four_prompts_of_nine_completions_take_576_passes_for_2304_pairs() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+        let config = RewardConfig::preset(Preset::Tiny);
+        let model =
+            RewardModel::from_language_model(&folder, &Device::Cpu, config.trainable(), 1).unwrap();
+        let group = |index: usize| Group {
+            index,
+            ranks: (1..=9).collect(),
+            ratings: vec![None; 9],
+            rows: (0..9)
+                .map(|last| vec![5, index as u32, 70 + last])
+                .collect(),
+            lengths: vec![1; 9],
+            lowers: vec![None; 9],
+            ..Group::new(&index.to_string())
+        };
+        let mut groups: Vec<Group> = (0..64).map(group).collect();
+        let plan = Plan {
+            prompts: 4,
+            rows: 8,
+            is_packed: false,
+            recomputes: false,
+            estimate: Estimate {
+                phase: "a test",
+                parts: Vec::new(),
+            },
+        };
+        let mut learner = Learner::new(&config, 0, &plan);
+        let mut gradients = Gradients::default();
+        let learnt = groups
+            .chunks_mut(4)
+            .map(|groups| learner.learn_groups(&model, groups, 1.0 / 64.0, &mut gradients));
+        let n_pairs: usize = learnt.map(|learnt| learnt.unwrap().pairs).sum();
+        assert_eq!((learner.n_passes, n_pairs), (576, 2304));
     }
 }

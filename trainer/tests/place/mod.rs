@@ -29,6 +29,7 @@ impl Place {
         let place = Self { folder };
         write_lines(&place.path("rankings.jsonl"), rankings(60));
         write_lines(&place.path("demonstrations.jsonl"), demonstrations(40));
+        write_lines(&place.path("noise.jsonl"), noise(24));
         write_lines(&place.path("prompts.jsonl"), prompts(12));
         write_lines(&place.path("texts.jsonl"), texts(20));
         place
@@ -42,7 +43,9 @@ impl Place {
         SftJob {
             config: SftConfig::preset(Preset::Tiny),
             data: self.path("demonstrations.jsonl"),
+            texts: None,
             base: self.path("base"),
+            reward: None,
             out: self.path(out),
             saving: SavePolicy::default(),
         }
@@ -76,6 +79,7 @@ impl Place {
             texts: Some(self.path("texts.jsonl")),
             base: self.path("base"),
             reward: reward.to_owned(),
+            gold: None,
             out: self.path(out),
             saving: SavePolicy::default(),
         }
@@ -136,6 +140,18 @@ pub(crate) fn demonstrations(n: usize) -> Vec<Value> {
         json!({"id": format!("d{index}"), "messages": [
             {"role": "user", "content": format!("{opening} {word}")},
             {"role": "assistant", "content": format!("{word} {word}")},
+        ]})
+    };
+    (0..n).map(demonstration).collect()
+}
+
+/// Demonstrations whose answers nothing tells beforehand.
+fn noise(n: usize) -> Vec<Value> {
+    let mut rng = stream(8, "noise", 0);
+    let demonstration = |index: usize| {
+        json!({"id": format!("d{index}"), "messages": [
+            {"role": "user", "content": words(&mut rng, 3).join(" ")},
+            {"role": "assistant", "content": words(&mut rng, 4).join(" ")},
         ]})
     };
     (0..n).map(demonstration).collect()

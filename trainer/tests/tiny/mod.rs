@@ -117,12 +117,13 @@ pub(crate) fn write_lines(path: &Path, lines: impl IntoIterator<Item = Value>) -
     path.to_owned()
 }
 
-/// Keeps every event, and asks the run to stop once so many are there.
+/// Keeps every event, and asks the run to stop once so many are there. Logs and checks do not count:
+/// a life of a run begins with as many as it has to tell.
 #[derive(Default)]
 pub(crate) struct Kept {
     /// The events so far.
     pub(crate) events: Vec<Event>,
-    /// Ask the run to stop at this many events.
+    /// Ask the run to stop at this many events that are no logs and no checks.
     pub(crate) cancel_at: Option<usize>,
 }
 
@@ -156,7 +157,8 @@ impl Progress for Kept {
     }
 
     fn is_cancelled(&self) -> bool {
+        let counts = |event: &&Event| !matches!(event, Event::Log { .. } | Event::Check { .. });
         self.cancel_at
-            .is_some_and(|limit| self.events.len() >= limit)
+            .is_some_and(|limit| self.events.iter().filter(counts).count() >= limit)
     }
 }

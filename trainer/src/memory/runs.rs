@@ -1,0 +1,525 @@
+//! The estimate of each kind of run: what is always there, and what comes on top in each phase.
+
+use super::network::{Network, Rows};
+use super::{Estimate, LOWER_CACHE_BYTES, Part};
+use crate::config::{DpoConfig, Keep, PpoConfig, RewardConfig, SftConfig};
+use crate::generate::rows_at_once;
+use crate::model::token_log_probs::CHUNK;
+use crate::model::transformer_config::TransformerConfig;
+use crate::model::weights::Trainable;
+
+const F32: u64 = size_of::<f32>() as u64;
+
+/// The program, its threads and buffers before any model is loaded (measured: 20 to 40 MiB).
+const PROGRAM: u64 = 32 << 20;
+/// What a tokenizer takes for each token that it knows (measured: SmolLM2's 49,152 take about
+/// 30 MiB with their merges).
+const TOKEN: u64 = 640;
+
+const SMALLER_MODEL: &str = "a smaller model";
+const FEWER_LAYERS: &str = "training fewer layers (train_layers)";
+const SHORTER: &str = "shorter rows (max_tokens, max_prompt_tokens, max_new_tokens, ptx_tokens)";
+const FEWER_EPISODES: &str = "fewer or shorter episodes (batch_episodes, max_new_tokens)";
+
+fn part(name: &'static str, numbers: usize, remedy: &'static str) -> Part {
+    Part {
+        name,
+        bytes: numbers as u64 * F32,
+        remedy,
+    }
+}
+
+fn program(config: &TransformerConfig) -> Part {
+    Part {
+        name: "program and tokenizer",
+        bytes: PROGRAM + config.vocab_size as u64 * TOKEN,
+        remedy: SMALLER_MODEL,
+    }
+}
+
+/// Both moments of every number that learns.
+fn moments(trained: usize) -> Part {
+    part("optimiser moments", 2 * trained, FEWER_LAYERS)
+}
+
+/// A file is read whole before its tensors are made.
+fn loading(network: &Network) -> (&'static str, Vec<Part>) {
+    let file = part("the model's file", network.weights(), SMALLER_MODEL);
+    ("loading the model", vec![file])
+}
+
+/// A savepoint copies the moments, and one tensor at a time on the way to the disk.
+fn saving(trained: usize, largest: usize, gradients: usize) -> (&'static str, Vec<Part>) {
+    let parts = vec![
+        part(
+            "copies for the savepoint",
+            2 * trained + 2 * largest,
+            FEWER_LAYERS,
+        ),
+        part("gradients", gradients, FEWER_LAYERS),
+    ];
+    ("keeping a savepoint", parts)
+}
+
+/// The sums of all micro-batches (`sums` numbers), and beside them those of one, or, in the
+/// optimiser, their copies.
+fn gradients(sums: usize, own: usize) -> Part {
+    part("gradients", sums + own, FEWER_LAYERS)
+}
+
+/// What the backward pass works with besides gradients, for a loss over `n` tokens' probabilities
+/// (0: a loss over scores). `passing` are the rows that pass together.
+///
+/// Where the projection to the vocabulary learns, eight of its gradient live at once as that pass
+/// begins, while no other gradient is there yet, and three stay to the end.
+fn working(network: &Network, passing: Rows, n: usize, recomputes: bool) -> Part {
+    let block = network.backward_of_block(passing, recomputes);
+    let own = block.max(2 * network.largest_trained());
+    let logits = 2 * n.min(CHUNK) * network.config.vocab_size;
+    let (before, begins, stays) = match network.trains_projection() && n > 0 {
+        true => {
+            let vocabulary = network.vocabulary();
+            let begins = (8 * vocabulary).saturating_sub(network.trained());
+            (3 * vocabulary, begins, 3 * vocabulary)
+        }
+        false => (0, 0, 0),
+    };
+    let before = (logits + before).saturating_sub(network.trained());
+    let numbers = (stays + own).max(begins).max(before);
+    part("work of the backward pass", numbers, SHORTER)
+}
+
+/// What a pass keeps for a loss over the probabilities of `n` of its tokens.
+fn activations(network: &Network, rows: Rows, n: usize, recomputes: bool) -> usize {
+    network.pass(rows, false, recomputes) + 4 * n * network.config.hidden_size
+}
+
+/// The check that padding changes nothing passes two rows with history.
+fn checking(network: &Network, time: usize, recomputes: bool) -> (&'static str, Vec<Part>) {
+    checking_of(network, Rows::new(2, time + 7), recomputes)
+}
+
+fn checking_of(network: &Network, rows: Rows, recomputes: bool) -> (&'static str, Vec<Part>) {
+    let kept = network.pass(rows, false, recomputes);
+    let again = match recomputes {
+        true => network.block_pass(rows),
+        false => 0,
+    };
+    ("checking", vec![part("activations", kept + again, SHORTER)])
+}
+
+/// What a fine-tuning run reads.
+pub struct Demonstrations<'a> {
+    /// Tokens of the longest.
+    pub longest: usize,
+    /// Tokens of its longest answer.
+    pub learnt: usize,
+    /// Tokens of the longest ones that a batch can hold.
+    pub batch: usize,
+    /// The reward model that judges answers after each epoch.
+    pub judge: Option<&'a TransformerConfig>,
+}
+
+/// Supervised fine-tuning, `rows` demonstrations at a time; where they are packed, rows of so many
+/// tokens.
+pub fn sft(
+    config: &TransformerConfig,
+    settings: &SftConfig,
+    data: &Demonstrations,
+    rows: usize,
+    recomputes: bool,
+) -> Estimate {
+    let network = Network {
+        config,
+        trainable: settings.trainable(),
+        is_scorer: false,
+    };
+    let trained = network.trained();
+    let (micro, n) = match settings.pack_tokens {
+        Some(_) => {
+            let packed = Rows::packed(rows.min(data.batch), data.longest);
+            (packed, packed.n * packed.time)
+        }
+        None => {
+            let rows = rows.min(settings.batch_size);
+            (Rows::new(rows, data.longest), rows * data.learnt)
+        }
+    };
+    let micro = Rows {
+        drops: settings.dropout > 0.0,
+        ..micro
+    };
+    let judge = data.judge.map(|config| Network {
+        config,
+        trainable: Trainable::Nothing,
+        is_scorer: true,
+    });
+    let judge_weights = judge.map_or(0, |judge| judge.weights());
+    let best = match settings.keep {
+        Keep::Last => 0,
+        _ => trained,
+    };
+    let always = [
+        part("weights", network.weights(), SMALLER_MODEL),
+        part("the judge's weights", judge_weights, "a smaller judge"),
+        part(
+            "weights of the best epoch",
+            best,
+            "keeping the last epoch (keep=last)",
+        ),
+        moments(trained),
+        program(config),
+    ];
+    let kept = activations(&network, micro, n, recomputes);
+    let training = vec![
+        gradients(trained, trained),
+        part("activations", kept, SHORTER),
+        working(&network, micro, n, recomputes),
+    ];
+    let mut phases = vec![
+        ("training", training),
+        saving(trained, network.largest_trained(), trained),
+        checking(&network, data.longest, recomputes),
+        loading(&judge.unwrap_or(network)),
+    ];
+    if settings.pack_tokens.is_some() {
+        // That packing changes nothing is checked with three.
+        let three = Rows::packed(3 * data.longest, data.longest);
+        phases.push(checking_of(&network, three, recomputes));
+    }
+    if judge.is_some() {
+        let (n, new) = (settings.reward_prompts, settings.reward_tokens);
+        let answers = answering(&network, n, data.longest.saturating_sub(1), new);
+        phases.push(("answering prompts", answers));
+    }
+    Estimate::highest(&always, phases)
+}
+
+/// The lengths of a reward model's rows.
+pub struct RankedRows {
+    /// For each prompt, the length of each of its rows.
+    pub groups: Vec<Vec<usize>>,
+    /// Tokens of the other rows that are scored: demonstrations.
+    pub others: usize,
+}
+
+impl RankedRows {
+    /// The batches of at most `rows` rows that `prompts` prompts pass in, at worst: those of most
+    /// tokens, in the order of their lengths.
+    fn worst(&self, prompts: usize, rows: usize) -> Vec<Rows> {
+        let mut groups: Vec<&Vec<usize>> = self.groups.iter().collect();
+        groups.sort_by_key(|lengths| std::cmp::Reverse(lengths.iter().sum::<usize>()));
+        let mut lengths: Vec<usize> = groups
+            .into_iter()
+            .take(prompts)
+            .flatten()
+            .copied()
+            .collect();
+        lengths.sort_unstable();
+        let padded =
+            |lengths: &[usize]| Rows::new(lengths.len(), lengths.last().copied().unwrap_or(0));
+        lengths.chunks(rows).map(padded).collect()
+    }
+
+    fn tokens(&self) -> usize {
+        self.groups.iter().flatten().sum::<usize>() + self.others
+    }
+
+    fn longest(&self) -> usize {
+        self.groups.iter().flatten().copied().max().unwrap_or(0)
+    }
+}
+
+/// The output of frozen blocks for so many tokens of rankings, kept while there is room.
+fn kept_outputs(network: &Network, tokens: usize) -> Part {
+    let numbers = match network.n_frozen_blocks() {
+        0 => 0,
+        _ => tokens * network.config.hidden_size,
+    };
+    let outputs = part("kept outputs of frozen layers", numbers, "fewer rankings");
+    Part {
+        bytes: outputs.bytes.min(LOWER_CACHE_BYTES as u64),
+        ..outputs
+    }
+}
+
+/// A reward model over rankings of these lengths.
+pub fn reward(
+    config: &TransformerConfig,
+    settings: &RewardConfig,
+    data: &RankedRows,
+    prompts: usize,
+    rows: usize,
+    recomputes: bool,
+) -> Estimate {
+    let network = Network {
+        config,
+        trainable: settings.trainable(),
+        is_scorer: true,
+    };
+    let trained = network.trained();
+    let batches = data.worst(prompts.min(settings.batch_prompts), rows);
+    let kept: usize = batches
+        .iter()
+        .map(|rows| network.pass(*rows, true, recomputes))
+        .sum();
+    let work = batches
+        .iter()
+        .map(|rows| working(&network, *rows, 0, recomputes));
+    let work = work.max_by_key(|part| part.bytes);
+    let always = [
+        part("weights", network.weights(), SMALLER_MODEL),
+        moments(trained),
+        kept_outputs(&network, data.tokens()),
+        program(config),
+    ];
+    let training: Vec<Part> = [
+        gradients(trained, trained),
+        part("activations", kept, SHORTER),
+    ]
+    .into_iter()
+    .chain(work)
+    .collect();
+    // The model that is trained afterwards waits meanwhile.
+    let mut validating = training.clone();
+    validating.push(part(
+        "the model that waits",
+        network.weights(),
+        SMALLER_MODEL,
+    ));
+    let mut phases = vec![
+        ("training", training),
+        saving(trained, network.largest_trained(), 0),
+        checking(&network, data.longest(), recomputes),
+        loading(&network),
+    ];
+    if settings.cross_validation_folds > 0 {
+        phases.push(("cross-validating", validating));
+    }
+    Estimate::highest(&always, phases)
+}
+
+/// The lengths of rankings that a policy learns from directly.
+pub struct DirectRows {
+    /// For each ranking, the length of each of its rows, and how many of those tokens are learnt.
+    pub rankings: Vec<Vec<(usize, usize)>>,
+}
+
+impl DirectRows {
+    /// The rows that share a backward pass, at worst: those of the ranking of most tokens, or of
+    /// several that have no more than `rows` rows together, the largest first.
+    fn worst(&self, rows: usize) -> Vec<(usize, usize)> {
+        let tokens = |rows: &[(usize, usize)]| rows.iter().map(|row| row.0).sum::<usize>();
+        let mut rankings: Vec<&Vec<(usize, usize)>> = self.rankings.iter().collect();
+        rankings.sort_by_key(|ranking| std::cmp::Reverse(tokens(ranking)));
+        let alone = rankings.first().map_or(Vec::new(), |first| first.to_vec());
+        let mut together = Vec::new();
+        for ranking in rankings {
+            if together.len() + ranking.len() <= rows {
+                together.extend(ranking);
+            }
+        }
+        match tokens(&together) > tokens(&alone) {
+            true => together,
+            false => alone,
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &(usize, usize)> {
+        self.rankings.iter().flatten()
+    }
+}
+
+/// Direct preference optimisation, `rows` completions side by side. The reference is the policy before
+/// its first step, asked once, so that only what it said takes memory of its own.
+pub fn dpo(
+    config: &TransformerConfig,
+    settings: &DpoConfig,
+    data: &DirectRows,
+    rows: usize,
+    recomputes: bool,
+) -> Estimate {
+    let network = Network {
+        config,
+        trainable: settings.trainable(),
+        is_scorer: false,
+    };
+    let trained = network.trained();
+    let worst = data.worst(rows);
+    let n: usize = worst.iter().map(|(_, learnt)| learnt).sum();
+    let padded = |rows: &[(usize, usize)]| {
+        let longest = rows.iter().map(|(length, _)| *length).max().unwrap_or(0);
+        Rows::new(rows.len(), longest)
+    };
+    let batches: Vec<Rows> = worst.chunks(rows).map(padded).collect();
+    let passes = batches.iter();
+    let passes: usize = passes
+        .map(|rows| network.pass(*rows, false, recomputes))
+        .sum();
+    // What is read of several passes is put side by side.
+    let read = match batches.len() {
+        1 => 4 * n,
+        _ => 5 * n,
+    };
+    let kept = passes + read * config.hidden_size;
+    let work = batches
+        .iter()
+        .map(|rows| working(&network, *rows, n, recomputes));
+    let work = work.max_by_key(|part| part.bytes);
+    // A log-probability of each completion in double precision, once more for savepoints.
+    let said = 2 * 2 * data.rows().count();
+    let always = [
+        part("weights", network.weights(), SMALLER_MODEL),
+        moments(trained),
+        kept_outputs(&network, data.rows().map(|(length, _)| length).sum()),
+        part("what the reference said", said, "fewer rankings"),
+        program(config),
+    ];
+    let training: Vec<Part> = [
+        gradients(trained, trained),
+        part("activations", kept, SHORTER),
+    ]
+    .into_iter()
+    .chain(work)
+    .collect();
+    let longest = data.rows().map(|(length, _)| *length).max().unwrap_or(0);
+    let phases = vec![
+        ("training", training),
+        saving(trained, network.largest_trained(), 0),
+        checking(&network, longest, recomputes),
+        loading(&network),
+    ];
+    Estimate::highest(&always, phases)
+}
+
+/// The shapes of PPO's models.
+pub struct Players<'a> {
+    /// Of policy and reference.
+    pub policy: &'a TransformerConfig,
+    /// Of reward and value model.
+    pub reward: &'a TransformerConfig,
+    /// Of a second reward model.
+    pub gold: Option<&'a TransformerConfig>,
+}
+
+/// PPO over prompts of which the longest has `longest` tokens.
+pub fn ppo(
+    players: &Players,
+    settings: &PpoConfig,
+    longest: usize,
+    has_texts: bool,
+    rows: usize,
+    recomputes: bool,
+) -> Estimate {
+    let trainable = settings.trainable();
+    let config = players.policy;
+    let policy = Network {
+        config,
+        trainable,
+        is_scorer: false,
+    };
+    let scorer = |config, trainable| Network {
+        config,
+        trainable,
+        is_scorer: true,
+    };
+    let value = scorer(players.reward, trainable);
+    let gold = players
+        .gold
+        .map_or(0, |config| scorer(config, Trainable::Nothing).weights());
+    let (p, v) = (policy.trained(), value.trained());
+    let minibatch = settings.batch_episodes.div_ceil(settings.minibatches);
+    // EOS is added where a completion has none.
+    let time = longest + settings.max_new_tokens + 1;
+    let micro = Rows::new(rows.min(minibatch), time);
+    let n = micro.n * settings.max_new_tokens;
+    let average = match settings.ema_decay > 0.0 {
+        true => p,
+        false => 0,
+    };
+    // The output of frozen layers, for the policy and for the value model.
+    let outputs = [policy, value].map(|network| match network.n_frozen_blocks() {
+        0 => 0,
+        _ => settings.batch_episodes * time * network.config.hidden_size,
+    });
+    let weights = policy.weights() + p + value.weights() + v;
+    let always = [
+        part("weights of four models", weights, SMALLER_MODEL),
+        part("the second judge's weights", gold, "a smaller judge"),
+        moments(p + v),
+        part("weight average", average, "no average (ema_decay=0)"),
+        part(
+            "weights of the policy to go back to",
+            p + average,
+            SMALLER_MODEL,
+        ),
+        part(
+            "kept outputs of frozen layers",
+            outputs.iter().sum(),
+            FEWER_EPISODES,
+        ),
+        program(config),
+    ];
+    let asked = settings.batch_episodes.max(settings.evaluation_prompts);
+    let learning = |network: &Network, rows: Rows, n: usize, probabilities: usize| {
+        vec![
+            gradients(p + v, network.trained()),
+            part(
+                "activations",
+                activations(network, rows, n, recomputes),
+                SHORTER,
+            ),
+            working(network, rows, probabilities, recomputes),
+        ]
+    };
+    let mut phases = vec![
+        ("training the policy", learning(&policy, micro, n, n)),
+        ("training the value model", learning(&value, micro, n, 0)),
+        (
+            "answering prompts",
+            answering(&policy, asked, longest, settings.max_new_tokens),
+        ),
+        saving(
+            p + v,
+            policy.largest_trained().max(value.largest_trained()),
+            0,
+        ),
+        checking(&policy, time, recomputes),
+        checking(&value, time, recomputes),
+        loading(&value),
+    ];
+    if has_texts && settings.ptx_coefficient > 0.0 {
+        let texts = minibatch as f64 * settings.ptx_examples_per_episode;
+        let texts = Rows::new(
+            rows.min((texts.round() as usize).max(1)),
+            settings.ptx_tokens,
+        );
+        let n = texts.n * texts.time;
+        phases.push(("learning from texts", learning(&policy, texts, n, n)));
+    }
+    Estimate::highest(&always, phases)
+}
+
+/// Rows decoded together: their cache, and the prompts' pass or the choice of a token.
+fn answering(policy: &Network, asked: usize, longest: usize, new: usize) -> Vec<Part> {
+    let cache = policy.cache_bytes(longest + new);
+    let n = asked.min(rows_at_once(cache));
+    // Rows are copied to their samples one layer at a time.
+    let copied = cache / (2 * policy.config.num_hidden_layers);
+    let prompts = Rows::new(n, longest);
+    let reading = policy.block_pass_without_scores(prompts)
+        + 2 * n * longest * policy.config.intermediate_size;
+    let choosing = 3 * n * policy.config.vocab_size;
+    vec![
+        Part {
+            name: "key-value cache",
+            bytes: (n * (cache + copied)) as u64,
+            remedy: FEWER_EPISODES,
+        },
+        part(
+            "passes that draw tokens",
+            reading.max(choosing),
+            FEWER_EPISODES,
+        ),
+    ]
+}
