@@ -15,6 +15,7 @@ mod killed_training;
 mod labeling;
 mod queue;
 mod rank_page;
+mod run_pages;
 mod runs;
 mod signing_in;
 mod snapshots;

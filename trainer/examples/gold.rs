@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 use trainer::Device;
-use trainer::config::{Learn, MissingEos, PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::config::{EarlyStop, Learn, MissingEos, PpoConfig, Preset, RewardConfig, SftConfig};
 use trainer::generate::{SampleRequest, generate};
 use trainer::model::architecture::Architecture;
 use trainer::model::scratch::{self, NewModel, Shape, read_texts};
@@ -220,6 +220,8 @@ fn settings() -> PpoConfig {
         missing_eos: MissingEos::Subtract,
         missing_eos_penalty: 0.0,
         kl_budget: 1000.0,
+        // Over-optimisation is what the experiment is about: no run ends before its time.
+        stop: EarlyStop::default(),
         ptx_examples_per_episode: 1.0,
         ptx_tokens: 48,
         held_out_texts: 64,

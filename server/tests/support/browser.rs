@@ -151,9 +151,14 @@ pub(crate) async fn wait_for_address(browser: &WebDriver, part: &str) {
     }
 }
 
-/// Clicks the first element.
+/// Clicks the first element, from the middle of the window: what stands at its edge is not always
+/// found by the driver while the page is still being laid out.
 pub(crate) async fn click(browser: &WebDriver, css: &str) {
-    wait_for(browser, css).await.click().await.unwrap();
+    let element = wait_for(browser, css).await;
+    let script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
+    let arguments = vec![element.to_json().unwrap()];
+    browser.execute(script, arguments).await.unwrap();
+    element.click().await.unwrap();
 }
 
 /// Chooses the option of a select by its value.

@@ -1,0 +1,261 @@
+//! The pages of runs: what people look for stands first, and what cannot be told is said.
+
+use axum::body::Body;
+use serde_json::{Value, json};
+use server::store::runs::Ending;
+use sqlx::PgPool;
+
+use crate::runs::{finish, queue, record, worker};
+use crate::support::TestApp;
+
+/// Checks that a page has these parts, one after another.
+fn assert_in_order(page: &str, parts: &[&str]) {
+    let mut rest = page;
+    for part in parts {
+        let Some((_, after)) = rest.split_once(part) else {
+            panic!("no {part:?} at its place in {page}");
+        };
+        rest = after;
+    }
+}
+
+/// What a PPO run tells: two steps, and six prompts with their answers before and after.
+fn told_by_ppo() -> Vec<(String, Value)> {
+    let metrics = |step: u64, score: f64| {
+        let values = json!({
+            "objective/score": score, "objective/kl": 2.5, "policy/ratio": 1.0, "ptx/loss": 0.0,
+            "own/figure": 7.0,
+        });
+        (
+            "metrics".to_owned(),
+            json!({"step": step, "values": values}),
+        )
+    };
+    let mut events = vec![metrics(1, -2.0), metrics(2, -1.25)];
+    for index in 0..6 {
+        let prompt = match index {
+            0 => json!([
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Why is the sky blue?"},
+            ]),
+            _ => json!(format!("Question {index}")),
+        };
+        for moment in ["before", "after"] {
+            let data = json!({
+                "moment": moment, "prompt_index": index, "prompt": prompt,
+                "completion": format!("Answer {moment} {index}"), "reward": 0.5, "kl": 0.1,
+            });
+            events.push(("sample".to_owned(), json!({"step": 0, "data": data})));
+        }
+    }
+    events
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_run_page_shows_first_what_people_look_for(db: PgPool) {
+    let id = queue(&db, 1).await[0];
+    sqlx::query("UPDATE runs SET kind = 'ppo', config = $1")
+        .bind(json!({"kl_budget": 30.0, "iterations": 24}))
+        .execute(&db)
+        .await
+        .unwrap();
+    worker(&db, "w").claim_next().await.unwrap().unwrap();
+    record(&db, id, "w", &told_by_ppo()).await;
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    let path = format!("/runs/{id}");
+    let running = operator.get(&path).await.body;
+    let newest = "data-follows=\"objective/score\">-1.250<";
+    assert_in_order(&running, &["id=\"run-headlines\"", newest, "of 30 nats"]);
+    let about = ["id=\"run-about\"", "Started", "Worker"];
+    assert_in_order(&running, &about);
+
+    let summary = json!({
+        "reward_before": -2.24, "reward_after": -1.11, "reward_gain": 1.13,
+        "reward_gain_low": 0.58, "reward_gain_high": 1.68, "kl_last_batch": 2.5,
+        "n_iterations": 12.0, "n_evaluation_prompts": 6.0, "evaluation_prompts_kept_out": 1.0,
+    });
+    finish(&db, id, "w", Ending::Finished(summary)).await;
+    let page = operator.get(&path).await.body;
+    let parts = [
+        "id=\"run-status\"",
+        "Ended early, after 12 of 24 iterations",
+        "Mean reward before training",
+        "-2.240",
+        "on 6 prompts kept out of training",
+        "-1.110",
+        "+1.130",
+        "95 % interval [0.580, 1.680]",
+        "2.500",
+        "of 30 nats allowed",
+        "<b>System:</b> Be brief.",
+        "<b>User:</b> Why is the sky blue?",
+        "Answer before 0",
+        "Answer after 0",
+        "Question 3",
+        "2 more samples",
+        "Question 4",
+        "<b>Mean reward of a batch</b> <code class=\"key\">objective/score</code>",
+        "<details id=\"run-all-figures\">",
+        "<b>Gain in reward</b> <code class=\"key\">reward_gain</code>",
+        "<b><code>own/figure</code></b>",
+        "data-metric=\"policy/ratio\"",
+        "id=\"run-about\"",
+        "Ended",
+    ];
+    assert_in_order(&page, &parts);
+    assert!(!page.contains("data-follows"), "nothing moves any more");
+    assert!(!page.contains("ptx/loss"), "no texts were given");
+
+    let request = operator
+        .request("GET", &path)
+        .header("accept-language", "zh");
+    let chinese = operator.send(request.body(Body::empty()).unwrap()).await;
+    assert!(chinese.body.contains("<b>每批平均奖励</b>"));
+    assert!(chinese.body.contains("95% 区间 [0.580, 1.680]"));
+}
+
+/// A report with what a short run rarely has: folds by labeler, a part of one prompt, no
+/// temperature.
+fn report() -> Value {
+    let share = |value: f64, interval: Value, n_prompts: usize| {
+        let pairs = 6 * n_prompts;
+        json!({"value": value, "interval": interval, "n_pairs": pairs, "n_prompts": n_prompts})
+    };
+    let all = share(0.75, json!({"low": 0.625, "high": 0.875}), 40);
+    let one = share(1.0, Value::Null, 1);
+    let slice = |name: Option<&str>, accuracy: &Value| {
+        let length = share(0.5, Value::Null, 1);
+        json!({"name": name, "accuracy": accuracy, "length_only": length})
+    };
+    json!({
+        "source": "cross_validation", "n_rankings": 40, "accuracy": all, "length_only": all,
+        "over_length": all,
+        "calibration": {
+            "bins": [{"from": 0.5, "to": 0.7, "confidence": 0.6, "accuracy": all}],
+            "raw": {"ece": 0.125, "brier": 0.25, "nll": 0.625},
+            "temperature": null, "scaled": null,
+        },
+        "length": {
+            "n_completions": 160,
+            "overall": {"pearson": -0.25, "spearman": null},
+            "within_prompt": {"pearson": 0.125, "spearman": 0.5},
+            "better_is_shorter": one, "better_is_longer": null, "near_in_length": all,
+        },
+        "slices": {
+            "category": [slice(Some("<b>chat</b>"), &one), slice(None, &all)],
+            "labeler": [], "completions": [slice(Some("4"), &all)],
+        },
+        "agreement": null,
+        "labeler_folds": {
+            "folds": [], "n_unnamed": 0,
+            "training_labelers": {"mean": 0.724, "deviation": 0.004, "n": 5},
+            "held_out_labelers": {"mean": 0.696, "deviation": 0.009, "n": 5},
+        },
+    })
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_report_says_where_it_cannot_tell_an_interval(db: PgPool) {
+    let id = queue(&db, 1).await[0];
+    sqlx::query("UPDATE runs SET kind = 'reward'")
+        .execute(&db)
+        .await
+        .unwrap();
+    worker(&db, "w").claim_next().await.unwrap().unwrap();
+    let old = (
+        "report".to_owned(),
+        json!({"data": {"of": "another version"}}),
+    );
+    record(&db, id, "w", &[old]).await;
+    let app = TestApp::new(db.clone());
+    let operator = app.operator().await;
+    let path = format!("/runs/{id}");
+    let page = operator.get(&path).await.body;
+    assert!(!page.contains("Report on the model"), "it cannot be read");
+    record(
+        &db,
+        id,
+        "w",
+        &[("report".to_owned(), json!({"data": report()}))],
+    )
+    .await;
+    let summary = json!({
+        "held_out_accuracy": 1.0, "length_only_accuracy": 0.5, "length_only_accuracy_low": 0.4,
+        "length_only_accuracy_high": 0.6, "accuracy_over_length": 0.5,
+    });
+    finish(&db, id, "w", Ending::Finished(summary)).await;
+    let page = operator.get(&path).await.body;
+    let none = "no interval: too few prompts, or all alike";
+    let parts = [
+        "1.000",
+        none,
+        "95 % interval [0.400, 0.600]",
+        "+0.500",
+        none,
+        "by cross-validation on 240 pairs of 40 prompts (40 rankings)",
+        "0.1250",
+        "No finite temperature fits",
+        "The model on labelers it learnt from",
+        "± 0.004 (deviation over 5 folds)",
+        "The model on labelers held out",
+        "0.696",
+        "id=\"report-category\"",
+        "&#60;b&#62;chat&#60;/b&#62;",
+        "no interval",
+        "not stated",
+        "[0.625, 0.875]",
+        "id=\"report-completions\"",
+        "Where the better one is shorter",
+        "no interval",
+        "Where lengths differ by at most 10 %",
+        "-0.250",
+        "none: one of the two does not vary",
+        "+0.125",
+    ];
+    assert_in_order(&page, &parts);
+    for absent in [
+        "<b>chat</b>",
+        "id=\"report-labeler\"",
+        "share-ceiling",
+        "dashed line across",
+        "Where the better one is longer",
+    ] {
+        assert!(!page.contains(absent), "{absent}");
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_run_that_ended_without_figures_says_so(db: PgPool) {
+    let id = queue(&db, 1).await[0];
+    let app = TestApp::new(db);
+    let operator = app.operator().await;
+    let path = format!("/runs/{id}");
+    assert!(operator.get(&path).await.body.contains("No numbers yet"));
+    operator.post(&format!("{path}/cancel"), "").await;
+    let page = operator.get(&path).await.body;
+    assert!(page.contains("This run ended before its first figure"));
+    assert!(page.contains("Somebody asked this run to stop"));
+    assert!(!page.contains("No numbers yet"));
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_choice_says_first_what_tells_it_from_others(db: PgPool) {
+    queue(&db, 1).await;
+    let change = "UPDATE snapshots SET kind = 'rankings', n_items = 396, n_prompts = 198, \
+                  includes_simulated = true, created_at = '2020-11-24 17:10:00+00'";
+    sqlx::query(change).execute(&db).await.unwrap();
+    sqlx::query("UPDATE checkpoints SET created_at = '2020-11-24 17:10:00+00'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let app = TestApp::new(db);
+    let operator = app.operator().await;
+    let page = operator.get("/runs/new?kind=reward").await.body;
+    for choice in [
+        ">none · 396 rankings · 198 prompts · with simulated · 24 Nov 2020 17:10</option>",
+        ">none · base · 0.0 M · 24 Nov 2020 17:10</option>",
+    ] {
+        assert!(page.contains(choice), "no {choice} in {page}");
+    }
+}
