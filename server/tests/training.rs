@@ -2,10 +2,8 @@
 //! model learns from the rankings, PPO runs against it.
 
 use axum::http::StatusCode;
-use clap::Parser;
 use scraper::{Html, Selector};
 use serde_json::json;
-use server::commands::generate::{self, GenerateCommand};
 use server::commands::model::register_models;
 use server::commands::simulate::simulate;
 use server::domain::ids::{ProjectId, RunId, SnapshotId};
@@ -18,6 +16,7 @@ use server::worker::claim::Worker;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::best_of_n::assert_best_of_four;
 use crate::support::{Client, TestApp, fake};
 use crate::tiny::{WORDS, write_model};
 
@@ -228,60 +227,17 @@ async fn from_prompts_to_a_policy(db: PgPool) {
         "data-metric=\"held_out/margin\"".to_owned(),
         "Held-out margin".to_owned(),
         "log-ratio is 0 before the first step".to_owned(),
+        "DPO paper, equation 7".to_owned(),
     ] {
         assert!(page.contains(&part), "the page shows {part}");
     }
     assert!(!page.contains("badge-failed"), "{page}");
+    assert!(!page.contains("not known to this version"), "{page}");
     let mut connection = db.acquire().await.unwrap();
     let made = store::checkpoints::find_of_run(&mut connection, dpo.id).await;
     let made = made.unwrap().unwrap();
     let made = store::checkpoints::find(&mut connection, made).await;
     assert_eq!(made.unwrap().unwrap().kind, "policy");
-}
-
-#[derive(clap::Parser)]
-struct OnlyGenerate {
-    #[command(flatten)]
-    command: GenerateCommand,
-}
-
-/// `plackett generate --best-of` writes one completion of each prompt, with its score.
-async fn assert_best_of_four(app: &TestApp, reward: &Run) {
-    let folder = tempfile::tempdir().unwrap();
-    let (prompts, out) = (folder.path().join("prompts"), folder.path().join("best"));
-    let lines = ["say red", "name two", "count now"]
-        .map(|prompt| format!("{}\n", json!({"id": prompt, "prompt": prompt})));
-    std::fs::write(&prompts, lines.concat()).unwrap();
-    let data = &app.state.data;
-    let model = data.models_dir().join("tiny");
-    let judge = format!("{}/checkpoint", reward.folder.as_ref().unwrap());
-    let arguments = format!(
-        "plackett --model {} --prompts {} --out {} --max-new-tokens 6",
-        model.display(),
-        prompts.display(),
-        out.display()
-    );
-    let parse = |more: &str| {
-        let arguments = arguments.split(' ').chain(more.split(' '));
-        OnlyGenerate::try_parse_from(arguments).map(|parsed| parsed.command)
-    };
-    // Who chooses, and how many there are to choose from, belong together.
-    assert!(parse("--best-of 4").is_err());
-    assert!(parse(&format!("--reward {judge}")).is_err());
-    let command = parse(&format!("--best-of 4 --reward {judge}")).unwrap();
-    generate::run(data, command).await.unwrap();
-    let written = std::fs::read_to_string(&out).unwrap();
-    let written: Vec<serde_json::Value> = written
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(written.len(), 3);
-    for line in &written {
-        let completions = line["completions"].as_array().unwrap();
-        assert_eq!(completions.len(), 1);
-        assert!(completions[0]["score"].is_f64() && completions[0]["gold"].is_null());
-        assert_eq!(completions[0]["sampling"]["max_new_tokens"], 6);
-    }
 }
 
 /// A finished reward run's page shows the report in pictures and numbers, in both languages, and
