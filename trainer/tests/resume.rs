@@ -285,7 +285,8 @@ fn so_do_runs_that_were_fitted_to_a_limit() {
     });
     let judge = place.path("straight").join("checkpoint");
     let place_of_dpo = Place::new();
-    assert_resumes(&place_of_dpo, [33, 41], &|out, saving, progress| {
+    // Each ranking alone: the reference is asked sixty times before the first step.
+    assert_resumes(&place_of_dpo, [90, 101], &|out, saving, progress| {
         let mut job = place_of_dpo.dpo(out);
         // Fewer than a ranking has.
         job.config.micro_rows = Some(3);
