@@ -38,6 +38,16 @@ pub(crate) async fn assert_best_of_four(app: &TestApp, reward: &Run) {
     assert!(parse(&format!("--reward {judge}")).is_err());
     let command = parse(&format!("--best-of 4 --reward {judge}")).unwrap();
     generate::run(data, command).await.unwrap();
+    // Said before anything is drawn.
+    for (place, words) in [
+        (folder.path().to_owned(), "is a folder"),
+        (folder.path().join("no/best"), "there is no folder"),
+    ] {
+        let mut command = parse(&format!("--best-of 4 --reward {judge}")).unwrap();
+        command.out = place;
+        let error = generate::run(data, command).await.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
     let written = std::fs::read_to_string(&out).unwrap();
     let written: Vec<serde_json::Value> = written
         .lines()

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use candle_core::Device;
 use serde_json::json;
 
+use crate::checkpoint::check_writes;
 use crate::error::{Result, TrainerError};
 use crate::generate::{SampleRequest, generate};
 use crate::judge::Judge;
@@ -151,6 +152,7 @@ pub fn run(job: &BestOfNJob, progress: &mut dyn Progress) -> Result<Drawn> {
     let judge = Judge::load(&job.reward)?;
     let gold = job.gold.as_deref().map(Judge::load).transpose()?;
     let codec = TextCodec::load(&job.model)?;
+    check_writes(&job.model)?;
     let model = Transformer::load(&job.model, &Device::Cpu, Trainable::Nothing)?;
     codec.check_fits(&job.model, model.config.vocab_size)?;
 

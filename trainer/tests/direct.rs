@@ -257,6 +257,16 @@ fn a_model_that_judges_nothing_and_a_wrong_number_are_refused_in_a_sentence() {
     let mut job = bench.job(4, 1);
     job.reward = bench.place.path("base");
     assert!(refuse(job).contains("is not a reward model"));
+    let mut job = bench.job(4, 1);
+    job.model = bench.gold.clone();
+    assert!(refuse(job).contains("is a reward model"));
+    // Its upper layers would train.
+    let mut job = bench.place.dpo("out");
+    job.base = bench.gold.clone();
+    job.config.train_layers = Some(1);
+    let error = dpo::run(&job, &mut Kept::default()).unwrap_err();
+    assert!(error.to_string().contains("is a reward model"), "{error}");
+    assert!(!job.out.exists());
     assert!(refuse(bench.job(0, 1)).contains("best_of"));
     let mut job = bench.job(4, 1);
     job.sampling.max_new_tokens = 126;

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
 use trainer::best_of_n::BestOfNJob;
@@ -96,6 +96,7 @@ struct LineCompletion<'a> {
 /// # Errors
 /// A sentence about prompts, model, settings or the file.
 pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<()> {
+    check_place(&command.out)?;
     let model = data.find_model(command.model);
     let config = GenerationConfig {
         candidates: command.candidates,
@@ -138,6 +139,18 @@ pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<
         command.out.display()
     );
     Ok(())
+}
+
+/// Says what would be wrong with the file before hours are spent on what goes into it.
+fn check_place(out: &Path) -> anyhow::Result<()> {
+    if out.is_dir() {
+        bail!("--out: {} is a folder; name a file", out.display());
+    }
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => bail!("--out: there is no folder {}", folder.display()),
+        _ => Ok(()),
+    }
 }
 
 fn write_lines(

@@ -2,6 +2,7 @@
 
 use super::DpoJob;
 use super::learner::MICRO_ROWS;
+use crate::checkpoint::check_writes;
 use crate::config::DpoConfig;
 use crate::error::{Result, TrainerError};
 use crate::memory::runs::DirectRows;
@@ -23,6 +24,7 @@ impl Data {
     /// Reads the rankings, split by prompt.
     pub(super) fn read(job: &DpoJob, codec: &TextCodec, shape: &TransformerConfig) -> Result<Self> {
         let config = &job.config;
+        check_writes(&job.base)?;
         let records: Vec<Placed<RankedPrompt>> = records::read_placed(&job.data)?;
         let longest = config.max_tokens.min(shape.max_position_embeddings);
         let (groups, remarks) = read_groups(&job.data, &records, codec, longest, false)?;
