@@ -9,6 +9,7 @@ mod tiny;
 
 mod api;
 mod architecture;
+mod best_of_n;
 mod browser;
 mod importing;
 mod killed_training;

@@ -17,6 +17,7 @@ use server::worker::claim::Worker;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::best_of_n::assert_best_of_four;
 use crate::support::{Client, TestApp, fake};
 use crate::tiny::{WORDS, write_model};
 
@@ -231,6 +232,32 @@ async fn from_prompts_to_a_policy(db: PgPool) {
     ] {
         assert!(page.contains(&part), "the lineage names {part}");
     }
+
+    assert_best_of_four(&app, &reward).await;
+
+    let dpo = place
+        .carry_out(&format!("kind=dpo&snapshot={rankings}"))
+        .await;
+    assert_eq!((dpo.status.as_str(), &dpo.error), ("finished", &None));
+    assert_eq!(dpo.config["beta"], 0.1);
+    let page = place.page(&dpo).await;
+    assert_named(&page);
+    for part in [
+        format!("/snapshots/{rankings}"),
+        "data-metric=\"held_out/margin\"".to_owned(),
+        "Held-out margin".to_owned(),
+        "log-ratio is 0 before the first step".to_owned(),
+        "DPO paper, equation 7".to_owned(),
+    ] {
+        assert!(page.contains(&part), "the page shows {part}");
+    }
+    assert!(!page.contains("badge-failed"), "{page}");
+    assert!(!page.contains("not known to this version"), "{page}");
+    let mut connection = db.acquire().await.unwrap();
+    let made = store::checkpoints::find_of_run(&mut connection, dpo.id).await;
+    let made = made.unwrap().unwrap();
+    let made = store::checkpoints::find(&mut connection, made).await;
+    assert_eq!(made.unwrap().unwrap().kind, "policy");
 }
 
 /// SFT takes texts and a reward model by its page, which names them, and keeps the epoch that the
@@ -653,6 +680,10 @@ async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
                 "Data:",
                 "Demonstrations: choose a snapshot of demonstrations",
             ],
+        ),
+        (
+            format!("kind=dpo&name=x&preset=tiny&snapshot={prompts}&base={base}"),
+            vec!["a snapshot of rankings"],
         ),
         (
             format!("kind=generation&name=x&snapshot={prompts}&base={base}&candidates=3"),

@@ -29,7 +29,7 @@ pub enum CheckpointKind {
     Sft,
     /// Scores completions.
     Reward,
-    /// Trained by PPO.
+    /// Trained by PPO or DPO.
     Policy,
 }
 
@@ -134,27 +134,49 @@ const COMPANIONS: [&str; 6] = [
 pub fn inspect(folder: &Path) -> Result<CheckpointInfo> {
     let shape = TransformerConfig::read(folder)?;
     TextCodec::load(folder)?;
-    let path = folder.join("config.json");
-    let bytes = std::fs::read(&path).at(&path)?;
-    let config: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
-    let architecture = config["architectures"][0]
-        .as_str()
-        .map_or_else(|| shape.architecture.language_model_class(), str::to_owned);
+    let named = named_architecture(folder)?;
     let files = weights::files(folder)?;
-    let kind = match read_lineage(folder)? {
-        Some(lineage) => lineage.kind,
-        None if architecture.ends_with("ForSequenceClassification") => CheckpointKind::Reward,
-        None => CheckpointKind::Base,
-    };
     Ok(CheckpointInfo {
-        kind,
-        architecture,
+        kind: kind(folder, named.as_deref())?,
+        architecture: named.unwrap_or_else(|| shape.architecture.language_model_class()),
         n_parameters: files.iter().try_fold(0, |n, file| {
             Ok::<_, TrainerError>(u64::saturating_add(n, count_parameters(file)?))
         })?,
         sha256: sha256_of_weights(folder)?,
     })
+}
+
+/// The class that `config.json` names.
+fn named_architecture(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join("config.json");
+    let bytes = std::fs::read(&path).at(&path)?;
+    let config: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| TrainerError::checkpoint(&path, error.to_string()))?;
+    Ok(config["architectures"][0].as_str().map(str::to_owned))
+}
+
+fn kind(folder: &Path, architecture: Option<&str>) -> Result<CheckpointKind> {
+    let scores = architecture.is_some_and(|name| name.ends_with("ForSequenceClassification"));
+    Ok(match read_lineage(folder)? {
+        Some(lineage) => lineage.kind,
+        None if scores => CheckpointKind::Reward,
+        None => CheckpointKind::Base,
+    })
+}
+
+/// Refuses a reward model where one is wanted that writes: its weights load as those of a language
+/// model do, and make no sense as such.
+///
+/// # Errors
+/// When it is a reward model, or the folder cannot be read.
+pub fn check_writes(folder: &Path) -> Result<()> {
+    match kind(folder, named_architecture(folder)?.as_deref())? {
+        CheckpointKind::Reward => {
+            let message = "is a reward model, which scores texts and writes none";
+            Err(TrainerError::checkpoint(folder, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What a folder says of where it came from; a model from elsewhere says nothing.

@@ -1,6 +1,7 @@
 //! Every setting of a run, and the presets. A constant that InstructGPT (arXiv 2203.02155) prints
 //! says where; one that it does not print says "not printed" and whose it is.
 
+mod dpo;
 mod early_stop;
 mod ppo;
 mod preset;
@@ -13,6 +14,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+pub use self::dpo::DpoConfig;
 pub use self::early_stop::EarlyStop;
 pub use self::ppo::{MissingEos, PpoConfig};
 pub use self::preset::Preset;
@@ -269,6 +271,7 @@ mod tests {
             SftConfig::preset(preset).check().expect("sft");
             RewardConfig::preset(preset).check().expect("reward");
             PpoConfig::preset(preset).check().expect("ppo");
+            DpoConfig::preset(preset).check().expect("dpo");
         }
     }
 

@@ -2,9 +2,11 @@
 //! three steps of InstructGPT (arXiv 2203.02155), on candle.
 //!
 //! Each algorithm is one file whose phases are numbered as in its head: [`sft`], [`reward`],
-//! [`ppo`]. They share small modules: [`model`] (the network), [`text`] (tokens), [`generate`]
-//! (sampling), [`loss`], [`advantage`], [`kl`], [`optim`], [`checkpoint`]. The crate knows tensors
-//! and files; it knows no HTTP and no SQL.
+//! [`ppo`]. Beside them stand what PPO has to beat: [`dpo`] learns from rankings without a reward
+//! model, and [`best_of_n`] keeps the best sample without learning at all. They share small
+//! modules: [`model`] (the network), [`text`] (tokens), [`generate`] (sampling), [`loss`],
+//! [`advantage`], [`kl`], [`optim`], [`checkpoint`]. The crate knows tensors and files; it knows no
+//! HTTP and no SQL.
 
 pub mod config;
 pub mod error;
@@ -28,6 +30,9 @@ pub mod loss;
 pub mod optim;
 pub mod schedule;
 
+pub mod best_of_n;
+pub mod dpo;
+pub mod judge;
 pub mod memory;
 pub mod ppo;
 pub mod reward;

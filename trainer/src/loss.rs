@@ -1,6 +1,8 @@
 //! The K-wise reward loss of InstructGPT, section 3.5: all pairs of a prompt's completions as one
 //! batch element.
 
+pub mod direct;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 

@@ -11,7 +11,7 @@ use place::{Place, rankings};
 use serde_json::json;
 use tiny::{Kept, write_lines};
 use trainer::progress::Event;
-use trainer::{ppo, reward, sft};
+use trainer::{dpo, ppo, reward, sft};
 
 /// The checks that hold, in their order; a failed one ends the run.
 fn names(progress: &Kept) -> Vec<String> {
@@ -59,6 +59,15 @@ fn every_kind_of_run_checks_its_models_and_data_first() {
     for what in ["weights: base", "chat template: base", "vocabulary: base"] {
         assert!(detail(&progress, what).ends_with("as recorded"), "{what}");
     }
+
+    let mut progress = Kept::default();
+    let mut job = place.dpo("dpo");
+    job.base = place.path("sft").join("checkpoint");
+    dpo::run(&job, &mut progress).unwrap();
+    let own = names(&progress);
+    assert_eq!(own[..4], first);
+    assert_eq!(own[4], "weights are finite: policy");
+    assert!(detail(&progress, "weights: base").ends_with("as recorded"));
 
     let mut progress = Kept::default();
     let mut job = place.ppo(&judge, "ppo");

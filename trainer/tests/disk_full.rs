@@ -20,7 +20,8 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use place::Place;
 use serde_json::{Value, json};
-use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::config::{DpoConfig, PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::dpo::{self, DpoJob};
 use trainer::error::Result;
 use trainer::ppo::{self, PpoJob};
 use trainer::progress::{Event, Progress};
@@ -31,7 +32,7 @@ use trainer::sft::{self, Outcome, SftJob};
 /// Tells the child what to do.
 const PLAN: &str = "PLACKETT_TEST_DISK";
 
-const KINDS: [&str; 3] = ["sft", "reward", "ppo"];
+const KINDS: [&str; 4] = ["sft", "reward", "dpo", "ppo"];
 
 /// Held by each test: a child that the one starts has, for a moment, the other's locks.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -72,6 +73,16 @@ fn run(
                 config: RewardConfig::preset(Preset::Tiny),
                 data: data.join("rankings.jsonl"),
                 demonstrations: None,
+                base,
+                out,
+                saving,
+            },
+            progress,
+        ),
+        "dpo" => dpo::run(
+            &DpoJob {
+                config: DpoConfig::preset(Preset::Tiny),
+                data: data.join("rankings.jsonl"),
                 base,
                 out,
                 saving,

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tiny::Kept;
-use trainer::config::{LoraConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
+use trainer::config::{DpoConfig, LoraConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
 use trainer::error::Result;
 use trainer::memory::Estimate;
 use trainer::memory::runs::{self, Demonstrations, Players, RankedRows};
@@ -35,7 +35,7 @@ use trainer::progress::{Event, Progress};
 use trainer::records::{DemonstrationRecord, Prompt, RankedPrompt, Record, TextRecord};
 use trainer::savepoint::SavePolicy;
 use trainer::text::TextCodec;
-use trainer::{checkpoint, ppo, records, reward, sft};
+use trainer::{checkpoint, dpo, ppo, records, reward, sft};
 
 type Tested = std::result::Result<(), TestCaseError>;
 
@@ -83,6 +83,14 @@ fn run_ppo(prompts: &Path, texts: &Path, base: &Path, config: &PpoConfig) -> Res
     (job.prompts, job.texts) = (prompts.to_owned(), Some(texts.to_owned()));
     (job.base, job.out) = (base.to_owned(), out);
     ppo::run(&job, &mut Kept::default())
+}
+
+fn run_dpo(data: &Path, base: &Path, config: &DpoConfig) -> Result<sft::Outcome> {
+    let (_folder, out) = fresh_out();
+    let mut job = shared().dpo("unused");
+    job.config = config.clone();
+    (job.data, job.base, job.out) = (data.to_owned(), base.to_owned(), out);
+    dpo::run(&job, &mut Kept::default())
 }
 
 fn quick_sft() -> SftConfig {
@@ -196,6 +204,16 @@ proptest! {
             let place = shared();
             let (data, base) = (place.path("rankings.jsonl"), place.path("base"));
             ends_well(run_reward(&data, &base, &config))?;
+        }
+    }
+
+    #[test]
+    fn any_settings_of_dpo_train_or_are_refused(changes in changes()) {
+        let preset = DpoConfig::preset(Preset::Tiny);
+        if let Some(config) = settings(&preset, &changes, DpoConfig::check)? {
+            let place = shared();
+            let (data, base) = (place.path("rankings.jsonl"), place.path("base"));
+            ends_well(run_dpo(&data, &base, &config))?;
         }
     }
 
@@ -422,8 +440,7 @@ proptest! {
 
 /// A run of each kind that was stopped after some steps, to be copied; and what it ends in.
 fn stopped(kind: usize) -> &'static (tempfile::TempDir, Vec<u8>) {
-    static STOPPED: [OnceLock<(tempfile::TempDir, Vec<u8>)>; 3] =
-        [OnceLock::new(), OnceLock::new(), OnceLock::new()];
+    static STOPPED: [OnceLock<(tempfile::TempDir, Vec<u8>)>; 4] = [const { OnceLock::new() }; 4];
     STOPPED[kind].get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
         let straight = folder.path().join("straight");
@@ -469,6 +486,11 @@ fn resume(
             (job.out, job.saving, job.config.epochs) = (out.to_owned(), saving, 6);
             reward::run(&job, progress)
         }
+        2 => {
+            let mut job = place.dpo("unused");
+            (job.out, job.saving, job.config.epochs) = (out.to_owned(), saving, 6);
+            dpo::run(&job, progress)
+        }
         _ => {
             let mut job = place.ppo(&place.path("judge/checkpoint"), "unused");
             (job.out, job.saving) = (out.to_owned(), saving);
@@ -511,7 +533,7 @@ proptest! {
     /// What is damaged is passed over, so the run ends as if it had not been.
     #[test]
     fn a_run_goes_on_from_damaged_savepoints_to_the_same_weights(
-        kind in 0..3_usize,
+        kind in 0..4_usize,
         damages in prop::collection::vec((0..2_usize, 0..3_usize, corrupted(100_000)), 1..4),
     ) {
         let (folder, weights) = stopped(kind);
@@ -534,7 +556,7 @@ proptest! {
     /// Whoever writes savepoints may write anything into them: it is used or refused.
     #[test]
     fn a_forged_savepoint_is_used_or_refused(
-        kind in 0..3_usize,
+        kind in 0..4_usize,
         changes in changes(),
         of_tensors in any::<bool>(),
     ) {

@@ -16,21 +16,24 @@ use serde_json::{Value, json};
 use tiny::Kept;
 use trainer::error::Result;
 use trainer::sft::Outcome;
-use trainer::{ppo, reward, sft};
+use trainer::{dpo, ppo, reward, sft};
 
 /// A kind of data file, with the run that reads it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     Demonstrations,
     Rankings,
+    /// Rankings that a policy learns from directly.
+    Preferences,
     Prompts,
     Texts,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::Demonstrations,
         Self::Rankings,
+        Self::Preferences,
         Self::Prompts,
         Self::Texts,
     ];
@@ -50,6 +53,11 @@ impl Kind {
                 job.data = path.to_owned();
                 reward::run(&job, &mut progress)
             }
+            Self::Preferences => {
+                let mut job = place.dpo("out");
+                job.data = path.to_owned();
+                dpo::run(&job, &mut progress)
+            }
             Self::Prompts => {
                 ppo.prompts = path.to_owned();
                 ppo::run(&ppo, &mut progress)
@@ -66,7 +74,7 @@ impl Kind {
 fn good(kind: Kind) -> Value {
     let mut lines = match kind {
         Kind::Demonstrations => demonstrations(1),
-        Kind::Rankings => rankings(1),
+        Kind::Rankings | Kind::Preferences => rankings(1),
         Kind::Prompts => prompts(1),
         Kind::Texts => vec![json!({"id": "t", "text": "one two three"})],
     };
@@ -354,22 +362,18 @@ fn a_file_of_ties_or_of_texts_beyond_the_context_is_refused() {
     let refused = |kind: Kind, line: Value, words: &str| {
         assert_line_refused(&place, kind, format!("\n{line}\n"), &[words]);
     };
-    let mut line = good(Kind::Rankings);
-    for item in line["completions"].as_array_mut().unwrap() {
-        item["rank"] = json!(3);
+    for kind in [Kind::Rankings, Kind::Preferences] {
+        let mut line = good(kind);
+        for item in line["completions"].as_array_mut().unwrap() {
+            item["rank"] = json!(3);
+        }
+        let words = "line 2, field rank: ties everything, as does";
+        refused(kind, line, words);
+        let mut line = good(kind);
+        line["prompt"] = json!(long);
+        let words = "line 2, field completions: holds more than 128 tokens";
+        refused(kind, line, words);
     }
-    refused(
-        Kind::Rankings,
-        line,
-        "line 2, field rank: ties everything, as does",
-    );
-    let mut line = good(Kind::Rankings);
-    line["prompt"] = json!(long);
-    refused(
-        Kind::Rankings,
-        line,
-        "line 2, field completions: holds more than 128 tokens",
-    );
     let mut line = good(Kind::Prompts);
     line["prompt"] = json!(long);
     refused(

@@ -17,7 +17,9 @@ use place::Place;
 use refusal::assert_refused;
 use serde_json::{Value, json};
 use tiny::Kept;
-use trainer::{ppo, reward, sft};
+use trainer::error::Result;
+use trainer::sft::Outcome;
+use trainer::{dpo, ppo, reward, sft};
 
 fn copy_folder(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
@@ -56,6 +58,11 @@ fn assert_base_refused(place: &Place, words: &[&str], change: impl Fn(&Path)) {
         let mut job = place.reward("out");
         job.base = strange.clone();
         reward::run(&job, progress)
+    });
+    assert_refused(place, words, |place| {
+        let mut job = place.dpo("out");
+        job.base = strange.clone();
+        dpo::run(&job, progress)
     });
     assert_refused(place, words, |place| {
         let mut job = place.ppo(&place.path("judge/checkpoint"), "out");
@@ -545,26 +552,24 @@ fn a_model_whose_numbers_overflow_fails_its_first_check() {
             }
         });
     };
-    let words = "a check of the run failed: padding invariance";
+    let refused = |made: Result<Outcome>| {
+        let said = made.unwrap_err().to_string();
+        let words = "a check of the run failed: padding invariance";
+        assert!(said.starts_with(words), "{said}");
+    };
     overflow(&place.path("base"));
     let mut job = place.sft("sft");
     job.base = strange.clone();
-    let said = sft::run(&job, &mut Kept::default())
-        .unwrap_err()
-        .to_string();
-    assert!(said.starts_with(words), "{said}");
+    refused(sft::run(&job, &mut Kept::default()));
     let mut job = place.reward("reward");
     job.base = strange.clone();
-    let said = reward::run(&job, &mut Kept::default())
-        .unwrap_err()
-        .to_string();
-    assert!(said.starts_with(words), "{said}");
+    refused(reward::run(&job, &mut Kept::default()));
+    let mut job = place.dpo("dpo");
+    job.base = strange.clone();
+    refused(dpo::run(&job, &mut Kept::default()));
     overflow(&place.path("judge/checkpoint"));
     let job = place.ppo(&strange, "ppo");
-    let said = ppo::run(&job, &mut Kept::default())
-        .unwrap_err()
-        .to_string();
-    assert!(said.starts_with(words), "{said}");
+    refused(ppo::run(&job, &mut Kept::default()));
 }
 
 /// A folder from anywhere could otherwise have this machine's files copied into checkpoints.

@@ -15,7 +15,10 @@ use counting::{alone, peak_of, taken_by};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tiny::{Kept, WORDS, write_lines, write_model};
-use trainer::config::{LoraConfig, LoraTarget, PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::config::{
+    DpoConfig, LoraConfig, LoraTarget, PpoConfig, Preset, RewardConfig, SftConfig,
+};
+use trainer::dpo::{self, DpoJob};
 use trainer::memory::Plan;
 use trainer::memory::network::{Network, Rows};
 use trainer::model::attention::Pass;
@@ -289,6 +292,20 @@ impl Place {
         }
     }
 
+    fn dpo(&self, name: &str) -> DpoJob {
+        DpoJob {
+            config: DpoConfig {
+                epochs: 1,
+                max_tokens: 4096,
+                ..DpoConfig::preset(Preset::Tiny)
+            },
+            data: self.path("rankings.jsonl"),
+            base: self.path("base"),
+            out: self.path(name),
+            saving: SavePolicy::default(),
+        }
+    }
+
     fn ppo(&self, judge: &Path, name: &str) -> PpoJob {
         PpoJob {
             config: PpoConfig {
@@ -443,6 +460,31 @@ fn the_judges_part_of_a_fine_tuning_runs_peak_is_near_its_estimate() {
 }
 
 #[test]
+fn a_dpo_runs_peak_is_near_its_estimate() {
+    let _turn = alone();
+    for (vocabulary, length) in [(800, 200), (12_000, 60)] {
+        let place = Place::new(&shape(vocabulary), length);
+        for (rows, recomputes, layers) in [
+            (8, false, None),
+            (8, true, None),
+            // One ranking in several passes.
+            (1, false, None),
+            (1, true, None),
+            (4, false, Some(3)),
+        ] {
+            let name = format!("{rows}-{recomputes}-{layers:?}");
+            let mut job = place.dpo(&name);
+            job.config.micro_rows = Some(rows);
+            job.config.recompute_activations = recomputes;
+            job.config.train_layers = layers;
+            let plan = dpo::estimate(&job).unwrap();
+            let (_, peak) = peak_of(|| dpo::run(&job, &mut Kept::default()).unwrap());
+            assert_near(&format!("dpo {vocabulary} {length} {name}"), &plan, peak);
+        }
+    }
+}
+
+#[test]
 fn a_ppo_runs_peak_is_near_its_estimate() {
     let _turn = alone();
     let place = Place::new(&shape(800), 160);
@@ -585,6 +627,12 @@ fn resident_memory_of_one_case() {
             job.config.train_layers = layers;
             job.config.lora = lora;
             reward::run(&job, &mut Kept::default()).unwrap()
+        }
+        "dpo" => {
+            let mut job = place.dpo("run");
+            (job.config.micro_rows, job.config.recompute_activations) = (micro, recomputes);
+            job.config.train_layers = layers;
+            dpo::run(&job, &mut Kept::default()).unwrap()
         }
         _ => {
             let judge = place.judge(lora.clone());

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[expect(dead_code, reason = "other tests use the rest")]
 mod place;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod tiny;

@@ -24,7 +24,7 @@ use trainer::progress::{Event, Progress};
 use trainer::records::Prompt;
 use trainer::savepoint::{KEPT, SavePolicy};
 use trainer::sft::Outcome;
-use trainer::{ppo, reward, sft};
+use trainer::{dpo, ppo, reward, sft};
 
 /// A savepoint after every step.
 const EACH_STEP: SavePolicy = SavePolicy {
@@ -280,6 +280,30 @@ fn so_does_one_that_is_stopped_at_an_epochs_end_or_while_it_writes() {
     }
 }
 
+/// Item 55 of the checklist: with what the reference said, which a policy that has moved could not
+/// tell again.
+#[test]
+fn direct_preference_optimisation_goes_on_where_it_stopped() {
+    let place = Place::new();
+    assert_resumes(&place, [33, 41], &|out, saving, progress| {
+        let mut job = place.dpo(out);
+        job.saving = saving;
+        dpo::run(&job, progress)
+    });
+}
+
+/// With frozen layers, whose output is kept, and so asked for again each time.
+#[test]
+fn so_does_direct_preference_optimisation_of_the_upper_layers() {
+    let place = Place::new();
+    assert_resumes(&place, [52, 67], &|out, saving, progress| {
+        let mut job = place.dpo(out);
+        job.config.train_layers = Some(1);
+        job.saving = saving;
+        dpo::run(&job, progress)
+    });
+}
+
 /// With everything that moves: both optimisers, averages, an adaptive KL weight, texts in turn, what
 /// is remembered of each batch.
 #[test]
@@ -459,6 +483,16 @@ fn so_do_runs_that_were_fitted_to_a_limit() {
         reward::run(&job, progress)
     });
     let judge = place.path("straight").join("checkpoint");
+    let place_of_dpo = Place::new();
+    // Each ranking alone: the reference is asked sixty times before the first step.
+    assert_resumes(&place_of_dpo, [90, 101], &|out, saving, progress| {
+        let mut job = place_of_dpo.dpo(out);
+        // Fewer than a ranking has.
+        job.config.micro_rows = Some(3);
+        job.config.recompute_activations = true;
+        job.saving = saving;
+        dpo::run(&job, progress)
+    });
     let place_of_ppo = Place::new();
     assert_resumes(&place_of_ppo, [19, 24], &|out, saving, progress| {
         let mut job = place_of_ppo.ppo(&judge, out);

@@ -19,7 +19,7 @@ use trainer::model::weights::Trainable;
 use trainer::records::Prompt;
 use trainer::sampling::SamplingConfig;
 use trainer::text::TextCodec;
-use trainer::{ppo, reward, sft};
+use trainer::{dpo, ppo, reward, sft};
 
 /// How many of 64 completions end by themselves within eight tokens. The answers that are learnt are
 /// of two words, so EOS is their third token.
@@ -75,7 +75,7 @@ fn after_fine_tuning_completions_end_where_the_demonstrations_do() {
     );
 }
 
-/// Item 6 of the checklist: what three runs in a row write names the template of the model that they
+/// Item 6 of the checklist: what four runs write names the template of the model that they
 /// began with, and it is the template in their folders.
 #[test]
 fn every_checkpoint_names_the_chat_template_that_it_was_trained_with() {
@@ -92,7 +92,11 @@ fn every_checkpoint_names_the_chat_template_that_it_was_trained_with() {
     job.base = sft.clone();
     job.config.iterations = 1;
     let policy = ppo::run(&job, &mut Kept::default()).unwrap().checkpoint;
-    for folder in [sft, reward, policy] {
+    let mut job = place.dpo("dpo");
+    job.base = sft.clone();
+    job.config.epochs = 1;
+    let direct = dpo::run(&job, &mut Kept::default()).unwrap().checkpoint;
+    for folder in [sft, reward, policy, direct] {
         let lineage = std::fs::read(folder.join("plackett.json")).unwrap();
         let lineage: Value = serde_json::from_slice(&lineage).unwrap();
         assert_eq!(

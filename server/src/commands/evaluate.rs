@@ -5,10 +5,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use trainer::judge::Judge;
 use trainer::records::{self, Placed, RankedPrompt};
 use trainer::reward::{Accuracy, Place, bootstrap_units, by_unit, count_right, units};
 
-use crate::commands::score::{Judge, tell_left_out};
+use crate::commands::score::tell_left_out;
 use crate::config::DataConfig;
 
 /// Seed of the bootstrap: the same file gives the same interval.

@@ -1,13 +1,16 @@
-//! `plackett generate`: candidates for the prompts of a file, without any database.
+//! `plackett generate`: candidates for the prompts of a file, or the best of many completions,
+//! without any database.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde::Serialize;
 use serde_json::Value;
+use trainer::best_of_n::BestOfNJob;
 use trainer::records::Prompt;
 
+use crate::commands::best_of_n;
 use crate::commands::train::{Printer, stop_on_signal};
 use crate::config::DataConfig;
 use crate::domain::run::GenerationConfig;
@@ -35,6 +38,24 @@ pub struct GenerateCommand {
     /// Different completions for each prompt, 4 to 9.
     #[arg(long, default_value_t = GenerationConfig::default().candidates)]
     pub candidates: usize,
+
+    /// Instead of candidates, draw so many completions of each prompt and write the one that the
+    /// reward model scores highest.
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "reward",
+        conflicts_with = "candidates"
+    )]
+    pub best_of: Option<usize>,
+
+    /// The reward model that chooses the best.
+    #[arg(long, value_name = "DIR", requires = "best_of")]
+    pub reward: Option<PathBuf>,
+
+    /// Another reward model that scores what the first one chose, to see whether it agrees.
+    #[arg(long, value_name = "DIR", requires = "best_of")]
+    pub gold: Option<PathBuf>,
 
     /// Divides the logits; 1 samples the model's own distribution.
     #[arg(long, default_value_t = GenerationConfig::default().temperature)]
@@ -75,6 +96,7 @@ struct LineCompletion<'a> {
 /// # Errors
 /// A sentence about prompts, model, settings or the file.
 pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<()> {
+    check_place(&command.out)?;
     let model = data.find_model(command.model);
     let config = GenerationConfig {
         candidates: command.candidates,
@@ -89,6 +111,17 @@ pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<
         .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     let name = command.name.or(folder_name).unwrap_or_default();
+    if let (Some(n), Some(reward)) = (command.best_of, command.reward) {
+        let job = BestOfNJob {
+            n,
+            sampling: config.sampling(),
+            model,
+            reward: data.find_model(reward),
+            gold: command.gold.map(|gold| data.find_model(gold)),
+            prompts: command.prompts,
+        };
+        return best_of_n::run(job, &config, &name, &command.out).await;
+    }
     let job = GenerationJob {
         config: config.clone(),
         model,
@@ -106,6 +139,18 @@ pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<
         command.out.display()
     );
     Ok(())
+}
+
+/// Says what would be wrong with the file before hours are spent on what goes into it.
+fn check_place(out: &Path) -> anyhow::Result<()> {
+    if out.is_dir() {
+        bail!("--out: {} is a folder; name a file", out.display());
+    }
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => bail!("--out: there is no folder {}", folder.display()),
+        _ => Ok(()),
+    }
 }
 
 fn write_lines(

@@ -1,6 +1,7 @@
 //! The command line: one subcommand, one file, one function.
 
 pub mod bench;
+pub mod best_of_n;
 pub mod database;
 pub mod demo;
 pub mod evaluate;

@@ -4,16 +4,11 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use trainer::checkpoint::{CheckpointKind, inspect};
-use trainer::model::heads::RewardModel;
+use trainer::judge::{Judge, Rows};
 use trainer::records::{self, Placed, RankedPrompt, name_lines};
-use trainer::text::TextCodec;
-use trainer::{Device, Result, TrainerError};
+use trainer::{Result, TrainerError};
 
 use crate::config::DataConfig;
-
-/// Rows that pass through the model side by side, as in training: more would take memory for little.
-const ROWS: usize = 8;
 
 /// Settings of `plackett score`.
 #[derive(Debug, Clone, clap::Args)]
@@ -58,7 +53,7 @@ fn score(model: &Path, data: &Path, out: &mut dyn Write) -> Result<()> {
             continue;
         };
         n_scored += 1;
-        let line = judge.tell(&placed.record, &rows)?;
+        let line = tell(&judge, &placed.record, &rows)?;
         writeln!(out, "{line}").map_err(|source| TrainerError::Io {
             path: "standard output".into(),
             source,
@@ -93,112 +88,32 @@ pub fn tell_left_out(
     Ok(())
 }
 
-/// A reward model, ready to score.
-pub struct Judge {
-    codec: TextCodec,
-    model: RewardModel,
-}
-
-/// A ranking as tokens.
-pub struct Rows {
-    /// Its prompt.
-    pub prompt: Vec<u32>,
-    /// Prompt, completion and EOS, in the record's order.
-    pub rows: Vec<Vec<u32>>,
-}
-
-impl Rows {
-    /// The length of each completion in tokens, without EOS, in the record's order.
-    pub fn lengths(&self) -> Vec<f32> {
-        let rows = self.rows.iter();
-        rows.map(|row| (row.len() - self.prompt.len() - 1) as f32)
-            .collect()
-    }
-}
-
-impl Judge {
-    /// Loads a reward model's folder.
-    ///
-    /// # Errors
-    /// A sentence about the folder: for one, that it holds no reward model.
-    pub fn load(folder: &Path) -> Result<Self> {
-        if inspect(folder)?.kind != CheckpointKind::Reward {
-            return Err(TrainerError::checkpoint(folder, "is not a reward model"));
-        }
-        Ok(Self {
-            codec: TextCodec::load(folder)?,
-            model: RewardModel::load_members(folder, &Device::Cpu)?,
+/// What is printed of a record: its id, and each completion with its score and, where the model
+/// is an ensemble, the deviation between the members' scores.
+fn tell(judge: &Judge, record: &RankedPrompt, rows: &Rows) -> Result<Value> {
+    let scores = judge.scores_with_deviation(rows)?;
+    let completions = record.completions.iter().zip(scores);
+    let completions: Vec<Value> = completions
+        .map(|(one, (score, deviation))| {
+            let mut told = json!({"id": one.id, "rank": one.rank, "score": score});
+            if judge.n_members() > 1 {
+                told["deviation"] = json!(deviation);
+            }
+            told
         })
-    }
-
-    /// Tokens that a row may have.
-    pub fn room(&self) -> usize {
-        self.model.trunk.config.max_position_embeddings
-    }
-
-    /// A ranking as the model reads it; none where a row does not fit the model's context.
-    ///
-    /// # Errors
-    /// When the tokenizer or the template refuses a text, by line and field.
-    pub fn rows(&self, placed: &Placed<RankedPrompt>) -> Result<Option<Rows>> {
-        let record = &placed.record;
-        let prompt = placed.at_field("prompt", self.codec.encode_prompt(&record.prompt))?;
-        let mut rows = Vec::with_capacity(record.completions.len());
-        for (index, completion) in record.completions.iter().enumerate() {
-            let field = format!("completions[{index}].text");
-            let tokens = self.codec.encode_completion(&completion.text);
-            rows.push([prompt.clone(), placed.at_field(&field, tokens)?].concat());
-        }
-        let fits = rows.iter().all(|row| row.len() <= self.room());
-        Ok(fits.then_some(Rows { prompt, rows }))
-    }
-
-    /// The score of each completion, in the record's order.
-    ///
-    /// # Errors
-    /// When there is no memory.
-    pub fn scores(&self, rows: &Rows) -> Result<Vec<f32>> {
-        let found = self.scores_with_deviation(rows)?;
-        Ok(found.into_iter().map(|(score, _)| score).collect())
-    }
-
-    /// The same, each with the deviation between the scores of an ensemble's members, 0 where there
-    /// is one head.
-    fn scores_with_deviation(&self, rows: &Rows) -> Result<Vec<(f32, f64)>> {
-        let mut scores = Vec::with_capacity(rows.rows.len());
-        for rows in rows.rows.chunks(ROWS) {
-            let pad_id = self.codec.pad_id;
-            scores.extend(self.model.score_rows_with_deviation(rows, pad_id)?);
-        }
-        Ok(scores)
-    }
-
-    /// What is printed of a record: its id, and each completion with its score and, where the model
-    /// is an ensemble, the deviation between the members' scores.
-    fn tell(&self, record: &RankedPrompt, rows: &Rows) -> Result<Value> {
-        let scores = self.scores_with_deviation(rows)?;
-        let completions = record.completions.iter().zip(scores);
-        let completions: Vec<Value> = completions
-            .map(|(one, (score, deviation))| {
-                let mut told = json!({"id": one.id, "rank": one.rank, "score": score});
-                if self.model.n_members() > 1 {
-                    told["deviation"] = json!(deviation);
-                }
-                told
-            })
-            .collect();
-        Ok(json!({"id": record.id, "completions": completions}))
-    }
+        .collect();
+    Ok(json!({"id": record.id, "completions": completions}))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use tempfile::TempDir;
-    use trainer::checkpoint::{Lineage, write_with};
+    use trainer::Device;
+    use trainer::checkpoint::{CheckpointKind, Lineage, write_with};
     use trainer::config::{Preset, RewardConfig};
     use trainer::model::architecture::SCORE;
-    use trainer::model::heads::Beginning;
+    use trainer::model::heads::{Beginning, RewardModel};
     use trainer::model::weights::Trainable;
     use trainer::progress::Silent;
     use trainer::reward::{self, RewardJob};
@@ -279,9 +194,10 @@ pub(crate) mod tests {
             .iter()
             .zip(lines[0]["completions"].as_array().unwrap())
         {
-            let alone = judge
-                .model
-                .score_rows(std::slice::from_ref(row), judge.codec.pad_id);
+            let alone = judge.scores(&Rows {
+                prompt: rows.prompt.clone(),
+                rows: vec![row.clone()],
+            });
             let (alone, told) = (alone.unwrap()[0], told["score"].as_f64().unwrap());
             assert!((f64::from(alone) - told).abs() < 1e-4, "{alone} {told}");
         }
@@ -339,7 +255,7 @@ pub(crate) mod tests {
             .unwrap();
             let judge = Judge::load(&place).unwrap();
             let rows = judge.rows(&records[0]).unwrap().unwrap();
-            let told = judge.tell(&records[0].record, &rows).unwrap();
+            let told = tell(&judge, &records[0].record, &rows).unwrap();
             let scores = judge.scores(&rows).unwrap();
             for (one, score) in told["completions"].as_array().unwrap().iter().zip(scores) {
                 assert_eq!(one["score"], json!(score));

@@ -21,10 +21,10 @@ use crate::worker::train::{TrainingJob, estimate, train};
 /// Settings of `plackett train`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TrainCommand {
-    /// sft, reward or ppo.
+    /// sft, reward, ppo or dpo.
     pub kind: RunKind,
 
-    /// Demonstrations (sft), rankings (reward) or prompts (ppo), JSONL; texts for sft with
+    /// Demonstrations (sft), rankings (reward, dpo) or prompts (ppo), JSONL; texts for sft with
     /// `--set learn=everything`.
     #[arg(long, value_name = "FILE", required_unless_present = "list_settings")]
     pub data: Option<PathBuf>,
@@ -108,10 +108,12 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     if command.kind == RunKind::Ppo && command.reward.is_none() {
         bail!("ppo needs a reward model: name it by --reward");
     }
-    if command.kind == RunKind::Reward && command.reward.is_some() {
-        bail!("--reward belongs to ppo and sft; reward starts from --base");
+    let on_rankings = matches!(command.kind, RunKind::Reward | RunKind::Dpo);
+    if on_rankings && command.reward.is_some() {
+        let kind = command.kind;
+        bail!("--reward belongs to ppo and sft; {kind} starts from --base");
     }
-    if command.kind == RunKind::Reward && command.texts.is_some() {
+    if on_rankings && command.texts.is_some() {
         bail!("--texts belongs to ppo and sft");
     }
     if command.kind != RunKind::Ppo && command.gold.is_some() {

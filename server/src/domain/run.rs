@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use trainer::config::sources::Kind;
-use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig, overlay};
+use trainer::config::{DpoConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
 use trainer::sampling::SamplingConfig;
 
 /// What a run does.
@@ -18,13 +18,21 @@ pub enum RunKind {
     Reward,
     /// PPO against a reward model.
     Ppo,
+    /// Direct preference optimisation on rankings.
+    Dpo,
     /// Drawing completions and opening tasks over them.
     Generation,
 }
 
 impl RunKind {
     /// Every kind, in the order of the pipeline.
-    pub const ALL: [Self; 4] = [Self::Generation, Self::Sft, Self::Reward, Self::Ppo];
+    pub const ALL: [Self; 5] = [
+        Self::Generation,
+        Self::Sft,
+        Self::Reward,
+        Self::Ppo,
+        Self::Dpo,
+    ];
 
     /// The word in the database, in URLs and on the command line.
     pub fn as_str(self) -> &'static str {
@@ -32,6 +40,7 @@ impl RunKind {
             Self::Sft => "sft",
             Self::Reward => "reward",
             Self::Ppo => "ppo",
+            Self::Dpo => "dpo",
             Self::Generation => "generation",
         }
     }
@@ -42,6 +51,7 @@ impl RunKind {
             Self::Sft => Some(Kind::Sft),
             Self::Reward => Some(Kind::Reward),
             Self::Ppo => Some(Kind::Ppo),
+            Self::Dpo => Some(Kind::Dpo),
             Self::Generation => None,
         }
     }
@@ -56,7 +66,7 @@ impl RunKind {
     pub fn snapshot_kind(self) -> &'static str {
         match self {
             Self::Sft => "demonstrations",
-            Self::Reward => "rankings",
+            Self::Reward | Self::Dpo => "rankings",
             Self::Ppo | Self::Generation => "prompts",
         }
     }
@@ -75,7 +85,7 @@ impl std::str::FromStr for RunKind {
             .into_iter()
             .find(|kind| kind.as_str() == text)
             .ok_or_else(|| {
-                format!("unknown kind of run {text:?}: use sft, reward, ppo or generation")
+                format!("unknown kind of run {text:?}: use sft, reward, ppo, dpo or generation")
             })
     }
 }
@@ -160,6 +170,8 @@ pub fn resolve_config(kind: RunKind, preset: Preset, changes: &Value) -> Result<
             .and_then(|config| config.check().map(|()| serde_json::to_value(config))),
         RunKind::Ppo => overlay(&PpoConfig::preset(preset), changes)
             .and_then(|config| config.check().map(|()| serde_json::to_value(config))),
+        RunKind::Dpo => overlay(&DpoConfig::preset(preset), changes)
+            .and_then(|config| config.check().map(|()| serde_json::to_value(config))),
         RunKind::Generation => {
             let config = overlay(&GenerationConfig::default(), changes);
             let config = config.map_err(|error| error.to_string())?;
@@ -199,12 +211,15 @@ mod tests {
         let wrong = |kind, changes| resolve_config(kind, Preset::Tiny, &changes).unwrap_err();
         assert!(wrong(RunKind::Sft, json!({"epoch": 1})).contains("epoch"));
         assert!(wrong(RunKind::Reward, json!({"held_out_share": 2})).contains("held_out_share"));
+        assert!(wrong(RunKind::Dpo, json!({"beta": 0})).contains("beta"));
         assert!(wrong(RunKind::Generation, json!({"candidates": 3})).contains("candidates"));
         assert!(wrong(RunKind::Generation, json!({"temperature": 0.0})).contains("temperature"));
         assert!(wrong(RunKind::Ppo, json!([])).contains("JSON object"));
         let lhp = Preset::LmHumanPreferences;
         let error = resolve_config(RunKind::Sft, lhp, &json!({})).unwrap_err();
         assert!(error.contains("has no sft") && error.contains("summarize"));
+        let error = resolve_config(RunKind::Dpo, lhp, &json!({})).unwrap_err();
+        assert!(error.contains("has no dpo") && error.contains("summarize"));
         assert!(resolve_config(RunKind::Ppo, lhp, &json!({})).is_ok());
     }
 }

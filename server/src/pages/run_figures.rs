@@ -110,6 +110,7 @@ pub fn headlines(page: &Page, run: &Run, charts: &[Chart]) -> Vec<Headline> {
     let found = match run.kind.as_str() {
         "ppo" => figures.of_ppo(),
         "reward" => figures.of_reward(),
+        "dpo" => figures.of_dpo(),
         "sft" => figures.of_sft(),
         "generation" => ["tasks", "completions", "prompts_left_out"]
             .map(|key| figures.count(key))
@@ -165,6 +166,26 @@ impl Figures<'_> {
             self.measured("cross_validated_length_only"),
             self.gained("cross_validated_over_length"),
             self.measured("labeler_agreement"),
+        ]
+        .map(|found| found.map(|found| self.or_no_interval(found)))
+        .into()
+    }
+
+    fn of_dpo(&self) -> Vec<Option<Headline>> {
+        if self.summary("held_out_accuracy").is_none() {
+            return [
+                "held_out/accuracy",
+                "held_out/length_only_accuracy",
+                "held_out/margin",
+            ]
+            .map(|key| self.newest(key))
+            .into();
+        }
+        [
+            self.measured("held_out_accuracy"),
+            self.measured("length_only_accuracy"),
+            self.gained("accuracy_over_length"),
+            self.gained("held_out_margin"),
         ]
         .map(|found| found.map(|found| self.or_no_interval(found)))
         .into()

@@ -18,7 +18,7 @@ use crate::store::runs::{NewRun, SnapshotChoice};
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(default)]
 pub struct RunForm {
-    /// `sft`, `reward`, `ppo` or `generation`.
+    /// `sft`, `reward`, `ppo`, `dpo` or `generation`.
     pub kind: String,
     /// The run's name.
     pub name: String,

@@ -60,7 +60,7 @@ const FILES: [&str; 5] = [
 struct RunsPage {
     page: Page,
     runs: Vec<Run>,
-    kinds: [RunKind; 4],
+    kinds: [RunKind; RunKind::ALL.len()],
 }
 
 /// `GET /runs`.
@@ -77,7 +77,7 @@ pub async fn index(State(state): State<AppState>, page: Page, _: Operator) -> Ap
 struct NewRunPage {
     page: Page,
     kind: RunKind,
-    kinds: [RunKind; 4],
+    kinds: [RunKind; RunKind::ALL.len()],
     presets: Vec<Preset>,
     form: RunForm,
     errors: Vec<FieldError>,

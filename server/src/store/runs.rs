@@ -19,7 +19,7 @@ pub struct Run {
     pub id: RunId,
     /// Project of its snapshot.
     pub project_id: ProjectId,
-    /// `sft`, `reward`, `ppo` or `generation`.
+    /// `sft`, `reward`, `ppo`, `dpo` or `generation`.
     pub kind: String,
     /// The name given to it.
     pub name: String,

@@ -19,7 +19,7 @@ const PLOT: (f64, f64, f64, f64) = (50.0, 352.0, 10.0, 126.0);
 
 /// Metrics that people look for first, in this order: rewards and accuracies, how far the policy
 /// strayed, losses, lengths.
-const MAIN: [&str; 17] = [
+const MAIN: [&str; 18] = [
     "objective/reward",
     "objective/score",
     "objective/gold",
@@ -27,6 +27,7 @@ const MAIN: [&str; 17] = [
     "held_out/accuracy",
     "held_out/reward",
     "held_out/loss",
+    "held_out/margin",
     "train/loss",
     "train/accuracy",
     "cross_validation/accuracy",

@@ -230,7 +230,9 @@ impl Worker {
         };
         let work = move || match kind {
             RunKind::Generation => generate(&job, &mut reporter),
-            RunKind::Sft | RunKind::Reward | RunKind::Ppo => fit(&job, &mut reporter),
+            RunKind::Sft | RunKind::Reward | RunKind::Ppo | RunKind::Dpo => {
+                fit(&job, &mut reporter)
+            }
         };
         match tokio::task::spawn_blocking(work).await {
             Ok(made) => Ok(made?),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use trainer::dpo::DpoJob;
 use trainer::memory::Plan;
 use trainer::ppo::{Gold, PpoJob};
 use trainer::progress::Progress;
@@ -19,7 +20,7 @@ use crate::worker::ended;
 /// A training run: every setting and every file.
 #[derive(Debug, Clone)]
 pub struct TrainingJob {
-    /// `Sft`, `Reward` or `Ppo`.
+    /// `Sft`, `Reward`, `Ppo` or `Dpo`.
     pub kind: RunKind,
     /// Every setting, as resolved by [`crate::domain::run::resolve_config`].
     pub config: Value,
@@ -46,6 +47,7 @@ enum Job {
     Sft(SftJob),
     Reward(RewardJob),
     Ppo(Box<PpoJob>),
+    Dpo(DpoJob),
 }
 
 impl Job {
@@ -81,6 +83,13 @@ impl Job {
                 out: job.out.clone(),
                 saving: job.saving,
             })),
+            RunKind::Dpo => Self::Dpo(DpoJob {
+                config: read_config(&job.config)?,
+                data: job.data.clone(),
+                base: job.base.clone(),
+                out: job.out.clone(),
+                saving: job.saving,
+            }),
             RunKind::Generation => {
                 return Err(TrainerError::Config {
                     field: "kind".into(),
@@ -104,6 +113,7 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
         Job::Sft(job) => trainer::sft::run(&job, progress),
         Job::Reward(job) => trainer::reward::run(&job, progress),
         Job::Ppo(job) => trainer::ppo::run(&job, progress),
+        Job::Dpo(job) => trainer::dpo::run(&job, progress),
     }
 }
 
@@ -116,6 +126,7 @@ pub fn settings(job: &TrainingJob) -> Result<Value> {
         Job::Sft(job) => json!(job.config),
         Job::Reward(job) => json!(job.config),
         Job::Ppo(job) => json!(job.config),
+        Job::Dpo(job) => json!(job.config),
     })
 }
 
@@ -128,6 +139,7 @@ pub fn estimate(job: &TrainingJob) -> Result<Plan> {
         Job::Sft(job) => trainer::sft::estimate(&job),
         Job::Reward(job) => trainer::reward::estimate(&job),
         Job::Ppo(job) => trainer::ppo::estimate(&job),
+        Job::Dpo(job) => trainer::dpo::estimate(&job),
     }
 }
 

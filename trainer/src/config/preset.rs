@@ -13,15 +13,16 @@ pub enum Preset {
     /// Minutes for SmolLM2-135M on two CPU cores, by training the upper layers only.
     Demo,
     /// The constants of the paper: for SFT those of the start of PPO (C.3), with the dropout of C.1,
-    /// and with 10 % of pretraining data where texts are given.
+    /// and with 10 % of pretraining data where texts are given. For DPO, which came later, those of
+    /// its own paper (Rafailov et al., arXiv 2305.18290).
     Instructgpt,
     /// Summaries of posts with the constants of vwxyzjn/summarize_from_feedback_details (Huang et
     /// al., arXiv 2403.17031). What differs: there prompts are learnt in fine-tuning too, a post
     /// that is too long is cut at a paragraph (here it is left out), and the score of a completion
-    /// without EOS comes one token later.
+    /// without EOS comes one token later. For DPO, as its own paper summarises posts.
     Summarize,
     /// Continuations in a style with the constants of openai/lm-human-preferences (Ziegler et al.,
-    /// arXiv 1909.08593). It starts from a language model as it is: there is no fine-tuning. What
+    /// arXiv 1909.08593). It starts from a language model as it is: there is no fine-tuning, and no DPO. What
     /// differs: there the reward model's scores are also scaled to deviation 1 (here only shifted
     /// to mean 0, as InstructGPT does, so a KL weight means less than there), the value model is a
     /// head on the policy's own trunk with a weight of 0.1, tokens after `truncate_at` are learnt
@@ -41,7 +42,7 @@ impl Preset {
 
     /// Whether it says how a run of that kind is done.
     pub fn defines(self, kind: Kind) -> bool {
-        !(self == Self::LmHumanPreferences && kind == Kind::Sft)
+        !(self == Self::LmHumanPreferences && matches!(kind, Kind::Sft | Kind::Dpo))
     }
 
     /// The word on the command line and in forms.

@@ -8,8 +8,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::table::{PPO, REWARD, Row, SFT};
-use super::{PpoConfig, Preset, RewardConfig, SftConfig};
+use self::table::{DPO, PPO, REWARD, Row, SFT};
+use super::{DpoConfig, PpoConfig, Preset, RewardConfig, SftConfig};
 use crate::disk;
 use crate::error::{AtPath, Result};
 
@@ -22,6 +22,8 @@ pub enum Kind {
     Reward,
     /// [`PpoConfig`].
     Ppo,
+    /// [`DpoConfig`].
+    Dpo,
 }
 
 /// A setting, its value and why it has that value.
@@ -48,7 +50,7 @@ const FILE: &str = "config_sources.json";
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Sft, Self::Reward, Self::Ppo];
+    pub const ALL: [Self; 4] = [Self::Sft, Self::Reward, Self::Ppo, Self::Dpo];
 
     /// The presets that define it.
     pub fn presets(self) -> impl Iterator<Item = Preset> {
@@ -62,6 +64,7 @@ impl Kind {
             Self::Sft => SFT,
             Self::Reward => REWARD,
             Self::Ppo => PPO,
+            Self::Dpo => DPO,
         }
     }
 
@@ -70,6 +73,7 @@ impl Kind {
             Self::Sft => serde_json::to_value(SftConfig::preset(preset)),
             Self::Reward => serde_json::to_value(RewardConfig::preset(preset)),
             Self::Ppo => serde_json::to_value(PpoConfig::preset(preset)),
+            Self::Dpo => serde_json::to_value(DpoConfig::preset(preset)),
         };
         value.unwrap_or_default()
     }

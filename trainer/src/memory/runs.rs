@@ -2,7 +2,7 @@
 
 use super::network::{Network, Rows};
 use super::{Estimate, JUDGED_ROWS, LOWER_CACHE_BYTES, Part};
-use crate::config::{Keep, PpoConfig, RewardConfig, SftConfig};
+use crate::config::{DpoConfig, Keep, PpoConfig, RewardConfig, SftConfig};
 use crate::generate::rows_at_once;
 use crate::model::lora::LoraConfig;
 use crate::model::token_log_probs::CHUNK;
@@ -250,6 +250,19 @@ impl RankedRows {
     }
 }
 
+/// The output of frozen blocks for so many tokens of rankings, kept while there is room.
+fn kept_outputs(network: &Network, tokens: usize) -> Part {
+    let numbers = match network.n_frozen_blocks() {
+        0 => 0,
+        _ => tokens * network.config.hidden_size,
+    };
+    let outputs = part("kept outputs of frozen layers", numbers, "fewer rankings");
+    Part {
+        bytes: outputs.bytes.min(LOWER_CACHE_BYTES as u64),
+        ..outputs
+    }
+}
+
 /// A reward model over rankings of these lengths.
 pub fn reward(
     config: &TransformerConfig,
@@ -275,18 +288,10 @@ pub fn reward(
         .iter()
         .map(|rows| working(&network, *rows, 0, recomputes));
     let work = work.max_by_key(|part| part.bytes);
-    let mut outputs = match network.n_frozen_blocks() {
-        0 => part("kept outputs of frozen layers", 0, SMALLER_MODEL),
-        _ => {
-            let numbers = data.tokens() * config.hidden_size;
-            part("kept outputs of frozen layers", numbers, "fewer rankings")
-        }
-    };
-    outputs.bytes = outputs.bytes.min(LOWER_CACHE_BYTES as u64);
     let always = [
         part("weights", network.weights(), SMALLER_MODEL),
         moments(trained),
-        outputs,
+        kept_outputs(&network, data.tokens()),
         program(config),
     ];
     let training: Vec<Part> = [
@@ -315,6 +320,100 @@ pub fn reward(
     } else if settings.labeler_folds > 0 {
         phases.push(("measuring held-out labelers", validating));
     }
+    Estimate::highest(&always, phases)
+}
+
+/// The lengths of rankings that a policy learns from directly.
+pub struct DirectRows {
+    /// For each ranking, the length of each of its rows, and how many of those tokens are learnt.
+    pub rankings: Vec<Vec<(usize, usize)>>,
+}
+
+impl DirectRows {
+    /// The rows that share a backward pass, at worst: those of the ranking of most tokens, or of
+    /// several that have no more than `rows` rows together, the largest first.
+    fn worst(&self, rows: usize) -> Vec<(usize, usize)> {
+        let tokens = |rows: &[(usize, usize)]| rows.iter().map(|row| row.0).sum::<usize>();
+        let mut rankings: Vec<&Vec<(usize, usize)>> = self.rankings.iter().collect();
+        rankings.sort_by_key(|ranking| std::cmp::Reverse(tokens(ranking)));
+        let alone = rankings.first().map_or(Vec::new(), |first| first.to_vec());
+        let mut together = Vec::new();
+        for ranking in rankings {
+            if together.len() + ranking.len() <= rows {
+                together.extend(ranking);
+            }
+        }
+        match tokens(&together) > tokens(&alone) {
+            true => together,
+            false => alone,
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &(usize, usize)> {
+        self.rankings.iter().flatten()
+    }
+}
+
+/// Direct preference optimisation, `rows` completions side by side. The reference is the policy before
+/// its first step, asked once, so that only what it said takes memory of its own.
+pub fn dpo(
+    config: &TransformerConfig,
+    settings: &DpoConfig,
+    data: &DirectRows,
+    rows: usize,
+    recomputes: bool,
+) -> Estimate {
+    let network = Network {
+        config,
+        trainable: settings.trainable(),
+        heads: 0,
+        lora: None,
+    };
+    let trained = network.trained();
+    let worst = data.worst(rows);
+    let n: usize = worst.iter().map(|(_, learnt)| learnt).sum();
+    let padded = |rows: &[(usize, usize)]| {
+        let longest = rows.iter().map(|(length, _)| *length).max().unwrap_or(0);
+        Rows::new(rows.len(), longest)
+    };
+    let batches: Vec<Rows> = worst.chunks(rows).map(padded).collect();
+    let passes = batches.iter();
+    let passes = passes
+        .map(|rows| network.pass(*rows, false, recomputes))
+        .fold(0, usize::saturating_add);
+    // What is read of several passes is put side by side.
+    let read = match batches.len() {
+        1 => 4 * n,
+        _ => 5 * n,
+    };
+    let kept = passes.saturating_add(read.saturating_mul(config.hidden_size));
+    let work = batches
+        .iter()
+        .map(|rows| working(&network, *rows, n, recomputes));
+    let work = work.max_by_key(|part| part.bytes);
+    // A log-probability of each completion in double precision, once more for savepoints.
+    let said = 2 * 2 * data.rows().count();
+    let always = [
+        part("weights", network.weights(), SMALLER_MODEL),
+        moments(trained),
+        kept_outputs(&network, data.rows().map(|(length, _)| length).sum()),
+        part("what the reference said", said, "fewer rankings"),
+        program(config),
+    ];
+    let training: Vec<Part> = [
+        gradients(trained, trained),
+        part("activations", kept, SHORTER),
+    ]
+    .into_iter()
+    .chain(work)
+    .collect();
+    let longest = data.rows().map(|(length, _)| *length).max().unwrap_or(0);
+    let phases = vec![
+        ("training", training),
+        saving(trained, network.largest_trained(), 0),
+        checking(&network, longest, recomputes),
+        loading(&network),
+    ];
     Estimate::highest(&always, phases)
 }
 

@@ -20,7 +20,7 @@ use crate::error::{Result, TrainerError};
 type Part = dyn Fn(&Tensor) -> Result<Tensor> + Send + Sync;
 
 thread_local! {
-    /// Gradients of the parts' weights, as variable and gradient, while [`backward`] is at work.
+    /// Gradients of the parts' weights, as variable and the sum so far, while [`backward`] is at work.
     static FOUND: RefCell<Option<Vec<(Tensor, Tensor)>>> = const { RefCell::new(None) };
 }
 
@@ -60,6 +60,23 @@ pub fn backward(scalar: &Tensor) -> Result<GradStore> {
         store.insert(&variable, sum);
     }
     Ok(store)
+}
+
+/// Adds a weight's gradient to what is there. A part of several passes that share a backward pass
+/// has one for each: kept apart until the end, they would take the memory that recomputation saves.
+fn add(
+    found: &mut Vec<(Tensor, Tensor)>,
+    variable: Tensor,
+    gradient: Tensor,
+) -> candle_core::Result<()> {
+    let sum = found
+        .iter_mut()
+        .find(|(known, _)| known.id() == variable.id());
+    match sum {
+        Some((_, sum)) => *sum = (&*sum + gradient)?,
+        None => found.push((variable, gradient)),
+    }
+    Ok(())
 }
 
 struct Segment {
@@ -146,7 +163,9 @@ impl CustomOp2 for Segment {
         }
         FOUND.with_borrow_mut(|found| match found {
             Some(found) => {
-                found.extend(own);
+                for (variable, gradient) in own {
+                    add(found, variable, gradient)?;
+                }
                 Ok((by_input, None))
             }
             None => Err(candle_core::Error::wrap(TrainerError::Refused(

@@ -97,10 +97,10 @@ pub fn by_prompt<'a>(
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct UnitCount {
     /// In the right order; equal scores count one half.
-    right: f64,
-    pairs: usize,
+    pub(crate) right: f64,
+    pub(crate) pairs: usize,
     /// Prompts that have pairs.
-    prompts: usize,
+    pub(crate) prompts: usize,
 }
 
 /// Which prompt a ranking is of, and which unit that prompt.

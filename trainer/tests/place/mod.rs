@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rand::Rng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use trainer::config::{PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::config::{DpoConfig, PpoConfig, Preset, RewardConfig, SftConfig};
+use trainer::dpo::DpoJob;
 use trainer::ppo::PpoJob;
 use trainer::reward::{self, RewardJob};
 use trainer::rng::stream;
@@ -55,6 +56,16 @@ impl Place {
             config: RewardConfig::preset(Preset::Tiny),
             data: self.path("rankings.jsonl"),
             demonstrations: None,
+            base: self.path("base"),
+            out: self.path(out),
+            saving: SavePolicy::default(),
+        }
+    }
+
+    pub(crate) fn dpo(&self, out: &str) -> DpoJob {
+        DpoJob {
+            config: DpoConfig::preset(Preset::Tiny),
+            data: self.path("rankings.jsonl"),
             base: self.path("base"),
             out: self.path(out),
             saving: SavePolicy::default(),

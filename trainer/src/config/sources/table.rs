@@ -494,3 +494,72 @@ pub(super) const PPO: &[Row] = &[
     row("token_samples", [OURS, SPEED, "", ""]),
     row("token_samples_every", [OURS, SPEED, "", ""]),
 ];
+
+const DPO_B: &str = "DPO paper (arXiv 2305.18290), appendix B";
+
+/// DPO is not in InstructGPT: the paper of the first column is its own.
+pub(super) const DPO: &[Row] = &[
+    same("seed", OURS),
+    row("train_layers", ["DPO paper: all layers", SPEED, "", ""]),
+    row(
+        "epochs",
+        [
+            "not in the DPO paper; 1 as InstructGPT C.2 has for a reward model",
+            SPEED,
+            "",
+            "",
+        ],
+    ),
+    row(
+        "batch_prompts",
+        [
+            "DPO paper, appendix B: 64 pairs; that all pairs of a prompt count as one is InstructGPT's 3.5",
+            SPEED,
+            "",
+            "",
+        ],
+    ),
+    row(
+        "max_tokens",
+        [
+            "not in the DPO paper; InstructGPT C: context of 2k",
+            SPEED,
+            "not in the DPO paper; summarize_from_feedback_details: its data sets",
+            "",
+        ],
+    ),
+    same("held_out_share", OURS),
+    row(
+        "beta",
+        [DPO_B, "", "DPO paper, appendix B: 0.5 for summaries", ""],
+    ),
+    same("loss", "DPO paper, equation 7"),
+    same("memory_limit_gib", OURS),
+    same("recompute_activations", OURS),
+    same("micro_rows", OURS),
+    row("optimiser.learning_rate", [DPO_B, SPEED, "", ""]),
+    same("optimiser.beta1", DPO_MOMENTS),
+    same("optimiser.beta2", DPO_MOMENTS),
+    same(
+        "optimiser.epsilon",
+        "not in the DPO paper; openai/lm-human-preferences",
+    ),
+    same(
+        "optimiser.epsilon_placement",
+        "not in the DPO paper; torch's",
+    ),
+    same("optimiser.weight_decay", "not in the DPO paper; 0"),
+    same("optimiser.max_grad_norm", "not in the DPO paper; OpenRLHF"),
+    row(
+        "schedule",
+        [
+            "DPO paper, appendix B: constant after 150 steps from 0",
+            SPEED,
+            "",
+            "",
+        ],
+    ),
+];
+
+const DPO_MOMENTS: &str =
+    "not in the DPO paper, which has RMSprop; InstructGPT C: Adam's 0.9 and 0.95";

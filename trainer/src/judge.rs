@@ -1,0 +1,145 @@
+//! A reward model in use: scores of texts, as [`crate::reward`] trained it to read them, whatever
+//! model wrote them.
+
+use std::path::Path;
+
+use candle_core::Device;
+
+use crate::checkpoint::{CheckpointKind, inspect};
+use crate::error::{Result, TrainerError};
+use crate::model::heads::RewardModel;
+use crate::records::{Placed, Prompt, RankedPrompt};
+use crate::text::TextCodec;
+
+/// Rows that pass through the model together.
+const MICRO_ROWS: usize = 8;
+
+/// A reward model, ready to score.
+pub struct Judge {
+    codec: TextCodec,
+    model: RewardModel,
+}
+
+/// A ranking as tokens.
+pub struct Rows {
+    /// Its prompt.
+    pub prompt: Vec<u32>,
+    /// Prompt, completion and EOS, in the record's order.
+    pub rows: Vec<Vec<u32>>,
+}
+
+impl Rows {
+    /// The length of each completion in tokens, without EOS, in the record's order.
+    pub fn lengths(&self) -> Vec<f32> {
+        let rows = self.rows.iter();
+        rows.map(|row| (row.len() - self.prompt.len() - 1) as f32)
+            .collect()
+    }
+}
+
+impl Judge {
+    /// Loads a reward model's folder.
+    ///
+    /// # Errors
+    /// A sentence about the folder: for one, that it holds no reward model.
+    pub fn load(folder: &Path) -> Result<Self> {
+        if inspect(folder)?.kind != CheckpointKind::Reward {
+            return Err(TrainerError::checkpoint(folder, "is not a reward model"));
+        }
+        Ok(Self {
+            codec: TextCodec::load(folder)?,
+            model: RewardModel::load_members(folder, &Device::Cpu)?,
+        })
+    }
+
+    /// Tokens that a row may have.
+    pub fn room(&self) -> usize {
+        self.model.trunk.config.max_position_embeddings
+    }
+
+    /// Heads whose mean is the score; one where the model is no ensemble.
+    pub fn n_members(&self) -> usize {
+        self.model.n_members()
+    }
+
+    /// A ranking as the model reads it; none where a row does not fit the model's context.
+    ///
+    /// # Errors
+    /// When the tokenizer or the template refuses a text, by line and field.
+    pub fn rows(&self, placed: &Placed<RankedPrompt>) -> Result<Option<Rows>> {
+        let record = &placed.record;
+        let prompt = placed.at_field("prompt", self.codec.encode_prompt(&record.prompt))?;
+        let mut rows = Vec::with_capacity(record.completions.len());
+        for (index, completion) in record.completions.iter().enumerate() {
+            let field = format!("completions[{index}].text");
+            let tokens = self.codec.encode_completion(&completion.text);
+            rows.push([prompt.clone(), placed.at_field(&field, tokens)?].concat());
+        }
+        let fits = rows.iter().all(|row| row.len() <= self.room());
+        Ok(fits.then_some(Rows { prompt, rows }))
+    }
+
+    /// The score of each completion, in the record's order.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn scores(&self, rows: &Rows) -> Result<Vec<f32>> {
+        let found = self.scores_with_deviation(rows)?;
+        Ok(found.into_iter().map(|(score, _)| score).collect())
+    }
+
+    /// The same, each with the deviation between the scores of an ensemble's members, 0 where there
+    /// is one head.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn scores_with_deviation(&self, rows: &Rows) -> Result<Vec<(f32, f64)>> {
+        let mut scores = Vec::with_capacity(rows.rows.len());
+        for rows in rows.rows.chunks(MICRO_ROWS) {
+            let pad_id = self.codec.pad_id;
+            scores.extend(self.model.score_rows_with_deviation(rows, pad_id)?);
+        }
+        Ok(scores)
+    }
+
+    /// The score of each text as a completion of `prompt`, read at the EOS that is put after it.
+    /// `name` names a text in errors.
+    ///
+    /// # Errors
+    /// When a text does not fit the model's context.
+    pub fn score_texts(
+        &self,
+        prompt: &Prompt,
+        texts: &[&str],
+        name: &dyn Fn(usize) -> String,
+    ) -> Result<Vec<f32>> {
+        let prompt = self.codec.encode_prompt(prompt)?;
+        let room = self.model.trunk.config.max_position_embeddings;
+        let mut rows = Vec::with_capacity(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            let mut row = prompt.clone();
+            row.extend(self.codec.encode(text)?);
+            row.push(self.codec.eos_id);
+            if row.len() > room {
+                let message = format!("holds {room} tokens; {} needs {}", name(index), row.len());
+                return Err(TrainerError::Config {
+                    field: "context".into(),
+                    message,
+                });
+            }
+            rows.push(row);
+        }
+        // Rows of similar length together waste little on padding.
+        let mut order: Vec<usize> = (0..rows.len()).collect();
+        order.sort_by_key(|index| rows[*index].len());
+        let mut scores = vec![0.0; rows.len()];
+        for places in order.chunks(MICRO_ROWS) {
+            let micro: Vec<Vec<u32>> = places.iter().map(|index| rows[*index].clone()).collect();
+            let found = self.model.score_rows(&micro, self.codec.pad_id)?;
+            for (index, score) in places.iter().zip(found) {
+                scores[*index] = score;
+            }
+        }
+        Ok(scores)
+    }
+}
