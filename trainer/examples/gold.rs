@@ -2,7 +2,7 @@
 //! itself ("gold"), and what by the reward model that stands for it ("proxy")?
 //!
 //! ```text
-//! cargo run -p trainer --example gold -- TEXTS.jsonl OUT
+//! cargo run -p trainer --example gold -- TEXTS.jsonl OUT [SEED...]
 //! ```
 //!
 //! 1. Train a tokenizer on the texts, pretrain a small GPT-2 on them, and teach it to answer a
@@ -12,7 +12,8 @@
 //! 3. PPO against it for every weight of the KL term and of the pretraining term, three seeds
 //!    each, the utility looking on.
 //!
-//! Each run is a folder of OUT with its `metrics.jsonl`; what is complete is not repeated.
+//! Each run is a folder of OUT with its `metrics.jsonl`; what is complete is not repeated, and what is
+//! not goes on. Seeds are 1, 2 and 3 unless others are named.
 //! `trainer/parity/draw_gold.py` draws them.
 
 use std::collections::HashSet;
@@ -92,8 +93,17 @@ impl Progress for Quiet {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1).map(PathBuf::from);
-    let mut next = || arguments.next().ok_or("usage: gold TEXTS.jsonl OUT");
+    let mut next = || {
+        arguments
+            .next()
+            .ok_or("usage: gold TEXTS.jsonl OUT [SEED...]")
+    };
     let (source, out) = (next()?, next()?);
+    let seeds = arguments.map(|seed| Ok(seed.to_string_lossy().parse()?));
+    let mut seeds = seeds.collect::<Result<Vec<u64>>>()?;
+    if seeds.is_empty() {
+        seeds = vec![1, 2, 3];
+    }
     std::fs::create_dir_all(&out)?;
     let texts = out.join("texts.jsonl");
     let passages = read_texts(&[source])?;
@@ -103,6 +113,12 @@ fn main() -> Result<()> {
     let base = tune(passages, &texts, &out)?;
     let mut prompts = openings(passages);
     prompts.shuffle(&mut stream(1, "gold prompts", 0));
+    if prompts.len() <= N_RANKED {
+        let found = prompts.len();
+        return Err(
+            format!("{found} openings of 28 words are too few: {N_RANKED} are ranked").into(),
+        );
+    }
     let (ranked, asked) = prompts.split_at(N_RANKED);
     let reward = train_reward(&base, ranked, &out)?;
     let prompts = out.join("prompts.jsonl");
@@ -111,7 +127,7 @@ fn main() -> Result<()> {
         &prompts,
         asked.map(|(id, (words, _))| json!({"id": format!("p{id}"), "prompt": words})),
     )?;
-    for seed in 1..=3 {
+    for seed in seeds {
         for kl_coefficient in [0.0, 0.02, 0.1] {
             for ptx_coefficient in [0.0, 27.8] {
                 let name = format!("beta{kl_coefficient}-ptx{ptx_coefficient}-seed{seed}");
@@ -128,8 +144,8 @@ fn main() -> Result<()> {
                         base: base.clone(),
                         reward: reward.clone(),
                         gold: Some(Gold::Utility(Box::new(ShortAndVaried))),
+                        saving: going_on(&folder),
                         out: folder,
-                        saving: SavePolicy::default(),
                     };
                     Ok(ppo::run(&job, &mut Quiet)?)
                 })?;
@@ -147,6 +163,14 @@ fn once(folder: &Path, run: impl FnOnce(PathBuf) -> Result<Outcome>) -> Result<P
         run(folder.to_owned())?;
     }
     Ok(checkpoint)
+}
+
+/// Where a run was stopped there, it goes on.
+fn going_on(folder: &Path) -> SavePolicy {
+    SavePolicy {
+        resume: folder.join("config.json").exists(),
+        ..SavePolicy::default()
+    }
 }
 
 /// A small GPT-2 that goes on with what it is given.
@@ -209,8 +233,8 @@ fn sft(config: SftConfig, data: &Path, base: &Path, out: PathBuf) -> Result<Outc
     Ok(sft::run(&job, &mut Quiet)?)
 }
 
-/// What differs from preset `tiny`: a network this small takes a high rate, and answers are of one
-/// length, since the reader does not care whether they end.
+/// What differs from preset `tiny`: a network this small takes a high rate, and an answer need not
+/// end, since the reader does not care.
 fn settings() -> PpoConfig {
     PpoConfig {
         iterations: 40,

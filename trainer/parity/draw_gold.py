@@ -4,7 +4,8 @@
 
 For every weight of the KL term (rows of the table) and of the pretraining term: proxy reward, gold
 reward, KL and held-out text loss over steps, the mean of the seeds as a line and their range as a
-band; and gold and proxy against the square root of KL. Prints the table too, at the last step.
+band; and gold and proxy against the square root of KL. Prints the table too: means of the last five
+iterations, and the last loss on texts.
 """
 
 import json
@@ -45,7 +46,7 @@ def read(out):
 
 
 def smooth(values, width=5):
-    """Mean over neighbours, fewer at the ends: batches of 64 are noisy."""
+    """Mean over neighbours, fewer at the ends: batches of 32 are noisy."""
     half = width // 2
     return numpy.array(
         [values[max(0, i - half) : i + half + 1].mean() for i in range(len(values))]
