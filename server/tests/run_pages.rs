@@ -97,7 +97,8 @@ async fn a_run_page_shows_first_what_people_look_for(db: PgPool) {
         "Question 3",
         "2 more samples",
         "Question 4",
-        "<b>Mean reward of a batch</b> <code class=\"key\">objective/score</code>",
+        "<b>Mean score that is trained on (the reward, clipped, with what a missing end costs)</b> \
+         <code class=\"key\">objective/score</code>",
         "<details id=\"run-all-figures\">",
         "<b>Gain in reward</b> <code class=\"key\">reward_gain</code>",
         "<b><code>own/figure</code></b>",
@@ -113,7 +114,11 @@ async fn a_run_page_shows_first_what_people_look_for(db: PgPool) {
         .request("GET", &path)
         .header("accept-language", "zh");
     let chinese = operator.send(request.body(Body::empty()).unwrap()).await;
-    assert!(chinese.body.contains("<b>每批平均奖励</b>"));
+    assert!(
+        chinese
+            .body
+            .contains("<b>训练所用的平均得分（裁剪后的奖励，并扣除未结束的代价）</b>")
+    );
     assert!(chinese.body.contains("95% 区间 [0.580, 1.680]"));
 }
 

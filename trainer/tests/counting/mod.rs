@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Counts the bytes that are taken and the most that ever were.
 struct Counting;
@@ -43,10 +44,18 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The counters are one for all tests of this file, so these take turns.
+/// The counters are one for all tests of this file, so these take turns. The thread of the test before
+/// gives back what it kept for itself after that test's turn; this waits until nothing moves.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let before = TAKEN.load(Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(200));
+        if TAKEN.load(Ordering::Relaxed) == before {
+            return turn;
+        }
+    }
 }
 
 /// Bytes that stay taken by what `work` returns.
