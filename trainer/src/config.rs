@@ -16,7 +16,7 @@ use serde::Serialize;
 
 pub use self::dpo::DpoConfig;
 pub use self::early_stop::EarlyStop;
-pub use self::ppo::{MissingEos, PpoConfig};
+pub use self::ppo::{KeepPolicy, MissingEos, PpoConfig};
 pub use self::preset::Preset;
 pub use self::reward::RewardConfig;
 pub use self::sft::{Keep, Learn, SftConfig};
@@ -255,6 +255,10 @@ mod tests {
                 "kl_coefficient",
             ),
             (
+                json!({"keep": "best_gold", "evaluation_prompts": 0}),
+                "keep",
+            ),
+            (
                 json!({"value_schedule": {"kind": "linear", "floor": 2}}),
                 "value_schedule.floor",
             ),
@@ -391,6 +395,8 @@ mod tests {
             "truncate_after",
             "policy_waits",
             "value_schedule",
+            "keep",
+            "keep_every",
             "stop",
             "token_samples",
             "token_samples_every",

@@ -10,6 +10,7 @@
 //! 7. control KL.
 //! 8. At the end answer the same prompts as before, and write.
 
+mod best;
 mod credit;
 mod episode;
 mod evaluation;
@@ -42,6 +43,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use candle_core::Tensor;
 
 use self::evaluation::Evaluation;
 use self::gold::GoldJudge;
@@ -115,6 +118,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     let codec = TextCodec::load(&job.base)?;
     let texts = read_texts(job, &codec)?;
     let shapes = Shapes::read(job)?;
+    best::check(job)?;
     let gold = GoldJudge::load(job, &codec)?;
     let truncate_at = truncate_token(config, &codec)?;
     let Prompts {
@@ -166,6 +170,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         },
         kl_coefficient: config.kl_coefficient,
         next_text: 0,
+        best: None,
         micro_rows: plan.rows,
         truncate_at,
         config,
@@ -191,6 +196,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
             trail: Vec::new(),
             before: learner.evaluate(&prompts, evaluation.clone(), 0, "before", progress)?,
             text_loss_before: learner.held_out_text_loss(progress)?,
+            best: None,
             learning: None,
         },
     };
@@ -202,8 +208,11 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         let mut learning = match state.learning.take() {
             Some(learning) => learning,
             None => {
-                let drawn =
-                    learner.open_iteration(iteration, &prompts, &training, &state, progress);
+                let drawn = learner
+                    .compare_in_turn(&prompts, &evaluation, &mut state, progress)
+                    .and_then(|()| {
+                        learner.open_iteration(iteration, &prompts, &training, &state, progress)
+                    });
                 if let Err(TrainerError::Cancelled) = &drawn {
                     // Nothing has moved since the last iteration.
                     progress.save(&learner.savepoint(&state)?)?;
@@ -263,7 +272,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         progress.go_on()?;
     }
     // 8. Answer the same prompts, and write.
-    let ended = learner.conclude(&prompts, &evaluation, &state, &frozen_before, progress);
+    let ended = learner.conclude(&prompts, &evaluation, &mut state, &frozen_before, progress);
     if let Err(TrainerError::Cancelled) = &ended
         && stopped.is_none()
     {
@@ -343,24 +352,22 @@ impl Learner<'_> {
         )
     }
 
-    /// Phase 8: takes the average of weights as the policy, and answers the same prompts as before.
+    /// Phase 8: takes the average of weights or the best policy as the policy, and answers the same prompts as before.
     /// Where that is cancelled the policy is the one that was trained again.
     fn conclude(
         &mut self,
         prompts: &[Vec<u32>],
         evaluation: &Range<usize>,
-        state: &State,
+        state: &mut State,
         frozen_before: &[String; 2],
         progress: &mut dyn Progress,
     ) -> Result<(Evaluation, Option<f64>)> {
-        let trained = match &self.average {
-            None => None,
-            Some(average) => {
-                let trained = self.keep()?;
-                average.adopt(self.models.policy.weights().variables())?;
-                Some(trained)
-            }
-        };
+        self.compare(prompts, evaluation, state, progress)?;
+        let trained = self.keep()?;
+        if let Some(average) = &self.average {
+            average.adopt(self.models.policy.weights().variables())?;
+        }
+        self.adopt_best(state, progress)?;
         progress.check(
             "reference and reward model did not change",
             frozen_hashes(self.models)? == *frozen_before,
@@ -376,8 +383,8 @@ impl Learner<'_> {
                 progress.go_on()?;
                 Ok((after, text_loss))
             });
-        if let (Err(TrainerError::Cancelled), Some(trained)) = (&answered, &trained) {
-            self.go_back(trained)?;
+        if let Err(TrainerError::Cancelled) = &answered {
+            self.go_back(&trained)?;
         }
         answered
     }
@@ -423,6 +430,8 @@ struct Learner<'a> {
     average: Option<WeightAverage>,
     kl_coefficient: f64,
     next_text: usize,
+    /// Weights of the policy whose answers were best so far, where they are compared.
+    best: Option<BTreeMap<String, Tensor>>,
     /// Rows that pass through a network together.
     micro_rows: usize,
     /// The token that ends a completion as EOS does.

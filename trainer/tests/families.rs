@@ -302,3 +302,27 @@ fn a_checkpoint_names_the_class_that_transformers_loads() {
         assert_eq!(bits(&model), bits(&again), "{name}");
     }
 }
+
+/// Item 2 of the checklist: the first logits that GPT-2 of 124 million parameters gives this row, as
+/// published with lm-human-preference-details, whatever padding stands before or behind it.
+/// `PLACKETT_TEST_GPT2` names that model's folder.
+#[test]
+fn gpt2_gives_the_published_logits() {
+    let Some(folder) = std::env::var_os("PLACKETT_TEST_GPT2") else {
+        println!("skipped: PLACKETT_TEST_GPT2 names no folder of GPT-2 124M");
+        return;
+    };
+    let folder = std::path::PathBuf::from(folder);
+    let model = Transformer::load(&folder, &Device::Cpu, Trainable::Nothing).unwrap();
+    let row = vec![23073, 11, 339, 561];
+    for rows in [vec![row.clone()], vec![row, vec![5; 9]]] {
+        let batch = TokenBatch::new(&rows, 50256, &Device::Cpu).unwrap();
+        let hidden = model.hidden(&batch, Pass::Tracked).unwrap();
+        let first = hidden.narrow(0, 0, 1).unwrap().squeeze(0).unwrap();
+        let logits: Vec<Vec<f32>> = model.logits(&first).unwrap().to_vec2().unwrap();
+        let wanted = [-35.2869, -34.2875, -38.1608];
+        for (found, wanted) in logits[0].iter().zip(wanted) {
+            assert!((found - wanted).abs() < 1e-3, "{found} {wanted}");
+        }
+    }
+}

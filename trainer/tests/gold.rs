@@ -12,6 +12,7 @@ use candle_core::Device;
 use place::{Place, weights};
 use serde_json::Value;
 use tiny::Kept;
+use trainer::config::KeepPolicy;
 use trainer::model::heads::RewardModel;
 use trainer::model::weights::Trainable;
 use trainer::ppo::{self, Gold};
@@ -169,6 +170,53 @@ fn a_second_opinion_that_reads_few_tokens_sees_the_ends() {
         let told = data["gold"].as_f64().unwrap();
         assert!((told - score).abs() < 1e-5, "{told} {score}");
     }
+}
+
+/// Item 54 of the checklist: the second opinion chooses, not the reward model that is trained
+/// against, which likes the last policy best.
+#[test]
+fn the_policy_that_the_second_opinion_likes_best_is_kept() {
+    let place = Place::new();
+    let reward = place.trained_reward("reward");
+    let run = |out: &str, keep: KeepPolicy, gold: fn(f64) -> f64, ema_decay: f64| {
+        let mut job = place.ppo(&reward, out);
+        job.config.iterations = 12;
+        job.config.batch_episodes = 32;
+        job.config.kl_budget = 1e3;
+        job.config.kl_coefficient = 0.0;
+        job.config.ema_decay = ema_decay;
+        job.config.evaluation_prompts = 8;
+        job.config.keep = keep;
+        job.config.keep_every = 1;
+        let utility = move |prompt: &Prompt, text: &str| gold(goods(prompt, text));
+        job.gold = Some(Gold::Utility(Box::new(utility)));
+        ppo::run(&job, &mut Kept::default()).unwrap()
+    };
+    // Some of the word that the reward model likes, but not too much of it.
+    let some: fn(f64) -> f64 = |n| 4.0 * n - n * n;
+    for ema_decay in [0.0, 0.5] {
+        let name = |kind: &str| format!("{kind}-{ema_decay}");
+        let last = run(&name("last"), KeepPolicy::Last, some, ema_decay);
+        let best = run(&name("best"), KeepPolicy::BestGold, some, ema_decay);
+        let kept = best.summary["kept_iteration"];
+        assert!(kept > 0.0 && kept < 12.0, "{kept}");
+        assert!(best.summary["gold_after"] > last.summary["gold_after"]);
+        assert!(best.summary["gold_after"] > best.summary["gold_before"]);
+        assert_ne!(weights(&best.checkpoint), weights(&last.checkpoint));
+        assert!(!last.summary.contains_key("kept_iteration"));
+    }
+    // One that likes none of it keeps the base.
+    let base = run("base", KeepPolicy::BestGold, |n| -n, 0.0);
+    assert_eq!(base.summary["kept_iteration"], 0.0);
+    assert_eq!(base.summary["gold_after"], base.summary["gold_before"]);
+
+    let mut job = place.ppo(&reward, "nobody");
+    job.config.keep = KeepPolicy::BestGold;
+    let error = ppo::run(&job, &mut Kept::default())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("keep"), "{error}");
+    assert!(!job.out.exists());
 }
 
 #[test]

@@ -168,6 +168,37 @@ fn ppo_raises_the_reward_and_checks_itself_first() {
         outcome.summary
     );
 
+    // Item 26: of many completions k1 has a mean above 0.
+    let kl = progress.metric("objective/kl");
+    assert!(kl.iter().sum::<f64>() > 0.0, "{kl:?}");
+    // Item 51: every iteration tells all of these.
+    for name in [
+        "objective/kl",
+        "objective/root_kl",
+        "objective/kl_coefficient",
+        "objective/reward",
+        "objective/score",
+        "objective/entropy",
+        "objective/response_length",
+        "objective/eos_rate",
+        "policy/ratio",
+        "policy/approximate_kl",
+        "policy/clipped_share",
+        "policy/grad_norm",
+        "value/clipped_share",
+        "value/explained_variance",
+        "value/grad_norm",
+        "time/tokens_per_second",
+    ] {
+        let told = progress.metric(name);
+        assert_eq!(told.len(), kl.len(), "{name}");
+        assert!(told.iter().all(|value| value.is_finite()), "{name}");
+    }
+    let roots = progress.metric("objective/root_kl");
+    for (kl, root) in kl.iter().zip(roots) {
+        assert!((kl.max(0.0).sqrt() - root).abs() < 1e-12);
+    }
+
     let checks = progress.checks();
     assert!(checks.iter().all(|(_, passed)| *passed), "{checks:?}");
     for name in [

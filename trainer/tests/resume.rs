@@ -16,7 +16,7 @@ use place::{Place, rankings, weights};
 use serde_json::{Value, json};
 use tiny::{Kept, write_lines};
 use trainer::advantage::AdvantageWhitening;
-use trainer::config::{EnsembleScore, Keep, Learn, LoraConfig, PpoConfig, SftConfig};
+use trainer::config::{EnsembleScore, Keep, KeepPolicy, Learn, LoraConfig, PpoConfig, SftConfig};
 use trainer::error::{Result, TrainerError};
 use trainer::kl::{KlControl, KlEstimator};
 use trainer::ppo::Gold;
@@ -319,6 +319,9 @@ fn ppo_goes_on_where_it_stopped() {
             ema_decay: 0.9,
             kl_estimator: KlEstimator::K3,
             whiten_advantages: AdvantageWhitening::Minibatch,
+            keep: KeepPolicy::BestGold,
+            keep_every: 2,
+            evaluation_prompts: 4,
             policy_waits: 1,
             kl_control: KlControl::Adaptive {
                 target: 0.5,

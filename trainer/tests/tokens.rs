@@ -57,6 +57,47 @@ fn n_finished(folder: &Path) -> (usize, usize) {
     (finished.count(), in_place.count())
 }
 
+/// Item 6 of the checklist: a tokenizer that puts BOS before every text by itself. The template writes
+/// its own, so a conversation has as many as turns and what opens the answer, and a completion none.
+#[test]
+fn bos_comes_once_with_a_tokenizer_that_adds_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+    for entry in std::fs::read_dir(&tiny).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let bos = "<|im_start|>";
+    let first = serde_json::json!({"SpecialToken": {"id": bos, "type_id": 0}});
+    let single = tokenizer["post_processor"]["single"]
+        .as_array_mut()
+        .unwrap();
+    single.insert(0, first);
+    tokenizer["post_processor"]["special_tokens"] =
+        serde_json::json!({bos: {"id": bos, "ids": [1], "tokens": [bos]}});
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    let adds = tokenizers::Tokenizer::from_file(&path).unwrap();
+    assert_eq!(
+        adds.encode("red", true).unwrap().get_ids()[0],
+        1,
+        "it adds BOS"
+    );
+
+    let (plain, codec) = (
+        TextCodec::load(&tiny).unwrap(),
+        TextCodec::load(folder.path()).unwrap(),
+    );
+    let prompt = Prompt::Text("please say red".to_owned());
+    let tokens = codec.encode_prompt(&prompt).unwrap();
+    assert_eq!(tokens, plain.encode_prompt(&prompt).unwrap());
+    // The turn, and what opens the answer.
+    assert_eq!(tokens.iter().filter(|token| **token == 1).count(), 2);
+    assert_eq!(tokens.iter().take_while(|token| **token == 1).count(), 1);
+    assert!(!codec.encode_completion("red").unwrap().contains(&1));
+}
+
 /// Item 1 of the checklist: padding is EOS in the tiny model, and EOS is learnt all the same.
 #[test]
 fn after_fine_tuning_completions_end_where_the_demonstrations_do() {

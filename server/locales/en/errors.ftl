@@ -88,3 +88,4 @@ error-choose-snapshot-of = choose a snapshot of { $kind }
 error-run-cannot-resume = only a training run that failed or was stopped can go on
 error-gold-is-reward = this is the reward model itself: choose another
 error-keep-needs-reward = choose one: the setting keep is best_reward
+error-keep-needs-gold = choose one: the setting keep is best_gold

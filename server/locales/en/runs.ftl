@@ -203,6 +203,7 @@ figure-time-tokens_per_second = Tokens per second
 figure-held_out_loss_before = Held-out loss before training
 figure-held_out_loss = Held-out loss of the kept weights
 figure-kept_epoch = Epoch whose weights were kept
+figure-kept_iteration = Iteration whose policy was kept
 figure-held_out_reward_before = Mean reward of sampled answers before training
 figure-held_out_reward = Mean reward of sampled answers of the kept weights
 figure-pretraining_share = Share of pretraining texts in the learnt tokens

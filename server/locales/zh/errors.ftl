@@ -109,3 +109,4 @@ error-choose-snapshot-of = 请选择{ $kind ->
 error-run-cannot-resume = 只有失败或被停止的训练运行才能继续
 error-gold-is-reward = 这正是奖励模型本身：请选择另一个
 error-keep-needs-reward = 请选择：设置 keep 为 best_reward
+error-keep-needs-gold = 请选择：设置 keep 为 best_gold

@@ -191,6 +191,7 @@ figure-time-tokens_per_second = 每秒词元数
 figure-held_out_loss_before = 训练前的留出集损失
 figure-held_out_loss = 所保留权重的留出集损失
 figure-kept_epoch = 保留的权重所属轮次
+figure-kept_iteration = 保留其策略的迭代
 figure-held_out_reward_before = 训练前采样回答的平均奖励
 figure-held_out_reward = 所保留权重的采样回答平均奖励
 figure-pretraining_share = 预训练文本占所学词元的比例

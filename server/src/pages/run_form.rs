@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
-use trainer::config::{Keep, Preset};
+use trainer::config::{Keep, KeepPolicy, Preset};
 
 use crate::domain::ids::{AccountId, CheckpointId, RunId, SnapshotId};
 use crate::domain::run::{GenerationConfig, RunKind, resolve_config};
@@ -112,6 +112,10 @@ impl RunForm {
         if kind == RunKind::Ppo && !self.gold.is_empty() {
             let found = self.checkpoint(db, "gold", &self.gold, true).await?;
             gold = note(found, &mut errors);
+        }
+        let by_gold = config.as_ref().filter(|config| keeps_by_gold(config));
+        if kind == RunKind::Ppo && self.gold.is_empty() && by_gold.is_some() {
+            errors.push(wrong("gold", Message::new("error-keep-needs-gold")));
         }
         if let (Some(first), Some(second)) = (&reward, &gold)
             && first.sha256 == second.sha256
@@ -221,6 +225,11 @@ fn wrong(field: &str, message: impl Into<Message>) -> FieldError {
 /// Whether a reward model decides which epoch of SFT is kept.
 fn keeps_by_reward(config: &Value) -> bool {
     config["keep"] == json!(Keep::BestReward)
+}
+
+/// Whether a second opinion decides which policy of PPO is kept.
+fn keeps_by_gold(config: &Value) -> bool {
+    config["keep"] == json!(KeepPolicy::BestGold)
 }
 
 /// Keeps the value, or the error.

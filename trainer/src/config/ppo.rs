@@ -39,6 +39,19 @@ fn mean() -> EnsembleScore {
     EnsembleScore::Mean
 }
 
+/// Whose weights become the checkpoint of PPO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepPolicy {
+    /// The last ones.
+    #[default]
+    Last,
+    /// Those whose answers to the evaluation prompts the second opinion scores highest, the base's
+    /// among them: the reward model that is trained against cannot tell which those are (Gao et al.,
+    /// arXiv 2210.10760).
+    BestGold,
+}
+
 /// PPO against a reward model, with the pretraining term (PPO-ptx).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,6 +180,13 @@ pub struct PpoConfig {
     /// on memory asks for it (ours).
     #[serde(default)]
     pub micro_rows: Option<usize>,
+    /// Whose weights become the checkpoint (not printed; ours).
+    #[serde(default)]
+    pub keep: KeepPolicy,
+    /// Iterations from one comparison by the second opinion to the next, where `keep` asks for them
+    /// (ours).
+    #[serde(default = "keep_every")]
+    pub keep_every: usize,
     /// Prompts answered before and after training, for people to compare.
     pub evaluation_prompts: usize,
     /// Signs of collapse that end the run (ours).
@@ -178,6 +198,10 @@ pub struct PpoConfig {
     /// Iterations from one such showing to the next (ours); 0 shows none.
     #[serde(default)]
     pub token_samples_every: usize,
+}
+
+fn keep_every() -> usize {
+    10
 }
 
 impl PpoConfig {
@@ -233,6 +257,8 @@ impl PpoConfig {
             memory_limit_gib: None,
             recompute_activations: false,
             micro_rows: None,
+            keep: KeepPolicy::Last,
+            keep_every: keep_every(),
             evaluation_prompts: 16,
             stop: EarlyStop {
                 reward_drop: 1.0,
@@ -414,6 +440,15 @@ impl PpoConfig {
             0.0,
             1e5,
         )?;
+        in_range("keep_every", self.keep_every as f64, 1.0, 1e7)?;
+        if self.keep == KeepPolicy::BestGold && self.evaluation_prompts == 0 {
+            return Err(TrainerError::Config {
+                field: "keep".into(),
+                message: "compares policies by answers to evaluation prompts, but \
+                          evaluation_prompts is 0"
+                    .to_owned(),
+            });
+        }
         if let KlControl::Adaptive { target, horizon } = self.kl_control {
             in_range("kl_control.target", target, 1e-6, 1e9)?;
             // An error moves the weight by at most a fifth for each horizon; past 1 it would turn its

@@ -2,7 +2,7 @@
 
 use super::network::{Network, Rows};
 use super::{Estimate, JUDGED_ROWS, LOWER_CACHE_BYTES, Part};
-use crate::config::{DpoConfig, Keep, PpoConfig, RewardConfig, SftConfig};
+use crate::config::{DpoConfig, Keep, KeepPolicy, PpoConfig, RewardConfig, SftConfig};
 use crate::generate::rows_at_once;
 use crate::model::lora::LoraConfig;
 use crate::model::token_log_probs::CHUNK;
@@ -475,6 +475,10 @@ pub fn ppo(
         true => p,
         false => 0,
     };
+    let best = match settings.keep {
+        KeepPolicy::BestGold => p,
+        KeepPolicy::Last => 0,
+    };
     // The output of frozen layers, for the policy and for the value model.
     let outputs = [policy, value].map(|network| match network.n_frozen_blocks() {
         0 => 0,
@@ -494,6 +498,7 @@ pub fn ppo(
         part("the second judge's weights", gold, "a smaller judge"),
         moments(p + v),
         part("weight average", average, "no average (ema_decay=0)"),
+        part("weights of the best policy", best, "keep=last"),
         part(
             "weights of the policy to go back to",
             p + average,

@@ -240,6 +240,7 @@ fn assert_one_update(micro_rows: usize, recomputes: bool) {
         average: Some(average.unwrap()),
         kl_coefficient: config.kl_coefficient,
         next_text: 0,
+        best: None,
         micro_rows,
         truncate_at: None,
         config: &config,

@@ -93,6 +93,12 @@ fn the_ratio_is_one_to_the_bit_before_the_first_step() {
         .unwrap();
     assert_eq!((sums.lowest_ratio, sums.highest_ratio), (1.0, 1.0));
     assert!(largest_gap(&episodes) > 0.0);
+    // Item 23: policy and reference are the same model.
+    assert!(
+        episodes
+            .iter()
+            .all(|one| one.kl().abs() < 1e-4 * one.n as f64)
+    );
     // Item 44: nothing is clipped, and the loss is minus the mean advantage, which is 0.
     assert_eq!((sums.approximate_kl, sums.clipped), (0.0, 0.0));
     assert!((sums.loss / sums.tokens).abs() < 1e-9, "{}", sums.loss);

@@ -113,6 +113,7 @@ fn update(job: &PpoJob, models: &Models) -> (BTreeMap<String, Vec<f32>>, Vec<Vec
         average: None,
         kl_coefficient: job.config.kl_coefficient,
         next_text: 0,
+        best: None,
         micro_rows: super::MICRO_ROWS,
         truncate_at: None,
         config: &job.config,

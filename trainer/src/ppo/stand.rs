@@ -83,6 +83,7 @@ impl Stand {
             average,
             kl_coefficient: self.config.kl_coefficient,
             next_text: 0,
+            best: None,
             micro_rows: super::MICRO_ROWS,
             truncate_at: None,
         }

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::Learner;
+use super::best::Best;
 use super::evaluation::Evaluation;
 use super::learn::Learning;
 use super::order::PromptOrder;
@@ -30,6 +31,9 @@ pub(super) struct State {
     pub(super) before: Evaluation,
     /// Loss on the texts kept out, before training.
     pub(super) text_loss_before: Option<f64>,
+    /// Whose answers a second opinion likes best so far, where that is asked for.
+    #[serde(default)]
+    pub(super) best: Option<Best>,
     /// The iteration after those, where the run was stopped while it learnt.
     #[serde(default)]
     pub(super) learning: Option<Learning>,
@@ -104,6 +108,9 @@ impl Learner<'_> {
         if let Some(average) = &self.average {
             point.put("average", average.values().clone());
         }
+        if let Some(best) = &self.best {
+            point.put("best", best.clone());
+        }
         Ok(point)
     }
 
@@ -138,6 +145,7 @@ impl Learner<'_> {
         self.kl_coefficient = state.kl_coefficient;
         // Only the place among the texts matters.
         self.next_text = state.next_text % self.texts.learnt.len().max(1);
+        self.best = state.best.map(|_| point.group("best"));
         let Some(learning) = &mut state.learning else {
             return Ok((state, None));
         };

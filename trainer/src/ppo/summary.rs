@@ -34,7 +34,9 @@ impl End<'_> {
                 f64::from(u8::from(self.are_kept_out)),
             ),
         ]);
+        let best = self.state.best;
         let optional = [
+            ("kept_iteration", best.map(|best| best.iteration as f64)),
             ("kl_after", (n > 0).then_some(self.after.kl)),
             ("kl_last_batch", kl_last),
             ("text_loss_held_out_before", self.state.text_loss_before),

@@ -269,6 +269,30 @@ mod tests {
         assert_eq!(positions, [1, 2, 4]);
     }
 
+    /// Item 9 again: the loss is that of the answer's tokens and EOS, read off the logits.
+    #[test]
+    fn the_loss_is_the_log_probability_of_the_answer_and_its_eos() {
+        let model = model("tiny");
+        let row = LearningRow {
+            tokens: vec![5, 6, 7, 8, 9, 2],
+            start: 3,
+        };
+        let batch = TokenBatch::new(std::slice::from_ref(&row.tokens), 2, &Device::Cpu).unwrap();
+        let hidden = model.hidden(&batch, Pass::Tracked).unwrap();
+        let logits = model.logits(&hidden.squeeze(0).unwrap()).unwrap();
+        let logits: Vec<Vec<f32>> = logits.to_vec2().unwrap();
+        let log_prob = |place: usize| {
+            let seen: Vec<f64> = logits[place - 1].iter().map(|it| f64::from(*it)).collect();
+            let total: f64 = seen.iter().map(|it| it.exp()).sum();
+            seen[row.tokens[place] as usize] - total.ln()
+        };
+        let wanted: f64 = -(3..6).map(log_prob).sum::<f64>();
+        let mut gradients = Gradients::default();
+        let found =
+            add_gradient(&model, std::slice::from_ref(&row), 2, 1.0, &mut gradients).unwrap();
+        assert!((found - wanted).abs() < 1e-4 * wanted, "{found} {wanted}");
+    }
+
     fn model(name: &str) -> Transformer {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         let model = Transformer::load(&fixtures.join(name), &Device::Cpu, Trainable::Everything);

@@ -478,6 +478,8 @@ pub(super) const PPO: &[Row] = &[
     same("memory_limit_gib", OURS),
     same("recompute_activations", OURS),
     same("micro_rows", OURS),
+    same("keep", "ours (InstructGPT prints no choice among policies)"),
+    same("keep_every", OURS),
     row("evaluation_prompts", [OURS, SPEED, "", ""]),
     same("stop.reward_drop", OURS),
     row(
