@@ -157,7 +157,9 @@ pub fn run(job: &BestOfNJob, progress: &mut dyn Progress) -> Result<Drawn> {
     codec.check_fits(&job.model, model.config.vocab_size)?;
 
     // 1. Read the prompts.
-    let prompts = read_prompts(job, &codec, &model, progress)?;
+    let contexts = [model.config.max_position_embeddings, judge.room()];
+    let contexts = contexts.into_iter().chain(gold.as_ref().map(Judge::room));
+    let prompts = read_prompts(job, &codec, contexts.min().unwrap_or(0), progress)?;
 
     // 2. Draw, score and keep the best.
     let total = prompts.len() * job.n;
@@ -171,10 +173,10 @@ pub fn run(job: &BestOfNJob, progress: &mut dyn Progress) -> Result<Drawn> {
         for (one, drawn) in block.iter().zip(drawn.chunks(job.n)) {
             progress.go_on()?;
             let samples = Samples {
-                scores: ask(&judge, one, drawn)?,
+                scores: ask(&judge, one, drawn, progress)?,
                 golds: gold
                     .as_ref()
-                    .map(|gold| ask(gold, one, drawn))
+                    .map(|gold| ask(gold, one, drawn, progress))
                     .transpose()?,
             };
             chosen.push(choose(one, drawn, &samples));
@@ -234,10 +236,23 @@ fn draw(
 }
 
 /// What a reward model says of a prompt's completions.
-fn ask(judge: &Judge, prompt: &Open, drawn: &[Sampled]) -> Result<Vec<f64>> {
+fn ask(
+    judge: &Judge,
+    prompt: &Open,
+    drawn: &[Sampled],
+    progress: &mut dyn Progress,
+) -> Result<Vec<f64>> {
     let texts: Vec<&str> = drawn.iter().map(|sample| sample.text.as_str()).collect();
-    let name = |index: usize| format!("completion {} of {}", index + 1, prompt.id);
-    let scores = judge.score_texts(&prompt.prompt, &texts, &name)?;
+    let (scores, n_cut) = judge.score_texts(&prompt.prompt, &texts)?;
+    if n_cut > 0 {
+        progress.log(format!(
+            "a reward model reads {} tokens: it saw {n_cut} of {} completions of {} without the \
+             beginning of the prompt",
+            judge.room(),
+            drawn.len(),
+            prompt.id
+        ));
+    }
     Ok(scores.into_iter().map(f64::from).collect())
 }
 
@@ -304,12 +319,12 @@ struct Open {
 fn read_prompts(
     job: &BestOfNJob,
     codec: &TextCodec,
-    model: &Transformer,
+    context: usize,
     progress: &mut dyn Progress,
 ) -> Result<Vec<Open>> {
     let records: Vec<Placed<PromptRecord>> = records::read_placed(&job.prompts)?;
-    let context = model.config.max_position_embeddings;
-    let room = context.saturating_sub(job.sampling.max_new_tokens);
+    // The completion follows, and the EOS at which a reward model reads.
+    let room = context.saturating_sub(job.sampling.max_new_tokens + 1);
     let (mut prompts, mut long) = (Vec::new(), Vec::new());
     for (index, placed) in records.into_iter().enumerate() {
         let tokens = placed.at_field("prompt", codec.encode_prompt(&placed.record.prompt))?;

@@ -36,7 +36,7 @@ use crate::optim::Gradients;
 use crate::progress::{Event, Progress};
 use crate::reward::accuracy::{count_by_length, difference};
 use crate::reward::groups::Group;
-use crate::reward::{Accuracy, bootstrap_units};
+use crate::reward::{Accuracy, bootstrap_units, telling};
 use crate::run_folder::RunFolder;
 use crate::savepoint::{self, SavePolicy};
 use crate::self_check;
@@ -78,6 +78,11 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     } = data;
     let by_length = count_by_length(&train, &held_out);
     let length = bootstrap_units(&by_length, config.seed);
+    // Of completions that are all the same nothing can be learnt.
+    let telling = telling(&train).ok_or_else(|| {
+        let message = "holds no ranking to train on whose completions differ".to_owned();
+        TrainerError::input(&job.data, 1, "completions", message)
+    })?;
     let ranking = |group: Group| Ranking {
         group,
         reference: Vec::new(),
@@ -129,7 +134,7 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         ("train".to_owned(), Ranking::references(&train)?),
         ("held_out".to_owned(), Ranking::references(&held_out)?),
     ]);
-    let first = next_micro(&mut train, plan.rows);
+    let first = next_micro(&mut train[telling..], plan.rows);
     check_first_batch(&mut learner, &policy, first, progress)?;
 
     // 4. Train.
@@ -153,7 +158,11 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
                 false => {
                     let measures = learner.measure(&fit.policy, &mut held_out, progress)?;
                     let now = HeldOut::new(&held_out, &measures, config.seed);
-                    report_held_out(n_steps as u64, &now, length, progress);
+                    // Told, where the run was stopped right after.
+                    if epoch >= fit.n_measured {
+                        report_held_out(n_steps as u64, &now, length, progress);
+                        fit.n_measured = epoch + 1;
+                    }
                     after = Some(now);
                     Ok(())
                 }
@@ -176,7 +185,12 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
 
     // 6. Write.
     progress.phase("writing", n_steps, n_steps);
-    progress.go_on()?;
+    if let Err(error) = progress.go_on() {
+        if matches!(error, TrainerError::Cancelled) {
+            progress.save(&fit.savepoint()?)?;
+        }
+        return Err(error);
+    }
     let mut summary = summarise(&before, after);
     for (name, figure) in [
         ("held_out_accuracy", after.accuracy),

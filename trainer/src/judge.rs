@@ -102,30 +102,24 @@ impl Judge {
         Ok(scores)
     }
 
-    /// The score of each text as a completion of `prompt`, read at the EOS that is put after it.
-    /// `name` names a text in errors.
+    /// The score of each text as a completion of `prompt`, read at the EOS that is put after it, and
+    /// how many of them it saw without the beginning of their prompt, since they are longer in its
+    /// tokens than it can read.
     ///
     /// # Errors
-    /// When a text does not fit the model's context.
-    pub fn score_texts(
-        &self,
-        prompt: &Prompt,
-        texts: &[&str],
-        name: &dyn Fn(usize) -> String,
-    ) -> Result<Vec<f32>> {
+    /// When the tokenizer refuses a text.
+    pub fn score_texts(&self, prompt: &Prompt, texts: &[&str]) -> Result<(Vec<f32>, usize)> {
         let prompt = self.codec.encode_prompt(prompt)?;
         let room = self.model.trunk.config.max_position_embeddings;
         let mut rows = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().enumerate() {
+        let mut n_cut = 0;
+        for text in texts {
             let mut row = prompt.clone();
             row.extend(self.codec.encode(text)?);
             row.push(self.codec.eos_id);
             if row.len() > room {
-                let message = format!("holds {room} tokens; {} needs {}", name(index), row.len());
-                return Err(TrainerError::Config {
-                    field: "context".into(),
-                    message,
-                });
+                row.drain(..row.len() - room);
+                n_cut += 1;
             }
             rows.push(row);
         }
@@ -140,6 +134,6 @@ impl Judge {
                 scores[*index] = score;
             }
         }
-        Ok(scores)
+        Ok((scores, n_cut))
     }
 }

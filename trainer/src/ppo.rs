@@ -205,6 +205,7 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
         let began = Instant::now();
         progress.phase("training", iteration, config.iterations);
         let step = iteration as u64 + 1;
+        let is_resumed_within = state.learning.is_some();
         let mut learning = match state.learning.take() {
             Some(learning) => learning,
             None => {
@@ -250,7 +251,9 @@ pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
             }
         };
         let n_tokens: usize = episodes.iter().map(|episode| episode.tokens.len()).sum();
-        figures.tokens_per_second = Some(n_tokens as f64 / began.elapsed().as_secs_f64());
+        // The time before a stop is not known.
+        figures.tokens_per_second =
+            (!is_resumed_within).then(|| n_tokens as f64 / began.elapsed().as_secs_f64());
         figures.report(step, episodes, learner.kl_coefficient, progress);
         learner.show_tokens(episodes, &learning.chosen, iteration, progress)?;
         // 7. Control KL; it says nothing of a policy that waits.

@@ -404,9 +404,9 @@ fn keep_at_stop<T>(
 
 /// The first ranking with two completions that differ: of completions that are all the same, no
 /// gradient reaches the head, whatever the model.
-fn telling(groups: &[Group]) -> Option<usize> {
+pub(crate) fn telling<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Option<usize> {
     let differs = |group: &Group| group.rows.iter().any(|row| *row != group.rows[0]);
-    groups.iter().position(differs)
+    groups.into_iter().position(differs)
 }
 
 /// The pass that trains looks at the last token only; it must not see padding either.

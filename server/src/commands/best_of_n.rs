@@ -1,7 +1,6 @@
 //! `plackett generate --best-of N`: of N completions of each prompt, the one that a reward model
 //! scores highest.
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use trainer::best_of_n::{self, BestOfNJob, Drawn, Point};
 use trainer::records::Prompt;
 
+use crate::commands::out_file::replace;
 use crate::commands::train::{Printer, stop_on_signal};
 use crate::domain::run::GenerationConfig;
 
@@ -51,16 +51,24 @@ pub async fn run(
         .with_context(|| format!("{} cannot be written", out.display()))?;
     println!("wrote {} prompts to {}", drawn.chosen.len(), out.display());
     for point in &drawn.curve {
-        println!("{}", describe(point));
+        println!("{}", describe(point, config));
     }
     Ok(())
 }
 
-/// What the best of so many samples is worth, as a line.
-fn describe(point: &Point) -> String {
+/// What the best of so many samples is worth, as a line. The bound on KL is one to what is drawn from,
+/// which is the model itself only at temperature 1 and without top-p.
+fn describe(point: &Point, config: &GenerationConfig) -> String {
+    let whom = match config.temperature == 1.0 && config.top_p == 1.0 {
+        true => "the model".to_owned(),
+        false => format!(
+            "the model at temperature {} and top-p {}",
+            config.temperature, config.top_p
+        ),
+    };
     let gold = point.gold.map(|gold| format!(", gold {gold}"));
     format!(
-        "best of {}: reward {}{}, KL to the model at most {:.4} nats",
+        "best of {}: reward {}{}, KL to {whom} at most {:.4} nats",
         point.n,
         point.reward,
         gold.unwrap_or_default(),
@@ -74,23 +82,23 @@ fn write_lines(
     config: &GenerationConfig,
     drawn: &Drawn,
 ) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
-    for one in &drawn.chosen {
-        let line = Line {
-            id: &one.id,
-            prompt: &one.prompt,
-            completions: [LineCompletion {
-                id: format!("{}-1", one.id),
-                text: &one.text,
-                model,
-                sampling: config.describe(one.stream),
-                is_finished: one.is_finished,
-                score: one.score,
-                gold: one.gold,
-            }],
-        };
-        writeln!(out, "{}", serde_json::to_string(&line)?)?;
-    }
-    out.flush()?;
-    Ok(())
+    replace(path, |out| {
+        for one in &drawn.chosen {
+            let line = Line {
+                id: &one.id,
+                prompt: &one.prompt,
+                completions: [LineCompletion {
+                    id: format!("{}-1", one.id),
+                    text: &one.text,
+                    model,
+                    sampling: config.describe(one.stream),
+                    is_finished: one.is_finished,
+                    score: one.score,
+                    gold: one.gold,
+                }],
+            };
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        }
+        Ok(())
+    })
 }

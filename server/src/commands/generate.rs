@@ -1,7 +1,6 @@
 //! `plackett generate`: candidates for the prompts of a file, or the best of many completions,
 //! without any database.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -11,6 +10,7 @@ use trainer::best_of_n::BestOfNJob;
 use trainer::records::Prompt;
 
 use crate::commands::best_of_n;
+use crate::commands::out_file::replace;
 use crate::commands::train::{Printer, stop_on_signal};
 use crate::config::DataConfig;
 use crate::domain::run::GenerationConfig;
@@ -159,24 +159,24 @@ fn write_lines(
     config: &GenerationConfig,
     answered: &[Answered],
 ) -> anyhow::Result<()> {
-    let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
-    for prompt in answered {
-        let completions = prompt.completions.iter().enumerate();
-        let line = Line {
-            id: &prompt.id,
-            prompt: &prompt.prompt,
-            completions: completions
-                .map(|(place, drawn)| LineCompletion {
-                    id: format!("{}-{}", prompt.id, place + 1),
-                    text: &drawn.text,
-                    model,
-                    sampling: config.describe(drawn.stream),
-                    is_finished: drawn.is_finished,
-                })
-                .collect(),
-        };
-        writeln!(out, "{}", serde_json::to_string(&line)?)?;
-    }
-    out.flush()?;
-    Ok(())
+    replace(path, |out| {
+        for prompt in answered {
+            let completions = prompt.completions.iter().enumerate();
+            let line = Line {
+                id: &prompt.id,
+                prompt: &prompt.prompt,
+                completions: completions
+                    .map(|(place, drawn)| LineCompletion {
+                        id: format!("{}-{}", prompt.id, place + 1),
+                        text: &drawn.text,
+                        model,
+                        sampling: config.describe(drawn.stream),
+                        is_finished: drawn.is_finished,
+                    })
+                    .collect(),
+            };
+            writeln!(out, "{}", serde_json::to_string(&line)?)?;
+        }
+        Ok(())
+    })
 }

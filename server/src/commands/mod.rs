@@ -11,6 +11,7 @@ pub mod import;
 pub mod migrate;
 pub mod model;
 pub mod new_model;
+mod out_file;
 pub mod score;
 pub mod serve;
 pub mod simulate;

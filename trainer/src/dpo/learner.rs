@@ -81,6 +81,8 @@ pub(super) struct Fit {
     reference: BTreeMap<String, Tensor>,
     /// Steps that are done.
     pub(super) n_done: usize,
+    /// Epochs whose held-out figures are told.
+    pub(super) n_measured: usize,
     /// Batches that came by, those of steps done before the run was stopped among them.
     n_seen: usize,
 }
@@ -96,13 +98,14 @@ impl Fit {
             optimiser: AdamW::new(config.optimiser.clone()),
             reference,
             n_done: 0,
+            n_measured: 0,
             n_seen: 0,
         }
     }
 
     /// All that moves, after the last step, and what the reference said, which no longer exists.
     pub(super) fn savepoint(&self) -> Result<Savepoint> {
-        let mut point = Savepoint::new(self.n_done, &());
+        let mut point = Savepoint::new(self.n_done, &self.n_measured);
         point.put("policy", values(self.policy.weights().variables()));
         point.put("optimiser", self.optimiser.state()?);
         point.put("reference", self.reference.clone());
@@ -115,6 +118,7 @@ impl Fit {
         self.optimiser
             .restore(&point.group("optimiser"), variables)?;
         self.n_done = point.step;
+        self.n_measured = point.state_as()?;
         Ok(())
     }
 }

@@ -104,7 +104,8 @@ impl Learner<'_> {
     }
 
     /// What the second opinion makes of the policy's answers to the evaluation prompts, always with
-    /// the same draws.
+    /// the same draws, which are not those that the run reports on: a policy that was only lucky in
+    /// these is not in those.
     fn worth(
         &self,
         prompts: &[Vec<u32>],
@@ -113,7 +114,7 @@ impl Learner<'_> {
     ) -> Result<f64> {
         let chosen: Vec<usize> = evaluation.clone().collect();
         progress.phase("comparing policies by the second opinion", 0, chosen.len());
-        let mut episodes = self.sample(prompts, &chosen, "evaluation", 0, progress)?;
+        let mut episodes = self.sample(prompts, &chosen, "comparison", 0, progress)?;
         self.judge(&mut episodes, &chosen, progress)?;
         let golds: Option<Vec<f64>> = episodes.iter().map(|episode| episode.gold).collect();
         match golds.map(|golds| mean(golds.into_iter())) {
@@ -133,7 +134,7 @@ impl Learner<'_> {
         set_values(self.models.policy.weights().variables(), values)?;
         progress.log(format!(
             "kept is the policy after {} of {} iterations, whose answers the second opinion scores \
-             highest: {:.4} (what it gains on these prompts is flattered by the choice)",
+             highest: {:.4} (by other draws of the evaluation prompts than those reported on)",
             best.iteration, state.n_done, best.gold
         ));
         Ok(())

@@ -15,6 +15,9 @@ pub const LEAST_DISTANCE: f64 = 0.25;
 /// Fewest points that a curve is fitted to (ours): three would always lie on one.
 pub const LEAST_POINTS: usize = 5;
 
+/// A peak farther out, a KL of 10,000 nats, is no prediction but a curve that only rises.
+const FARTHEST_PEAK: f64 = 100.0;
+
 /// Resamples of the points for an interval, and least and most of a hundred that lie within it. Of
 /// long runs fewer are drawn, so that a page does not wait for them.
 const RESAMPLES: usize = 400;
@@ -56,14 +59,15 @@ impl Curve {
             }
     }
 
-    /// d* = exp(alpha / beta - 1), and the gain beta d* there; none where the curve only rises.
+    /// d* = exp(alpha / beta - 1), and the gain beta d* there; none where the curve only
+    /// rises, as far as anybody goes.
     pub fn peak(&self) -> Option<Peak> {
         let distance = (self.alpha / self.beta - 1.0).exp();
         let peak = Peak {
             distance,
             gain: self.beta * distance,
         };
-        (self.beta > 0.0 && distance.is_finite() && peak.gain.is_finite()).then_some(peak)
+        (self.beta > 0.0 && distance < FARTHEST_PEAK && peak.gain.is_finite()).then_some(peak)
     }
 }
 

@@ -88,10 +88,10 @@ impl Learner<'_> {
             })
             .collect();
         // Evaluation draws from a seed of its own, the same before and after.
-        let seed = if purpose == "rollout" {
-            self.config.seed
-        } else {
-            self.config.seed ^ 0x5eed
+        let seed = match purpose {
+            "rollout" => self.config.seed,
+            "comparison" => self.config.seed ^ 0xc0de,
+            _ => self.config.seed ^ 0x5eed,
         };
         let sampling = SamplingConfig {
             temperature: self.config.temperature,

@@ -74,7 +74,7 @@ pub fn units(records: &[Placed<RankedPrompt>], prompts: &[Vec<u32>]) -> Result<V
     for index in 0..records.len() {
         units.push(names.get(&sets.root(index)).cloned().unwrap_or_default());
     }
-    check_sides(records, &units)?;
+    check_sides(records)?;
     Ok(units)
 }
 
@@ -103,19 +103,19 @@ fn check_ids(records: &[Placed<RankedPrompt>], prompts: &[Vec<u32>]) -> Result<(
     Ok(())
 }
 
-/// No unit is to be on both sides.
-fn check_sides(records: &[Placed<RankedPrompt>], units: &[String]) -> Result<()> {
+/// No prompt is to be on both sides. Prompts of one unit may be: an export that decides by each prompt's
+/// id knows nothing of units. They are then all held out.
+fn check_sides(records: &[Placed<RankedPrompt>]) -> Result<()> {
     let mut sides: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-    for (placed, unit) in records.iter().zip(units) {
+    for placed in records {
         let Some(side) = placed.record.split.as_deref() else {
             continue;
         };
-        let (line, first) = *sides.entry(unit).or_insert((placed.line, side));
+        let (line, first) = *sides
+            .entry(&placed.record.id)
+            .or_insert((placed.line, side));
         if first != side {
-            let message = format!(
-                "is {side:?}, but line {line} says {first:?} of the same prompt, or of one with the \
-                 same text or customer"
-            );
+            let message = format!("is {side:?}, but line {line} says {first:?} of the same prompt");
             return Err(placed.error("split", message));
         }
     }
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_that_is_wanted_on_both_sides_is_refused_by_line_and_field() {
+    fn a_prompt_that_is_wanted_on_both_sides_is_refused_by_line_and_field() {
         let line = |id: &str, prompt: &str, split: Value| {
             let mut line = json!({"id": id, "prompt": prompt});
             if !split.is_null() {
@@ -219,13 +219,12 @@ mod tests {
             ]
         };
         units_of(&both(line("a", "one", json!("train")))).unwrap();
-        for second in [
-            line("a", "one", json!("validation")),
-            line("c", "one", json!("validation")),
-        ] {
-            let error = units_of(&both(second)).unwrap_err().to_string();
-            let words = "line 4, field split: is \"validation\", but line 1 says \"train\"";
-            assert!(error.contains(words), "{error}");
-        }
+        let error = units_of(&both(line("a", "one", json!("validation"))));
+        let error = error.unwrap_err().to_string();
+        let words = "line 4, field split: is \"validation\", but line 1 says \"train\"";
+        assert!(error.contains(words), "{error}");
+        // As an export says it that decides by ids.
+        let units = units_of(&both(line("c", "one", json!("validation")))).unwrap();
+        assert_eq!(units[0], units[3]);
     }
 }

@@ -52,6 +52,7 @@ const PROMPT: &[&str] = &[
     "prompt[].content",
     "category",
     "language",
+    "customer",
 ];
 const TEXT: &[&str] = &["id", "text"];
 
