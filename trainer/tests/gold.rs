@@ -206,7 +206,7 @@ fn the_policy_that_the_second_opinion_likes_best_is_kept() {
         assert!(!last.summary.contains_key("kept_iteration"));
     }
     // One that likes none of it keeps the base.
-    let base = run("base", KeepPolicy::BestGold, |n| -n, 0.0);
+    let base = run("none-of-it", KeepPolicy::BestGold, |n| -n, 0.0);
     assert_eq!(base.summary["kept_iteration"], 0.0);
     assert_eq!(base.summary["gold_after"], base.summary["gold_before"]);
 
