@@ -48,7 +48,7 @@ pub async fn run(data: &DataConfig, command: EvaluateCommand) -> anyhow::Result<
 fn measure(model: &Path, data: &Path) -> trainer::Result<Value> {
     let records: Vec<Placed<RankedPrompt>> = records::read_placed(data)?;
     let judge = Judge::load(model)?;
-    let (mut known, mut prompts, mut long) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut known, mut long) = (Vec::new(), Vec::new());
     let (mut model, mut longer, mut shorter) = (Vec::new(), Vec::new(), Vec::new());
     for placed in records {
         let Some(rows) = judge.rows(&placed)? else {
@@ -62,12 +62,11 @@ fn measure(model: &Path, data: &Path) -> trainer::Result<Value> {
         model.push(count_right(&judge.scores(&rows)?, &ranks));
         longer.push(count_right(&lengths, &ranks));
         shorter.push(count_right(&negated, &ranks));
-        prompts.push(rows.prompt);
         known.push(placed);
     }
     let lines: Vec<usize> = long.iter().map(|placed| placed.line).collect();
     tell_left_out(&judge, &long, known.len(), &lines)?;
-    let units = units(&known, &prompts)?;
+    let units = units(&known)?;
     let interval = |counts: Vec<(f64, usize)>| {
         let places = known.iter().zip(&units).map(|(placed, unit)| Place {
             unit,

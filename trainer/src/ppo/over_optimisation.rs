@@ -115,21 +115,22 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Curve> {
 }
 
 /// Where the peak lies in 95 of 100 resamples of the points: least and most distance, the most being
-/// infinite where more than 2.5 of 100 curves only rise. None where nothing can be fitted.
+/// infinite where more than 2.5 of 100 curves only rise. Resamples that no curve can be fitted to are
+/// left out. None where nothing can be fitted.
 pub fn peak_interval(points: &[(f64, f64)], seed: u64) -> Option<(f64, f64)> {
     fit(points)?;
     let n = (POINTS_OF_RESAMPLES / points.len()).clamp(40, RESAMPLES) as u64;
     let mut found: Vec<f64> = (0..n)
-        .map(|index| {
+        .filter_map(|index| {
             let mut rng = stream(seed, "over-optimisation", index);
             let drawn = (0..points.len()).map(|_| points[rng.random_range(0..points.len())]);
-            let curve = fit(&drawn.collect::<Vec<_>>());
-            let peak = curve.and_then(|curve| curve.peak());
-            peak.map_or(f64::INFINITY, |peak| peak.distance)
+            let curve = fit(&drawn.collect::<Vec<_>>())?;
+            Some(curve.peak().map_or(f64::INFINITY, |peak| peak.distance))
         })
         .collect();
     found.sort_by(f64::total_cmp);
-    let at = |percent: f64| found[((found.len() - 1) as f64 * percent / 100.0).round() as usize];
+    let last = found.len().checked_sub(1)?;
+    let at = |percent: f64| found[(last as f64 * percent / 100.0).round() as usize];
     Some((at(WITHIN.0), at(WITHIN.1)))
 }
 

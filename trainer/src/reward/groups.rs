@@ -68,7 +68,7 @@ pub(crate) fn read_groups(
         .iter()
         .map(|placed| placed.at_field("prompt", codec.encode_prompt(&placed.record.prompt)));
     let prompts = prompts.collect::<Result<Vec<_>>>()?;
-    let units = units(records, &prompts)?;
+    let units = units(records)?;
     for ((placed, prompt), unit) in records.iter().zip(&prompts).zip(units) {
         let record = &placed.record;
         let ranks: Vec<u32> = record.completions.iter().map(|item| item.rank).collect();

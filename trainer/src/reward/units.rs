@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::records::{Placed, RankedPrompt};
+use crate::records::{Message, Placed, RankedPrompt};
 
 /// What joins two rankings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Tie<'a> {
     Id(&'a str),
-    Prompt(&'a [u32]),
+    Prompt(&'a [Message]),
     Customer(&'a str),
 }
 
@@ -35,20 +35,23 @@ impl Sets {
     }
 }
 
-/// The unit of each record, whose prompts are `prompts` in tokens: rankings that share an id, a
-/// prompt or a customer are of one, and so on from one to the next. It has the name of its first
+/// The unit of each record: rankings that share an id, a prompt or a customer are of one, and so on
+/// from one to the next. Prompts are compared as they were written: a tokenizer that lacks words
+/// makes the same tokens of different ones. It has the name of its first
 /// customer or, without one, of its first id, in alphabetical order, so that the order of the file
 /// does not matter.
 ///
 /// # Errors
 /// The first record whose id has another prompt or customer before it, by line and field; and one
 /// that the file wants on another side than its unit.
-pub fn units(records: &[Placed<RankedPrompt>], prompts: &[Vec<u32>]) -> Result<Vec<String>> {
-    check_ids(records, prompts)?;
+pub fn units(records: &[Placed<RankedPrompt>]) -> Result<Vec<String>> {
+    let prompts = records.iter().map(|placed| placed.record.prompt.messages());
+    let prompts: Vec<Vec<Message>> = prompts.collect();
+    check_ids(records, &prompts)?;
     let parents = (0..records.len()).collect();
     let mut sets = Sets { parents };
     let mut first: BTreeMap<Tie<'_>, usize> = BTreeMap::new();
-    for (index, (placed, prompt)) in records.iter().zip(prompts).enumerate() {
+    for (index, (placed, prompt)) in records.iter().zip(&prompts).enumerate() {
         let customer = placed.record.customer.as_deref().map(Tie::Customer);
         let ties = [Tie::Id(&placed.record.id), Tie::Prompt(prompt)];
         for tie in ties.into_iter().chain(customer) {
@@ -79,8 +82,8 @@ pub fn units(records: &[Placed<RankedPrompt>], prompts: &[Vec<u32>]) -> Result<V
 }
 
 /// An id has one prompt and at most one customer.
-fn check_ids(records: &[Placed<RankedPrompt>], prompts: &[Vec<u32>]) -> Result<()> {
-    let mut known: BTreeMap<&str, (usize, &[u32])> = BTreeMap::new();
+fn check_ids(records: &[Placed<RankedPrompt>], prompts: &[Vec<Message>]) -> Result<()> {
+    let mut known: BTreeMap<&str, (usize, &[Message])> = BTreeMap::new();
     let mut customers: BTreeMap<&str, &str> = BTreeMap::new();
     for (placed, prompt) in records.iter().zip(prompts) {
         let id = placed.record.id.as_str();
@@ -141,13 +144,8 @@ mod tests {
         crate::records::read_placed(file.path()).unwrap()
     }
 
-    /// A letter is a token.
     fn units_of(lines: &[Value]) -> Result<Vec<String>> {
-        let tokens = |line: &Value| {
-            let prompt = line["prompt"].as_str().unwrap();
-            prompt.bytes().map(u32::from).collect()
-        };
-        units(&read(lines), &lines.iter().map(tokens).collect::<Vec<_>>())
+        units(&read(lines))
     }
 
     /// Item 16 of the checklist.
