@@ -67,7 +67,7 @@ fn main() -> std::process::ExitCode {
     match runtime.block_on(dispatch(cli)) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("plackett: {error:#}");
+            eprintln!("plackett: {}", sentence(&error));
             std::process::ExitCode::FAILURE
         }
     }
@@ -91,6 +91,19 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+/// An error with its causes; a cause that the error names already is not said again.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
+}
+
 /// Logs go to standard error; `RUST_LOG` chooses what is logged.
 fn start_logging(json: bool) {
     let filter =
@@ -111,6 +124,18 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let io = || std::io::Error::other("the disk is gone");
+        let error = anyhow::Error::from(trainer::TrainerError::Io {
+            path: "data.jsonl".into(),
+            source: io(),
+        });
+        assert_eq!(sentence(&error), "data.jsonl: the disk is gone");
+        let error = anyhow::Error::from(io()).context("x cannot be written");
+        assert_eq!(sentence(&error), "x cannot be written: the disk is gone");
+    }
 
     #[test]
     fn no_two_options_of_a_subcommand_have_one_name() {

@@ -123,7 +123,7 @@ runs-about = About this run
 runs-files = Files:
 runs-config = All settings
 runs-over-optimisation = Over-optimisation
-runs-over-optimisation-help = What the policy gained with its distance from where it began, in standard deviations of the first batch. By a second opinion the gain first grows and then falls; the curve tells where (Gao et al., 2022).
+runs-over-optimisation-help = What the policy gained with its distance from where it began, in standard deviations of the first batch. By a second opinion the gain often grows first and falls later; where it does, the curve tells how far it paid to go (Gao et al., 2022).
 runs-frontier = Gain against the square root of KL
 runs-frontier-label = Mean score of each batch against the square root of its KL, with a fitted curve for each judge
 runs-frontier-help = Points are batches; lines are d (alpha - beta ln d) above what the first batch was off by, fitted to them. In brackets: where the peak lies in 95 of 100 resamples of the batches. A line upwards marks the peak of a judge's curve where the run came so far.
@@ -140,7 +140,7 @@ runs-judge-curve = Fitted curve
 runs-judge-peak = Highest
 runs-peak = { $gain } at d = { $distance } [{ $low }, { $high }], a KL of { $kl } nats
 runs-no-limit = no limit
-runs-no-peak = nowhere: the curve only rises
+runs-no-peak = none: the curve has no highest point
 runs-setting = Setting
 runs-setting-value = Value
 runs-setting-source = Source

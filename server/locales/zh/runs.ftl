@@ -111,7 +111,7 @@ runs-about = 关于此运行
 runs-files = 文件：
 runs-config = 全部设置
 runs-over-optimisation = 过度优化
-runs-over-optimisation-help = 策略的得分随其与起点的距离的变化，以第一批得分的标准差为单位。按第二评价，提升先增后减；曲线指出转折处（Gao 等，2022）。
+runs-over-optimisation-help = 策略的得分随其与起点的距离的变化，以第一批得分的标准差为单位。按第二评价，提升往往先增后减；若如此，曲线指出走多远仍有收益（Gao 等，2022）。
 runs-frontier = 提升与 KL 平方根
 runs-frontier-label = 每批平均得分与其 KL 平方根，以及每个评价者的拟合曲线
 runs-frontier-help = 点为各批次；线为拟合的 d (alpha - beta ln d)，并允许第一批有误差。方括号内：对批次重抽样时峰值所在的 95 % 区间。若运行到达某评价者曲线的峰值，则以竖直线标出。
@@ -128,7 +128,7 @@ runs-judge-curve = 拟合曲线
 runs-judge-peak = 最高点
 runs-peak = d = { $distance } [{ $low }, { $high }]（KL { $kl } 奈特）处为 { $gain }
 runs-no-limit = 无上限
-runs-no-peak = 无：曲线只升不降
+runs-no-peak = 无：曲线没有最高点
 runs-setting = 设置
 runs-setting-value = 值
 runs-setting-source = 来源

@@ -97,6 +97,15 @@ struct LineCompletion<'a> {
 /// A sentence about prompts, model, settings or the file.
 pub async fn run(data: &DataConfig, command: GenerateCommand) -> anyhow::Result<()> {
     check_place(&command.out)?;
+    let is_own_input = std::fs::canonicalize(&command.out).is_ok_and(|out| {
+        std::fs::canonicalize(&command.prompts).is_ok_and(|prompts| prompts == out)
+    });
+    if is_own_input {
+        bail!(
+            "--out: {} is the file of --prompts; name another",
+            command.out.display()
+        );
+    }
     let model = data.find_model(command.model);
     let config = GenerationConfig {
         candidates: command.candidates,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
+use trainer::TrainerError;
 use trainer::checkpoint::sha256_of_weights;
 use trainer::config::Preset;
 use trainer::config::sources::{Setting, settings};
@@ -167,7 +168,13 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
     }
     let mut printer = Printer::default();
     stop_on_signal(printer.stop.clone());
-    let outcome = tokio::task::spawn_blocking(move || train(&job, &mut printer)).await??;
+    let out = job.out.clone();
+    let made = tokio::task::spawn_blocking(move || train(&job, &mut printer)).await?;
+    if let Err(TrainerError::Cancelled) = &made {
+        let out = out.display();
+        bail!("stopped; the same command with --resume goes on from what is kept in {out}");
+    }
+    let outcome = made?;
     println!("checkpoint {}", outcome.checkpoint.display());
     for (name, value) in &outcome.summary {
         println!("{name} {value}");

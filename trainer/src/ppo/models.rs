@@ -43,7 +43,10 @@ pub(super) fn load_models(job: &PpoJob, codec: &TextCodec, recomputes: bool) -> 
         }
     };
     value.trunk.set_recompute(recomputes);
-    codec.check_fits(&job.reward, reward.trunk.config.vocab_size)?;
+    // By its own tokenizer; whether that is the policy's is checked with the other things that must
+    // hold between the models.
+    let theirs = TextCodec::load(&job.reward)?;
+    theirs.check_fits(&job.reward, reward.trunk.config.vocab_size)?;
     let members = Members::read(&job.reward, reward.trunk.config.hidden_size, &Device::Cpu)?;
     let reward = match members {
         Some(members) => reward.with_members(members)?,
