@@ -277,7 +277,7 @@ pub fn write(
 /// The same, with what `extra` writes into the folder before it appears.
 ///
 /// # Errors
-/// As [`write`], or those of `extra`.
+/// As [`write()`], or those of `extra`.
 pub fn write_with(
     place: &Path,
     template_folder: &Path,
