@@ -18,6 +18,7 @@ use trainer::model::weights::Trainable;
 use trainer::ppo::{self, Gold};
 use trainer::progress::Event;
 use trainer::records::Prompt;
+use trainer::sft::Outcome;
 use trainer::text::TextCodec;
 
 fn goods(_: &Prompt, completion: &str) -> f64 {
@@ -185,7 +186,7 @@ fn the_policy_that_the_second_opinion_likes_best_is_kept() {
         job.config.kl_budget = 1e3;
         job.config.kl_coefficient = 0.0;
         job.config.ema_decay = ema_decay;
-        job.config.evaluation_prompts = 8;
+        job.config.evaluation_prompts = 12;
         job.config.keep = keep;
         job.config.keep_every = 1;
         let utility = move |prompt: &Prompt, text: &str| gold(goods(prompt, text));
@@ -193,20 +194,22 @@ fn the_policy_that_the_second_opinion_likes_best_is_kept() {
         ppo::run(&job, &mut Kept::default()).unwrap()
     };
     // Some of the word that the reward model likes, but not too much of it.
-    let some: fn(f64) -> f64 = |n| 4.0 * n - n * n;
+    let some: fn(f64) -> f64 = |n| 6.0 * n - n * n;
     for ema_decay in [0.0, 0.5] {
         let name = |kind: &str| format!("{kind}-{ema_decay}");
         let last = run(&name("last"), KeepPolicy::Last, some, ema_decay);
         let best = run(&name("best"), KeepPolicy::BestGold, some, ema_decay);
         let kept = best.summary["kept_iteration"];
         assert!(kept > 0.0 && kept < 12.0, "{kept}");
-        assert!(best.summary["gold_after"] > last.summary["gold_after"]);
-        assert!(best.summary["gold_after"] > best.summary["gold_before"]);
+        let gold = |made: &Outcome, moment: &str| made.summary[&format!("gold_{moment}")];
+        let (of_best, of_last) = (gold(&best, "after"), gold(&last, "after"));
+        assert!(of_best > of_last, "{of_best} {of_last} {kept}");
+        assert!(of_best > gold(&best, "before"), "{of_best} {kept}");
         assert_ne!(weights(&best.checkpoint), weights(&last.checkpoint));
         assert!(!last.summary.contains_key("kept_iteration"));
     }
-    // One that likes none of it keeps the base.
-    let base = run("none-of-it", KeepPolicy::BestGold, |n| -n, 0.0);
+    // One that sees no difference keeps the base.
+    let base = run("indifferent", KeepPolicy::BestGold, |_| 1.0, 0.0);
     assert_eq!(base.summary["kept_iteration"], 0.0);
     assert_eq!(base.summary["gold_after"], base.summary["gold_before"]);
 
