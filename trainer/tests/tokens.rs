@@ -92,8 +92,8 @@ fn bos_comes_once_with_a_tokenizer_that_adds_its_own() {
     let prompt = Prompt::Text("please say red".to_owned());
     let tokens = codec.encode_prompt(&prompt).unwrap();
     assert_eq!(tokens, plain.encode_prompt(&prompt).unwrap());
-    // The turn, and what opens the answer.
-    assert_eq!(tokens.iter().filter(|token| **token == 1).count(), 2);
+    // The system's turn, which the template puts first, the user's, and what opens the answer.
+    assert_eq!(tokens.iter().filter(|token| **token == 1).count(), 3);
     assert_eq!(tokens.iter().take_while(|token| **token == 1).count(), 1);
     assert!(!codec.encode_completion("red").unwrap().contains(&1));
 }
