@@ -82,7 +82,7 @@ pub async fn list_live(
 }
 
 /// How often a lease is tried again because another request of the same labeler ended their work on
-/// the task, late, between choosing and holding it.
+/// the task, late, between choosing and holding it, or because two requests waited for each other.
 const TRIES: usize = 10;
 
 /// Leases the oldest open task that this labeler has not had. None when there is none. Call it
@@ -105,7 +105,15 @@ pub async fn lease(
         // do we wait for them, since one of them may still have a free place.
         let mut task_id = pick_unlocked(&mut transaction, project_id, labeler_id).await?;
         if task_id.is_none() {
-            task_id = pick_waiting(&mut transaction, project_id, labeler_id).await?;
+            task_id = match pick_waiting(&mut transaction, project_id, labeler_id).await {
+                // A wait for one task may hold another that was taken meanwhile. Of two requests that
+                // wait for each other so, Postgres ends one, with all its locks; it waits again.
+                Err(error) if is_deadlock(&error) => {
+                    transaction.rollback().await?;
+                    continue;
+                }
+                picked => picked?,
+            };
         }
         let Some(task_id) = task_id else {
             transaction.commit().await?;
@@ -146,6 +154,12 @@ async fn check_may_lease(
     }
     let message = Message::new("error-most-leases").with("held", held);
     Err(AppError::Conflict(message.with("most", MOST_LEASES)))
+}
+
+/// SQLSTATE 40P01.
+fn is_deadlock(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.as_deref() == Some("40P01")
 }
 
 /// Ends leases whose time ran out; their places are free again, their drafts are kept. Rows that
