@@ -32,6 +32,29 @@ impl FieldError {
             message: message.into(),
         }
     }
+
+    /// A field of a JSON document that cannot be read: the path to it and why.
+    pub fn of_json(path: &str, error: &serde_json::Error) -> Self {
+        let message = error.to_string();
+        Self::new(name_field(path, &message), message)
+    }
+}
+
+/// The path of a wrong value. Of a field that is missing or unknown, only the message has the
+/// name: the path leads to where it should be or is.
+fn name_field(path: &str, message: &str) -> String {
+    let rest = message
+        .strip_prefix("missing field `")
+        .or_else(|| message.strip_prefix("unknown field `"));
+    let name = rest.and_then(|rest| rest.split('`').next());
+    match (path, name) {
+        (".", Some(name)) => name.to_owned(),
+        (".", None) => "body".to_owned(),
+        (path, Some(name)) if path != name && !path.ends_with(&format!(".{name}")) => {
+            format!("{path}.{name}")
+        }
+        (path, _) => path.to_owned(),
+    }
 }
 
 /// Why a request was not carried out.
@@ -158,5 +181,27 @@ impl<T> OnConstraint<T> for Result<T, sqlx::Error> {
             sqlx::Error::Database(database) if database.constraint() == Some(constraint) => error(),
             _ => failure.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_or_unknown_field_is_named_where_it_belongs() {
+        let missing = "missing field `rank` at line 1 column 2";
+        assert_eq!(name_field(".", missing), "rank");
+        assert_eq!(name_field("candidates[0]", missing), "candidates[0].rank");
+        assert_eq!(
+            name_field("candidates[0].rank", missing),
+            "candidates[0].rank"
+        );
+        let wrong = "invalid type: string \"a\", expected i16";
+        assert_eq!(
+            name_field("candidates[0].rank", wrong),
+            "candidates[0].rank"
+        );
+        assert_eq!(name_field(".", wrong), "body");
     }
 }

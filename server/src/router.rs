@@ -19,7 +19,7 @@ use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
     account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks,
+    runs, sign_in, snapshots, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -49,11 +49,15 @@ pub fn router(state: AppState) -> Router {
         .route("/account/tokens", post(account::create_token))
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         // Labelers.
-        .route("/rank", get(rank::index).post(rank::create))
+        .route("/work", get(work::index).post(work::create))
         .route("/rank/{id}", get(rank::show).post(rank::update))
         .route(
             "/guidelines",
             get(guidelines::index).post(guidelines::create),
+        )
+        .route(
+            "/guidelines/acknowledgements",
+            post(guidelines::acknowledge),
         )
         // Admins.
         .route("/accounts", get(accounts::index).post(accounts::create))

@@ -11,7 +11,7 @@ use server::domain::form::Form;
 use server::domain::ids::{AssignmentId, ProjectId};
 use server::domain::role::Role;
 use server::store;
-use server::store::assignments::MOST_LEASES;
+use server::store::queue::MOST_LEASES;
 use sqlx::PgPool;
 
 use crate::support::{Answer, Client, TestApp, fake};

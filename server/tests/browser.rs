@@ -50,6 +50,8 @@ async fn make_accounts(db: &PgPool) {
             .await
             .unwrap();
     }
+    drop(connection);
+    fake::acknowledge(db).await;
 }
 
 async fn start(db: &PgPool, flags: &[&str]) -> Program {
@@ -83,7 +85,7 @@ async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool
     let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
     sign_in(&browser, &db, &program, "ada@example.org").await;
     look(&browser, "home-labeler").await;
-    click(&browser, "main form[action='/rank'] button").await;
+    click(&browser, "main form[action='/work'] button").await;
     wait_for(&browser, ".has-script #rank-form").await;
     look(&browser, "rank").await;
     assert!(!browser.source().await.unwrap().contains("secret-model"));
@@ -175,8 +177,8 @@ async fn a_labeler_ranks_without_javascript(db: PgPool) {
         .open(Kind::WithoutScript, program.folder.path())
         .await;
     sign_in(&browser, &db, &program, "bob@example.org").await;
-    browser.goto(format!("{}/rank", program.url)).await.unwrap();
-    click(&browser, "main form[action='/rank'] button").await;
+    browser.goto(format!("{}/work", program.url)).await.unwrap();
+    click(&browser, "main form[action='/work'] button").await;
     wait_for(&browser, "#rank-form").await;
     // Only where no script ran is the button that saves by hand in sight.
     assert!(
@@ -439,9 +441,9 @@ async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
         for (who, pages) in [
             (
                 "ada",
-                vec!["/", "/rank", "/guidelines", "/account", "/nowhere"],
+                vec!["/", "/work", "/guidelines", "/account", "/nowhere"],
             ),
-            ("bob", vec!["/rank"]),
+            ("bob", vec!["/work"]),
             (
                 "alice",
                 vec![
@@ -469,7 +471,7 @@ async fn every_page_fits_a_phone_and_a_desk_in_both_languages(db: PgPool) {
             sign_in(&browser, &db, &program, &format!("{who}@example.org")).await;
             // Ada has an assignment open; bob sees how many tasks are waiting.
             if who == "ada" {
-                click(&browser, "main form[action='/rank'] button").await;
+                click(&browser, "main form[action='/work'] button").await;
                 wait_for(&browser, "#rank-form").await;
             }
             for page in &pages {

@@ -445,7 +445,7 @@ async fn an_admin_sees_who_holds_a_task_and_closes_it(db: PgPool) {
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     assert_eq!(ada.get("/tasks").await.status, StatusCode::FORBIDDEN);
-    assert_eq!(ada.post("/rank", "").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(ada.post("/work", "").await.status, StatusCode::SEE_OTHER);
     let admin = app.admin().await;
     let page = admin.get("/tasks?state=held").await.body;
     assert!(
@@ -458,8 +458,8 @@ async fn an_admin_sees_who_holds_a_task_and_closes_it(db: PgPool) {
     assert_eq!(count(&db, "tasks WHERE closed_at IS NOT NULL").await, 1);
     let bob = app.labeler("bob").await;
     assert_eq!(
-        bob.post("/rank", "").await.location.as_deref(),
-        Some("/rank"),
+        bob.post("/work", "").await.location.as_deref(),
+        Some("/work"),
         "no task is left"
     );
 }

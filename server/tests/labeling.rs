@@ -26,7 +26,7 @@ async fn a_ranking_its_ratings_and_comparisons_are_written_from_a_plain_form(db:
     assert!(page.body.contains("What is 0 + 1?"));
     assert_eq!(
         ada.post(&path, FORM).await.location.as_deref(),
-        Some("/rank")
+        Some("/work")
     );
 
     let order: Vec<i16> = sqlx::query_scalar("SELECT display_order FROM assignments")
@@ -78,7 +78,7 @@ async fn looking_at_the_queue_leases_nothing_and_each_submission_leads_to_the_ne
     fake::project(&db, 3, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
-    let page = ada.get("/rank").await;
+    let page = ada.get("/work").await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(page.body.contains("3 tasks are waiting"), "{}", page.body);
     let leased: i64 = sqlx::query_scalar("SELECT count(*) FROM assignments")
@@ -93,15 +93,15 @@ async fn looking_at_the_queue_leases_nothing_and_each_submission_leads_to_the_ne
         first,
         "an open assignment comes first"
     );
-    assert_eq!(ada.get("/rank").await.location, Some(first.clone()));
+    assert_eq!(ada.get("/work").await.location, Some(first.clone()));
     let second = ada.post(&first, FORM).await.location.unwrap();
     assert!(second.starts_with("/rank/") && second != first, "{second}");
     let skip = "action=skip&reason=unclear_prompt";
     let third = ada.post(&second, skip).await.location.unwrap();
     assert!(third.starts_with("/rank/") && third != second, "{third}");
     let after = ada.post(&third, FORM).await.location.unwrap();
-    assert_eq!(after, "/rank");
-    assert!(ada.get("/rank").await.body.contains("Nothing is waiting"));
+    assert_eq!(after, "/work");
+    assert!(ada.get("/work").await.body.contains("Nothing is waiting"));
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
@@ -151,8 +151,8 @@ async fn a_skip_gives_the_place_to_somebody_else_and_needs_a_reason(db: PgPool) 
     let (ada, bob) = (app.labeler("ada").await, app.labeler("bob").await);
     let path = ada.open_task().await;
     assert_eq!(
-        bob.post("/rank", "").await.location.as_deref(),
-        Some("/rank"),
+        bob.post("/work", "").await.location.as_deref(),
+        Some("/work"),
         "nothing is waiting for bob"
     );
     assert_eq!(
@@ -169,8 +169,8 @@ async fn a_skip_gives_the_place_to_somebody_else_and_needs_a_reason(db: PgPool) 
         StatusCode::SEE_OTHER
     );
     assert_eq!(
-        ada.post("/rank", "").await.location.as_deref(),
-        Some("/rank"),
+        ada.post("/work", "").await.location.as_deref(),
+        Some("/work"),
         "ada never gets it again"
     );
     assert!(bob.open_task().await.starts_with("/rank/"));
@@ -256,6 +256,7 @@ async fn a_text_that_the_database_cannot_hold_is_refused_in_words(db: PgPool) {
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn the_api_is_described_and_refuses_in_problem_json(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db);
     let description = app.anonymous().get("/api/v1/openapi.json").await.json();
     for path in [
@@ -272,8 +273,12 @@ async fn the_api_is_described_and_refuses_in_problem_json(db: PgPool) {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(answer.headers["content-type"], "application/problem+json");
 
-    let id = server::domain::ids::AssignmentId::new();
-    let path = format!("/api/v1/assignments/{id}/submission");
+    let path = format!("/api/v1/projects/{project}/assignments");
+    let leased = robot.send_json("POST", &path, &[], &json!({})).await;
+    let path = format!(
+        "{}/submission",
+        leased.headers["location"].to_str().unwrap()
+    );
     for (body, field) in [
         (
             json!({"candidates": [{"position": 1, "rank": "first"}]}),

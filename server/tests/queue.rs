@@ -32,6 +32,8 @@ async fn make_tokens(db: &PgPool) -> Vec<String> {
             .unwrap();
         tokens.push(token.reveal().to_owned());
     }
+    drop(connection);
+    fake::acknowledge(db).await;
     tokens
 }
 
@@ -182,6 +184,7 @@ async fn one_labeler_with_four_programs_gets_another_task_with_each_lease(db: Pg
         .await
         .unwrap();
     drop(connection);
+    fake::acknowledge(&db).await;
     let leasing = (0..4).map(|seed| {
         let db = db.clone();
         tokio::spawn(async move {
@@ -189,7 +192,7 @@ async fn one_labeler_with_four_programs_gets_another_task_with_each_lease(db: Pg
             let mut tasks = Vec::new();
             for _ in 0..10 {
                 let mut connection = db.acquire().await.unwrap();
-                let lease = store::assignments::lease(&mut connection, project, ada, &mut rng)
+                let lease = store::queue::lease(&mut connection, project, ada, &mut rng)
                     .await
                     .unwrap()
                     .unwrap();

@@ -137,7 +137,7 @@ async fn work_sent_after_the_session_ended_can_be_sent_again(db: PgPool) {
         answer.body
     );
     // Where nothing was typed there is nothing to keep.
-    for nothing in ["/rank", "/sign-out"] {
+    for nothing in ["/work", "/sign-out"] {
         let sent = ada.post(nothing, "").await;
         assert_eq!(sent.location.as_deref(), Some("/sign-in"), "{nothing}");
     }
@@ -146,7 +146,7 @@ async fn work_sent_after_the_session_ended_can_be_sent_again(db: PgPool) {
     let again = app.sign_in(ada.account_id.unwrap()).await;
     assert_eq!(
         again.post(&path, &form).await.location.as_deref(),
-        Some("/rank")
+        Some("/work")
     );
     let n: i64 = sqlx::query_scalar("SELECT count(*) FROM rankings")
         .fetch_one(&db)

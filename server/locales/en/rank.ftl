@@ -31,15 +31,6 @@ rank-key-rank = give the current candidate this rank
 rank-key-submit = submit
 rank-key-help = this list
 rank-close = Close
-rank-none-title = Nothing is waiting
-rank-none-done = You have submitted { $n } tasks. Thank you.
-rank-none-help = New tasks appear here when an operator generates completions.
-rank-next-title = Tasks are waiting
-rank-next-waiting = { $n ->
-    [one] { $n } task is waiting for you.
-   *[other] { $n } tasks are waiting for you.
-  }
-rank-next-start = Rank the next task
 rank-newer-draft = Another window saved a newer draft of this task. Below is what you wrote here: save or submit again to keep it, or
 rank-open-newer = open the newer draft.
 rank-wrong-rank = Candidate { $letter }, rank: { $message }

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rand::SeedableRng;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
@@ -17,9 +18,12 @@ use crate::auth::visitor::Labeler;
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId};
 use crate::domain::ranking::RankingInput;
+use crate::domain::submission::{Input, TimeSpent};
+use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
+use crate::store::submissions::NewSubmission;
 
 /// A candidate as a labeler's program sees it: nothing of the model behind it.
 #[derive(Serialize, ToSchema)]
@@ -39,9 +43,11 @@ pub struct AssignmentView {
     /// The project of its task.
     #[schema(value_type = String, format = Uuid)]
     project_id: ProjectId,
+    /// What is done in it.
+    kind: TaskKind,
     /// Where it stands. One that expired can still be submitted: late work is kept.
     status: AssignmentStatus,
-    /// The prompt: a string, or turns with `role` and `content`.
+    /// The prompt: a string, or turns with `role` and `content`; null where the labeler writes one.
     #[schema(value_type = Object)]
     prompt: serde_json::Value,
     /// Use-case category.
@@ -86,6 +92,7 @@ async fn view(
     Ok(AssignmentView {
         id,
         project_id: assignment.project_id,
+        kind: assignment.kind,
         status,
         candidates: candidates.collect(),
         prompt: task.prompt,
@@ -113,7 +120,7 @@ async fn view(
         (status = 204, description = "no task is waiting for this labeler"),
         (status = 403, description = "not a labeler"),
         (status = 404, description = "no such project"),
-        (status = 409, description = "this account holds 10 leases in the project already: `GET /api/v1/assignments` lists them, and submitting or skipping one makes room. Seldom: its other requests change the same tasks at this moment"),
+        (status = 409, description = "the labeler is not assigned to the project or has not acknowledged its guidelines; or this account holds 10 leases in the project already: `GET /api/v1/assignments` lists them, and submitting or skipping one makes room. Seldom: its other requests change the same tasks at this moment"),
     ),
     security(("bearer" = []))
 )]
@@ -127,8 +134,7 @@ pub async fn create(
         .await?
         .ok_or(AppError::NotFound("project"))?;
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
-    let lease =
-        store::assignments::lease(&mut db, project_id, labeler.account_id, &mut rng).await?;
+    let lease = store::queue::lease(&mut db, project_id, labeler.account_id, &mut rng).await?;
     let Some(lease) = lease else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -197,19 +203,35 @@ pub async fn show(
     Ok(Json(view(&mut db, id, labeler.account_id).await?))
 }
 
-/// A draft to save.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+/// A draft to save. This is the shape for tasks that rank or compare; those of other kinds take the
+/// content of their submission in the place of `candidates`, `strength` and `all_bad`.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "describes the JSON, which is read by the task's kind"
+)]
 pub struct DraftInput {
     /// One entry for each candidate judged so far.
-    #[serde(default)]
     candidates: Vec<crate::domain::ranking::CandidateInput>,
+    /// Of a comparison of two: how much better the preferred one is, 1 (barely) to 4 (far).
+    strength: Option<i16>,
+    /// None of the candidates is any good.
+    all_bad: bool,
     /// Anything the labeler wants to add.
-    #[serde(default)]
     note: String,
+    /// How the time in the task was spent so far.
+    time: Option<TimeSpent>,
     /// Save only over this revision; another tab's newer draft is then a 409.
-    #[serde(default)]
     revision: Option<i64>,
+}
+
+/// Takes a member out of a JSON object and reads it; none where it is missing or null.
+fn take<T: serde::de::DeserializeOwned>(body: &mut Value, name: &str) -> AppResult<Option<T>> {
+    let member = body
+        .as_object_mut()
+        .and_then(|object| object.shift_remove(name));
+    serde_json::from_value(member.unwrap_or_default())
+        .map_err(|error| AppError::invalid(name, error.to_string()))
 }
 
 /// What saving a draft answers.
@@ -238,28 +260,42 @@ pub async fn save_draft(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
     IdPath(id): IdPath<AssignmentId>,
-    JsonBody(input): JsonBody<DraftInput>,
+    JsonBody(mut body): JsonBody<Value>,
 ) -> AppResult<Json<DraftSaved>> {
     let mut db = state.db.acquire().await?;
-    let ranking = RankingInput {
-        candidates: input.candidates,
-        note: input.note,
-    };
-    let revision =
-        store::assignments::save_draft(&mut db, id, labeler.account_id, &ranking, input.revision)
-            .await?;
+    let who = labeler.account_id;
+    let revision: Option<i64> = take(&mut body, "revision")?;
+    let time: Option<TimeSpent> = take(&mut body, "time")?;
+    let kind = store::assignments::find(&mut db, id, who).await?.kind;
+    let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
+    let time = time.unwrap_or_default();
+    let revision = store::assignments::save_draft(&mut db, id, who, &input, time, revision).await?;
     Ok(Json(DraftSaved { revision }))
 }
 
 /// What a submission answers.
 #[derive(Serialize, ToSchema)]
 pub struct Submitted {
-    /// The ranking that was written.
-    #[schema(value_type = String, format = Uuid)]
-    ranking_id: crate::domain::ids::RankingId,
+    /// What was written.
+    id: uuid::Uuid,
+    /// The same, where it is a ranking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ranking_id: Option<uuid::Uuid>,
+    /// 1, and one more for each correction.
+    version: i32,
 }
 
-/// Submits a ranking. Repeating a request with the same key and content changes nothing and gives
+/// Of a correction.
+#[derive(Deserialize)]
+pub struct SubmissionQuery {
+    /// The version that it corrects.
+    #[serde(default)]
+    replaces: Option<i32>,
+}
+
+/// Submits a ranking, or whatever the task asks for. With `replaces`, corrects one of the last 20
+/// submissions: a new version is written beside the old one. A member `time` of the body says how the
+/// time in the task was spent. Repeating a request with the same key and content changes nothing and gives
 /// the same answer.
 #[utoipa::path(
     post,
@@ -268,6 +304,7 @@ pub struct Submitted {
     params(
         ("id" = String, Path, format = Uuid, description = "id of the assignment"),
         ("Idempotency-Key" = String, Header, description = "made by the client, one for each submission"),
+        ("replaces" = Option<i32>, Query, description = "the version that this corrects; it must be the newest"),
     ),
     request_body = RankingInput,
     responses(
@@ -283,17 +320,33 @@ pub async fn submit(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
     IdPath(id): IdPath<AssignmentId>,
+    ApiQuery(query): ApiQuery<SubmissionQuery>,
     headers: HeaderMap,
-    JsonBody(input): JsonBody<RankingInput>,
+    JsonBody(mut body): JsonBody<Value>,
 ) -> AppResult<(StatusCode, Json<Submitted>)> {
     let key = headers
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let mut db = state.db.acquire().await?;
-    let ranking_id =
-        store::assignments::submit(&mut db, id, labeler.account_id, key, &input).await?;
-    Ok((StatusCode::CREATED, Json(Submitted { ranking_id })))
+    let who = labeler.account_id;
+    let time: Option<TimeSpent> = take(&mut body, "time")?;
+    let kind = store::assignments::find(&mut db, id, who).await?.kind;
+    let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
+    let new = NewSubmission {
+        idempotency_key: key,
+        input: &input,
+        time: time.unwrap_or_default(),
+        replaces: query.replaces,
+    };
+    let written = store::submissions::submit(&mut db, id, who, &new).await?;
+    let is_ranking = matches!(kind, TaskKind::Rank | TaskKind::Compare);
+    let submitted = Submitted {
+        id: written.id,
+        ranking_id: is_ranking.then_some(written.id),
+        version: written.version,
+    };
+    Ok((StatusCode::CREATED, Json(submitted)))
 }
 
 /// Why a task is skipped.

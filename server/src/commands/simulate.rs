@@ -13,9 +13,11 @@ use crate::config::DataConfig;
 use crate::domain::ids::AccountId;
 use crate::domain::role::Role;
 use crate::domain::simulation::{STATEMENT, rank, utility};
+use crate::domain::submission::{Input, TimeSpent};
 use crate::store;
-use crate::store::assignments::Lease;
 use crate::store::projects::Project;
+use crate::store::queue::Lease;
+use crate::store::submissions::NewSubmission;
 
 /// Candidates that the scale of ratings is measured on, at most.
 const SCALE_SAMPLE: i64 = 20_000;
@@ -113,7 +115,7 @@ pub async fn simulate(
             if n == limit {
                 break;
             }
-            let lease = store::assignments::lease(&mut db, project.id, *id, rng).await;
+            let lease = store::queue::lease(&mut db, project.id, *id, rng).await;
             match lease.map_err(sentence)? {
                 Some(lease) => {
                     submit(&mut db, *id, &lease, &scale, error_rate, rng).await?;
@@ -176,7 +178,13 @@ async fn submit(
     }
     let input = rank(&utilities, scale, error_rate, rng);
     let key = format!("simulated-{}", lease.assignment_id);
-    store::assignments::submit(db, lease.assignment_id, labeler_id, &key, &input)
+    let new = NewSubmission {
+        idempotency_key: &key,
+        input: &Input::Ranking(input),
+        time: TimeSpent::default(),
+        replaces: None,
+    };
+    store::submissions::submit(db, lease.assignment_id, labeler_id, &new)
         .await
         .map_err(sentence)?;
     Ok(())

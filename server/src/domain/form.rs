@@ -37,6 +37,16 @@ pub struct Flag {
     pub help: Texts,
 }
 
+/// A further scale on which each candidate is rated.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NamedScale {
+    /// The key in exports.
+    pub key: String,
+    /// The scale.
+    #[serde(flatten)]
+    pub scale: Scale,
+}
+
 /// A reason to skip a task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SkipReason {
@@ -51,6 +61,9 @@ pub struct SkipReason {
 pub struct Form {
     /// The overall rating.
     pub overall: Scale,
+    /// Further scales for each candidate, in the order shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scales: Vec<NamedScale>,
     /// The yes/no flags, in the order shown.
     pub flags: Vec<Flag>,
     /// Reasons to skip.
@@ -64,6 +77,12 @@ impl Form {
     /// Whether the form asks this flag.
     pub fn has_flag(&self, key: &str) -> bool {
         self.flags.iter().any(|flag| flag.key == key)
+    }
+
+    /// The further scale of this key.
+    pub fn scale(&self, key: &str) -> Option<&Scale> {
+        let found = self.scales.iter().find(|scale| scale.key == key);
+        found.map(|named| &named.scale)
     }
 
     /// Whether the form knows this reason.

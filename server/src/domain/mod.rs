@@ -9,3 +9,5 @@ pub mod role;
 pub mod run;
 pub mod simulation;
 pub mod snapshot;
+pub mod submission;
+pub mod task;

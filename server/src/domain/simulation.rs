@@ -133,11 +133,12 @@ pub fn rank(utilities: &[f64], scale: &[f64], error_rate: f64, rng: &mut impl Rn
             rank: Some(better.len() as i16 + 1),
             rating: Some(rating),
             flags,
+            ..Default::default()
         }
     };
     RankingInput {
         candidates: candidates.map(judge).collect(),
-        note: String::new(),
+        ..Default::default()
     }
 }
 

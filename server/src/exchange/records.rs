@@ -362,13 +362,18 @@ fn judgements(completions: &[RankedCompletion], form: &Form) -> Result<Ranking, 
         let rank = used.iter().position(|rank| *rank == item.rank);
         judgements.push(Judgement {
             slot: index as i16,
-            rank: rank.map_or(1, |index| index as i16 + 1),
+            rank: rank.map(|index| index as i16 + 1),
             rating,
+            scales: Default::default(),
             flags: item.flags.clone(),
+            note: String::new(),
         });
     }
     Ok(Ranking {
         judgements,
+        strength: None,
+        is_all_bad: false,
+        is_untouched: false,
         note: String::new(),
     })
 }

@@ -4,13 +4,14 @@ use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use crate::auth::visitor::{Admin, Visitor};
+use crate::auth::visitor::{Admin, Labeler, Visitor};
 use crate::domain::form::{Texts, text_in};
 use crate::domain::ids::ProjectId;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::members::Subject;
 use crate::web::markdown;
 use crate::web::page::{Page, render};
 
@@ -21,6 +22,8 @@ struct Guidelines {
     version: i32,
     html: String,
     texts: Texts,
+    /// Whether this labeler has acknowledged this version; none where nobody is asked.
+    acknowledged: Option<bool>,
 }
 
 #[derive(Template)]
@@ -45,6 +48,10 @@ pub async fn index(
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let mut guidelines = Vec::new();
+    let places = match visitor.is_labeler {
+        true => store::members::list_places(&mut db, visitor.account_id).await?,
+        false => Vec::new(),
+    };
     for project in store::projects::list(&mut db).await? {
         let (version, texts) = store::projects::find_guidelines(&mut db, project.id)
             .await?
@@ -56,6 +63,10 @@ pub async fn index(
             version,
             html: markdown::to_html(&text_in(&texts, page.lang.tag())),
             texts,
+            acknowledged: places
+                .iter()
+                .find(|place| place.project_id == project.id && version > 0)
+                .map(|place| place.has_acknowledged),
         });
     }
     let page = page.titled("guidelines-title");
@@ -95,4 +106,32 @@ pub async fn create(
     store::projects::insert_guidelines(&mut db, form.project_id, &texts, Some(admin.account_id))
         .await?;
     Ok(Redirect::to("/guidelines"))
+}
+
+/// The form that acknowledges a version.
+#[derive(serde::Deserialize)]
+pub struct AcknowledgementForm {
+    project_id: ProjectId,
+    version: i32,
+}
+
+/// `POST /guidelines/acknowledgements`: this labeler has read a version, and works by it from now on.
+pub async fn acknowledge(
+    State(state): State<AppState>,
+    Labeler(labeler): Labeler,
+    Form(form): Form<AcknowledgementForm>,
+) -> AppResult<Redirect> {
+    let mut db = state.db.acquire().await?;
+    let is_newest = store::members::acknowledge(
+        &mut db,
+        labeler.account_id,
+        form.project_id,
+        Subject::Guidelines,
+        form.version,
+    )
+    .await?;
+    match is_newest {
+        true => Ok(Redirect::to("/work")),
+        false => Err(AppError::conflict("error-not-newest")),
+    }
 }

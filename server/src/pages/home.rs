@@ -26,12 +26,12 @@ pub async fn index(State(state): State<AppState>, page: Page) -> AppResult<Respo
     };
     let mut db = state.db.acquire().await?;
     let figures = store::projects::figures(&mut db, visitor.account_id).await?;
-    let (submitted, waiting) = store::tasks::progress(&mut db, visitor.account_id).await?;
+    let progress = store::tasks::progress(&mut db, visitor.account_id).await?;
     Ok(render(&HomePage {
         page: page.titled("home-title"),
         figures,
-        submitted,
-        waiting,
+        submitted: progress.done,
+        waiting: progress.waiting,
     })?
     .into_response())
 }

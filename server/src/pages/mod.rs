@@ -21,3 +21,4 @@ pub mod runs;
 pub mod sign_in;
 pub mod snapshots;
 pub mod tasks;
+pub mod work;

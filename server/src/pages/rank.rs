@@ -6,19 +6,20 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form as HtmlForm;
-use rand::SeedableRng;
-use sqlx::PgConnection;
 
 use crate::auth::visitor::{Labeler, Visitor};
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::{Form, text_in};
-use crate::domain::ids::{AccountId, AssignmentId};
+use crate::domain::ids::AssignmentId;
 use crate::domain::ranking::{CandidateInput, RankingInput};
+use crate::domain::submission::{Input, TimeSpent};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::rank_form::RankForm;
+use crate::pages::work::go_on;
 use crate::state::AppState;
 use crate::store;
 use crate::store::assignments::Assignment;
+use crate::store::submissions::NewSubmission;
 use crate::web::markdown;
 use crate::web::page::{Page, render};
 
@@ -111,83 +112,6 @@ impl Card {
     }
 }
 
-#[derive(Template)]
-#[template(path = "rank/index.html")]
-struct NextPage {
-    page: Page,
-    done: i64,
-    waiting: i64,
-}
-
-/// `GET /rank`: to the open assignment; without one, how many tasks are waiting. It changes
-/// nothing: browsers fetch links ahead of a click.
-pub async fn index(
-    State(state): State<AppState>,
-    page: Page,
-    Labeler(labeler): Labeler,
-) -> AppResult<Response> {
-    let mut db = state.db.acquire().await?;
-    if let Some(id) = find_open(&mut db, labeler.account_id).await? {
-        return Ok(Redirect::to(&format!("/rank/{id}")).into_response());
-    }
-    let (done, waiting) = store::tasks::progress(&mut db, labeler.account_id).await?;
-    let title = match waiting {
-        0 => "rank-none-title",
-        _ => "rank-next-title",
-    };
-    Ok(render(&NextPage {
-        page: page.titled(title),
-        done,
-        waiting,
-    })?
-    .into_response())
-}
-
-/// `POST /rank`: leases the next task, unless one is open, and goes to it.
-pub async fn create(
-    State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-) -> AppResult<Redirect> {
-    let mut db = state.db.acquire().await?;
-    let next = lease_next(&mut db, labeler.account_id).await?;
-    Ok(Redirect::to(&next))
-}
-
-/// What this labeler leased first and has not ended, in any project.
-async fn find_open(
-    db: &mut PgConnection,
-    labeler_id: AccountId,
-) -> sqlx::Result<Option<AssignmentId>> {
-    let live = store::assignments::list_live(db, labeler_id, None).await?;
-    Ok(live.last().copied())
-}
-
-/// The path of the open assignment or of a new one; of `/rank`, which says so, when no task is
-/// waiting.
-async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<String> {
-    let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
-    if let Some(id) = find_open(&mut *db, labeler_id).await? {
-        return Ok(format!("/rank/{id}"));
-    }
-    for project in store::projects::list(&mut *db).await? {
-        let lease = store::assignments::lease(&mut *db, project.id, labeler_id, &mut rng).await?;
-        if let Some(lease) = lease {
-            return Ok(format!("/rank/{}", lease.assignment_id));
-        }
-    }
-    Ok("/rank".to_owned())
-}
-
-/// After work that is written: on to the next task. When leasing fails the work is still safe, so
-/// the labeler sees the page that offers the next task instead of an error.
-async fn go_on(db: &mut PgConnection, labeler_id: AccountId) -> Response {
-    let next = lease_next(db, labeler_id).await.unwrap_or_else(|error| {
-        tracing::warn!(?error, "the next task could not be leased");
-        "/rank".to_owned()
-    });
-    Redirect::to(&next).into_response()
-}
-
 /// What the page says first.
 enum Notice {
     Nothing,
@@ -216,13 +140,14 @@ pub async fn show(
     let mut db = state.db.acquire().await?;
     let assignment = store::assignments::find(&mut db, id, labeler.account_id).await?;
     if !assignment.status.is_open() {
-        return Ok(Redirect::to("/rank").into_response());
+        return Ok(Redirect::to("/work").into_response());
     }
     let input: RankingInput = assignment
         .draft
         .clone()
         .and_then(|draft| serde_json::from_value(draft).ok())
         .unwrap_or_default();
+    store::assignments::open(&mut db, id).await?;
     drop(db);
     let notice = match query.saved {
         true => Notice::Saved,
@@ -242,7 +167,7 @@ async fn show_input(
     let mut db = state.db.acquire().await?;
     let form = store::assignments::find_form(&mut db, assignment).await?;
     let task = store::tasks::find_view(&mut db, assignment.task_id).await?;
-    let (done, waiting) = store::tasks::progress(&mut db, labeler.account_id).await?;
+    let progress = store::tasks::progress(&mut db, labeler.account_id).await?;
     let lang = page.lang.tag();
     let cards = assignment
         .display_order
@@ -288,8 +213,8 @@ async fn show_input(
         complaints,
         has_newer_draft,
         saved: matches!(notice, Notice::Saved),
-        done,
-        waiting,
+        done: progress.done,
+        waiting: progress.waiting,
         is_late: assignment.status == AssignmentStatus::Expired,
         page: page.titled("rank-title"),
     };
@@ -384,16 +309,24 @@ pub async fn update(
         return Ok(go_on(&mut db, who).await);
     }
     let assignment = store::assignments::find(&mut db, id, who).await?;
-    let input = form
+    let given = form
         .input(assignment.display_order.len())
         .map_err(AppError::Invalid)?;
+    let input = Input::Ranking(given.clone());
+    let time = TimeSpent::default();
     let result = if form.get("action") == "save" {
         let revision = form.revision();
-        let saved = store::assignments::save_draft(&mut db, id, who, &input, revision).await;
+        let saved = store::assignments::save_draft(&mut db, id, who, &input, time, revision).await;
         saved.map(|_| Redirect::to(&format!("/rank/{id}?saved=true")).into_response())
     } else {
         let key = form.get("idempotency_key");
-        match store::assignments::submit(&mut db, id, who, key, &input).await {
+        let new = NewSubmission {
+            idempotency_key: key,
+            input: &input,
+            time,
+            replaces: None,
+        };
+        match store::submissions::submit(&mut db, id, who, &new).await {
             Ok(_) => return Ok(go_on(&mut db, who).await),
             Err(error) => Err(error),
         }
@@ -408,7 +341,7 @@ pub async fn update(
                 page,
                 &labeler,
                 &assignment,
-                &input,
+                &given,
                 Notice::Refused(error),
             )
             .await

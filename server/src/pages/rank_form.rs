@@ -64,6 +64,7 @@ impl RankForm {
         Ok(RankingInput {
             candidates,
             note: self.get("note").to_owned(),
+            ..Default::default()
         })
     }
 }

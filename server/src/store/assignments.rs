@@ -1,35 +1,44 @@
-//! The queue: leasing, drafting, submitting and skipping.
-//!
-//! The promises (one labeler at most once on a task, never more holders than places) are unique
-//! constraints; this code only chooses rows such that they are not hit.
+//! A labeler's work on a task, from lease to its end: opening, drafting and skipping. The queue is in
+//! `queue.rs`, submissions in `submissions.rs`.
 
-use rand::Rng;
-use rand::seq::SliceRandom;
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::Form;
-use crate::domain::ids::{AccountId, AssignmentId, ProjectId, RankingId, TaskId};
-use crate::domain::ranking::RankingInput;
+use crate::domain::ids::{AccountId, AssignmentId, ProjectId, TaskId};
+use crate::domain::submission::{Input, TimeSpent};
+use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
-use crate::store::rankings;
 
-/// Most live leases of one account in a project. A program may hold a few tasks, so that it never
-/// waits for the next; one that leased all of them would leave nothing to the others until its
-/// leases end. The page holds one.
-pub const MOST_LEASES: usize = 10;
-
-/// A fresh or renewed lease.
-#[derive(Debug, Clone)]
-pub struct Lease {
-    /// The assignment.
-    pub assignment_id: AssignmentId,
-    /// Its task.
-    pub task_id: TaskId,
-    /// Slots in the order shown.
-    pub display_order: Vec<i16>,
+/// What a labeler holds and has not ended, in any project: what is in sight before what waits behind
+/// it, the oldest first.
+pub async fn find_open(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+) -> AppResult<Option<(AssignmentId, TaskKind)>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT a.id, t.kind
+        FROM assignments a
+        JOIN tasks t ON t.id = a.task_id
+        WHERE a.labeler_id = $1 AND a.status = 'leased' AND a.lease_until > now()
+        ORDER BY a.opened_at IS NULL, a.leased_at, a.id
+        LIMIT 1
+        "#,
+        labeler_id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let kind = row
+        .kind
+        .parse()
+        .map_err(|message: String| anyhow::anyhow!(message))?;
+    Ok(Some((AssignmentId(row.id), kind)))
 }
 
 /// An assignment with what its rules need.
@@ -41,6 +50,8 @@ pub struct Assignment {
     pub task_id: TaskId,
     /// The project of the task.
     pub project_id: ProjectId,
+    /// What is done in the task.
+    pub kind: TaskKind,
     /// Where it stands.
     pub status: AssignmentStatus,
     /// Slots in the order shown.
@@ -55,10 +66,16 @@ pub struct Assignment {
     pub draft_revision: i64,
     /// When the lease ends.
     pub lease_until: chrono::DateTime<chrono::Utc>,
+    /// When it was leased.
+    pub leased_at: chrono::DateTime<chrono::Utc>,
+    /// When its page was first shown.
+    pub opened_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// How the time in it was spent so far.
+    pub time: TimeSpent,
 }
 
 /// The live leases of a labeler, newest first, in one project or in all. No lease makes more than
-/// [`MOST_LEASES`] in a project; a draft that revives one that ran out may.
+/// [`MOST_LEASES`](super::queue::MOST_LEASES) in a project; a draft that revives one that ran out may.
 pub async fn list_live(
     db: &mut PgConnection,
     labeler_id: AccountId,
@@ -81,209 +98,6 @@ pub async fn list_live(
     Ok(ids.into_iter().map(AssignmentId).collect())
 }
 
-/// How often a lease is tried again because another request of the same labeler ended their work on
-/// the task, late, between choosing and holding it, or because two requests waited for each other.
-const TRIES: usize = 10;
-
-/// Leases the oldest open task that this labeler has not had. None when there is none. Call it
-/// outside a transaction, so that the locks of one step are gone before the next.
-///
-/// # Errors
-/// `Conflict` when this labeler holds [`MOST_LEASES`] already, or when other requests of theirs ended
-/// work on every task that was chosen; otherwise only our own failures.
-pub async fn lease(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    labeler_id: AccountId,
-    rng: &mut impl Rng,
-) -> AppResult<Option<Lease>> {
-    release_expired(db, project_id).await?;
-    for _ in 0..TRIES {
-        let mut transaction = db.begin().await?;
-        lock_account(&mut transaction, labeler_id).await?;
-        // Rows that others are leasing right now are passed over. Only when nothing else is left
-        // do we wait for them, since one of them may still have a free place.
-        let mut task_id = pick_unlocked(&mut transaction, project_id, labeler_id).await?;
-        if task_id.is_none() {
-            task_id = match pick_waiting(&mut transaction, project_id, labeler_id).await {
-                // A wait for one task may hold another that was taken meanwhile. Of two requests that
-                // wait for each other so, Postgres ends one, with all its locks; it waits again.
-                Err(error) if is_deadlock(&error) => {
-                    transaction.rollback().await?;
-                    continue;
-                }
-                picked => picked?,
-            };
-        }
-        let Some(task_id) = task_id else {
-            transaction.commit().await?;
-            return Ok(None);
-        };
-        check_may_lease(&mut transaction, project_id, labeler_id).await?;
-        let lease = hold_place(&mut transaction, task_id, labeler_id, rng).await?;
-        transaction.commit().await?;
-        if lease.is_some() {
-            return Ok(lease);
-        }
-    }
-    Err(AppError::conflict("error-busy-account"))
-}
-
-/// Makes the leases of an account wait for each other, so that each counts those before it. Before
-/// any task is locked: two leases of one account then never wait for each other's tasks. The lock
-/// leaves other tables free to refer to the account.
-async fn lock_account(db: &mut PgConnection, id: AccountId) -> sqlx::Result<()> {
-    sqlx::query_scalar!(
-        "SELECT id FROM accounts WHERE id = $1 FOR NO KEY UPDATE",
-        id.0
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(())
-}
-
-/// Refuses one more lease to an account, locked, that holds as many as it may.
-async fn check_may_lease(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    labeler_id: AccountId,
-) -> AppResult<()> {
-    let held = list_live(db, labeler_id, Some(project_id)).await?.len();
-    if held < MOST_LEASES {
-        return Ok(());
-    }
-    let message = Message::new("error-most-leases").with("held", held);
-    Err(AppError::Conflict(message.with("most", MOST_LEASES)))
-}
-
-/// SQLSTATE 40P01.
-fn is_deadlock(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.as_deref() == Some("40P01")
-}
-
-/// Ends leases whose time ran out; their places are free again, their drafts are kept. Rows that
-/// others hold are passed over, and as a transaction of its own it keeps no lock while a lease
-/// waits for one, so neither waits for the other.
-async fn release_expired(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<()> {
-    sqlx::query!(
-        r#"
-        UPDATE assignments SET status = 'expired', place = NULL, ended_at = now()
-        WHERE id IN (
-            SELECT a.id FROM assignments a
-            JOIN tasks t ON t.id = a.task_id
-            WHERE a.status = 'leased' AND a.lease_until <= now() AND t.project_id = $1
-            ORDER BY a.id
-            FOR UPDATE OF t, a SKIP LOCKED
-        )
-        "#,
-        project_id.0
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-/// The query of both pickers: the oldest task with a free place that this labeler has not had,
-/// locked as its last words say. A macro, since the queries are checked when they are compiled.
-macro_rules! pick_task {
-    ($db:expr, $project_id:expr, $labeler_id:expr, $lock:tt) => {
-        sqlx::query_scalar!(
-            r#"
-        SELECT t.id
-        FROM tasks t
-        WHERE t.project_id = $1 AND t.closed_at IS NULL AND t.n_held < t.overlap
-          AND NOT EXISTS (
-              SELECT 1 FROM assignments a
-              WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
-        ORDER BY t.created_at, t.id
-        LIMIT 1
-        "# + $lock,
-            $project_id.0,
-            $labeler_id.0
-        )
-        .fetch_optional($db)
-        .await
-        .map(|id| id.map(TaskId))
-    };
-}
-
-/// Passes over tasks that others hold.
-async fn pick_unlocked(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    labeler_id: AccountId,
-) -> sqlx::Result<Option<TaskId>> {
-    pick_task!(
-        db,
-        project_id,
-        labeler_id,
-        "FOR UPDATE OF t SKIP LOCKED\n        "
-    )
-}
-
-/// Waits for tasks that others hold.
-async fn pick_waiting(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    labeler_id: AccountId,
-) -> sqlx::Result<Option<TaskId>> {
-    pick_task!(db, project_id, labeler_id, "FOR UPDATE OF t\n        ")
-}
-
-/// Takes the lowest free place of a locked task. An expired assignment of the same labeler is
-/// renewed, with its order and draft. None when this labeler ended work on the task after it was
-/// chosen: the choice cannot see what another request of theirs wrote while it ran.
-async fn hold_place(
-    db: &mut PgConnection,
-    task_id: TaskId,
-    labeler_id: AccountId,
-    rng: &mut impl Rng,
-) -> AppResult<Option<Lease>> {
-    let slots = sqlx::query_scalar!(
-        "SELECT slot FROM candidates WHERE task_id = $1 ORDER BY slot",
-        task_id.0
-    )
-    .fetch_all(&mut *db)
-    .await?;
-    let mut order = slots;
-    order.shuffle(rng);
-    let row = sqlx::query!(
-        r#"
-        INSERT INTO assignments
-            (id, task_id, labeler_id, place, display_order, guidelines_version, form_version, lease_until)
-        SELECT $1, t.id, $2, free.place, $4,
-               coalesce((SELECT max(version) FROM guidelines g WHERE g.project_id = t.project_id), 0),
-               coalesce((SELECT max(version) FROM forms f WHERE f.project_id = t.project_id), 0),
-               now() + make_interval(secs => p.lease_seconds)
-        FROM tasks t
-        JOIN projects p ON p.id = t.project_id
-        CROSS JOIN LATERAL (
-            SELECT n::SMALLINT AS place FROM generate_series(0, t.overlap - 1) AS n
-            WHERE NOT EXISTS (SELECT 1 FROM assignments a WHERE a.task_id = t.id AND a.place = n)
-            ORDER BY n LIMIT 1
-        ) AS free
-        WHERE t.id = $3
-        ON CONFLICT ON CONSTRAINT assignments_task_labeler_key DO UPDATE
-            SET status = 'leased', place = EXCLUDED.place, leased_at = now(),
-                lease_until = EXCLUDED.lease_until, ended_at = NULL
-            WHERE assignments.status = 'expired'
-        RETURNING id, display_order
-        "#,
-        AssignmentId::new().0,
-        labeler_id.0,
-        task_id.0,
-        &order
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Lease {
-        assignment_id: AssignmentId(row.id),
-        task_id,
-        display_order: row.display_order,
-    }))
-}
-
 /// Finds a labeler's own assignment; somebody else's does not exist for them.
 ///
 /// # Errors
@@ -295,8 +109,9 @@ pub async fn find(
 ) -> AppResult<Assignment> {
     let row = sqlx::query!(
         r#"
-        SELECT a.id, a.task_id, t.project_id, a.status, a.display_order, a.form_version,
-               a.guidelines_version, a.draft, a.draft_revision, a.lease_until
+        SELECT a.id, a.task_id, t.project_id, t.kind, a.status, a.display_order, a.form_version,
+               a.guidelines_version, a.draft, a.draft_revision, a.lease_until, a.leased_at, a.opened_at,
+               a.active_ms, a.idle_ms
         FROM assignments a
         JOIN tasks t ON t.id = a.task_id
         WHERE a.id = $1 AND a.labeler_id = $2
@@ -311,6 +126,10 @@ pub async fn find(
         id,
         task_id: TaskId(row.task_id),
         project_id: ProjectId(row.project_id),
+        kind: row
+            .kind
+            .parse()
+            .map_err(|message: String| anyhow::anyhow!(message))?,
         status: row
             .status
             .parse()
@@ -321,6 +140,12 @@ pub async fn find(
         draft: row.draft,
         draft_revision: row.draft_revision,
         lease_until: row.lease_until,
+        leased_at: row.leased_at,
+        opened_at: row.opened_at,
+        time: TimeSpent {
+            active_ms: row.active_ms,
+            idle_ms: row.idle_ms,
+        },
     })
 }
 
@@ -338,16 +163,17 @@ pub async fn find_form(db: &mut PgConnection, assignment: &Assignment) -> AppRes
     }
 }
 
-/// Saves a draft and renews the lease. With `revision`, only over that one, so that two tabs
-/// never overwrite each other unseen. Returns the new revision.
+/// Saves a draft, of a correction too, and renews the lease. With `revision`, only over that one, so
+/// that two tabs never overwrite each other unseen. Returns the new revision.
 ///
 /// # Errors
-/// `Invalid` for wrong fields, `Conflict` when the work has ended or another tab saved.
+/// `Invalid` for wrong fields, `Conflict` when the work was skipped or another tab saved.
 pub async fn save_draft(
     db: &mut PgConnection,
     id: AssignmentId,
     labeler_id: AccountId,
-    input: &RankingInput,
+    input: &Input,
+    time: TimeSpent,
     revision: Option<i64>,
 ) -> AppResult<i64> {
     let assignment = find(db, id, labeler_id).await?;
@@ -356,25 +182,32 @@ pub async fn save_draft(
     if !complaints.is_empty() {
         return Err(AppError::Invalid(complaints));
     }
-    let draft = serde_json::to_value(input).map_err(anyhow::Error::from)?;
+    let draft = input.to_json().map_err(anyhow::Error::from)?;
+    let time = time.clamped();
     let saved = sqlx::query_scalar!(
         r#"
         UPDATE assignments a
         SET draft = $3, draft_revision = draft_revision + 1,
+            active_ms = greatest(a.active_ms, $5), idle_ms = greatest(a.idle_ms, $6),
             lease_until = CASE WHEN a.status = 'leased'
                 THEN greatest(a.lease_until, now() + make_interval(secs => p.lease_seconds))
                 ELSE a.lease_until END
         FROM tasks t
         JOIN projects p ON p.id = t.project_id
         WHERE a.id = $1 AND a.labeler_id = $2 AND t.id = a.task_id
-          AND a.status IN ('leased', 'expired')
-          AND ($4::BIGINT IS NULL OR a.draft_revision = $4)
+          -- A correction's draft never comes from a window that has not seen what was submitted.
+          AND CASE a.status
+              WHEN 'skipped' THEN FALSE
+              WHEN 'submitted' THEN a.draft_revision = $4
+              ELSE $4::BIGINT IS NULL OR a.draft_revision = $4 END
         RETURNING a.draft_revision
         "#,
         id.0,
         labeler_id.0,
         draft,
-        revision
+        revision,
+        time.active_ms,
+        time.idle_ms
     )
     .fetch_optional(&mut *db)
     .await?;
@@ -386,95 +219,32 @@ pub async fn save_draft(
     })
 }
 
-/// Writes ranking, ratings and comparisons in one transaction. The same key and content again is
-/// the same submission; a late one is kept, and takes its place back if that is still free.
-///
-/// # Errors
-/// `Invalid` with every wrong field; `Conflict` when something else was submitted or skipped.
-pub async fn submit(
-    db: &mut PgConnection,
-    id: AssignmentId,
-    labeler_id: AccountId,
-    idempotency_key: &str,
-    input: &RankingInput,
-) -> AppResult<RankingId> {
-    if idempotency_key.is_empty() || idempotency_key.len() > 200 {
-        return Err(AppError::invalid(
-            "Idempotency-Key",
-            Message::new("error-length").with("most", 200),
-        ));
-    }
-    let mut transaction = db.begin().await?;
-    lock_task(&mut transaction, id).await?;
-    let assignment = find(&mut transaction, id, labeler_id).await?;
-    let form = find_form(&mut transaction, &assignment).await?;
-    let ranking = input
-        .parse(&assignment.display_order, &form)
-        .map_err(AppError::Invalid)?;
-    let digest = rankings::digest(input)?;
-    if let Some(existing) = rankings::find_by_key(&mut transaction, id, idempotency_key).await? {
-        return match existing.request_sha256 == digest {
-            true => Ok(existing.id),
-            false => Err(AppError::conflict("error-key-used")),
-        };
-    }
-    match assignment.status {
-        AssignmentStatus::Leased => (),
-        AssignmentStatus::Expired => take_place_back(&mut transaction, id).await?,
-        AssignmentStatus::Submitted => {
-            return Err(AppError::conflict("error-submitted-already"));
-        }
-        AssignmentStatus::Skipped => {
-            return Err(AppError::conflict("error-skipped-already"));
-        }
-    }
-    let ranking_id = rankings::insert(
-        &mut transaction,
-        &assignment,
-        idempotency_key,
-        &digest,
-        &ranking,
-    )
-    .await?;
+/// Notes that the page of a lease is shown, which a prefetched one's was not: its time begins now.
+pub async fn open(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE assignments SET status = 'submitted', ended_at = now() WHERE id = $1",
+        r#"
+        UPDATE assignments a
+        SET opened_at = now(),
+            lease_until = greatest(a.lease_until, now() + make_interval(secs => p.lease_seconds))
+        FROM tasks t
+        JOIN projects p ON p.id = t.project_id
+        WHERE a.id = $1 AND t.id = a.task_id AND a.status = 'leased' AND a.opened_at IS NULL
+        "#,
         id.0
     )
-    .execute(&mut *transaction)
+    .execute(db)
     .await?;
-    transaction.commit().await?;
-    metrics::counter!("plackett_submissions_total").increment(1);
-    Ok(ranking_id)
+    Ok(())
 }
 
 /// Locks the task of an assignment, before the assignment itself: leasing locks in that order, so
 /// that none waits for the other.
-async fn lock_task(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<()> {
+pub(super) async fn lock_task(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<()> {
     sqlx::query!(
         "SELECT t.id FROM tasks t JOIN assignments a ON a.task_id = t.id WHERE a.id = $1 FOR UPDATE OF t",
         id.0
     )
     .fetch_optional(db)
-    .await?;
-    Ok(())
-}
-
-/// Of an expired assignment whose task is locked: a free place again, or late without one.
-async fn take_place_back(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<()> {
-    sqlx::query!(
-        r#"
-        UPDATE assignments a
-        SET status = 'submitted', is_late = TRUE,
-            place = (
-                SELECT n::SMALLINT FROM generate_series(0, t.overlap - 1) AS n
-                WHERE NOT EXISTS (SELECT 1 FROM assignments b WHERE b.task_id = t.id AND b.place = n)
-                ORDER BY n LIMIT 1)
-        FROM tasks t
-        WHERE a.id = $1 AND t.id = a.task_id
-        "#,
-        id.0
-    )
-    .execute(db)
     .await?;
     Ok(())
 }

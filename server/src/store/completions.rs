@@ -33,7 +33,10 @@ pub async fn insert_task(
 ) -> sqlx::Result<TaskId> {
     let task_id = TaskId::new();
     sqlx::query!(
-        "INSERT INTO tasks (id, project_id, prompt_id, overlap, run_id) VALUES ($1, $2, $3, $4, $5)",
+        r#"
+        INSERT INTO tasks (id, project_id, prompt_id, overlap, run_id, language)
+        VALUES ($1, $2, $3, $4, $5, (SELECT language FROM prompts WHERE id = $3))
+        "#,
         task_id.0,
         project_id.0,
         prompt_id.0,

@@ -291,7 +291,7 @@ async fn insert_ratings(
         .iter()
         .map(|slot| completions[*slot as usize].0)
         .collect();
-    let ranks: Vec<i16> = items.iter().map(|item| item.rank).collect();
+    let ranks: Vec<Option<i16>> = items.iter().map(|item| item.rank).collect();
     let ratings: Vec<Option<i16>> = items.iter().map(|item| item.rating).collect();
     let flags: Vec<Value> = items
         .iter()
@@ -307,7 +307,7 @@ async fn insert_ratings(
         ranking_id.0,
         &keys,
         &slots,
-        &ranks,
+        &ranks as &[Option<i16>],
         &ratings as &[Option<i16>],
         &flags
     )

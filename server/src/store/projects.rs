@@ -20,6 +20,84 @@ pub struct Project {
     pub lease_seconds: i32,
 }
 
+/// What a researcher sets for a project.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The name shown.
+    pub name: String,
+    /// K: candidates of a new ranking task where nothing else is said.
+    pub candidates: i16,
+    /// Labelers of a new task.
+    pub overlap: i16,
+    /// Labelers of a new task of a category, where not `overlap`: `{"chat": 3}`.
+    pub overlap_by_category: Value,
+    /// How long a lease lasts, in seconds.
+    pub lease_seconds: i32,
+    /// The order of the queue.
+    pub next_task: String,
+    /// Share of new tasks that are kept out of the choice by disagreement, 0 to 1.
+    pub evaluation_share: f32,
+    /// Share of leases that are gold tasks, 0 to 0.5.
+    pub gold_share: f32,
+    /// Share of leases that repeat an old task of the same labeler, 0 to 0.5.
+    pub repeat_share: f32,
+    /// Days after which a task may come back to its labeler.
+    pub repeat_after_days: i16,
+    /// Active seconds under which a submission is called too fast.
+    pub least_seconds: i16,
+    /// Every labeler may take its tasks; otherwise only members.
+    pub is_open: bool,
+}
+
+/// The settings of a project.
+pub async fn find_settings(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<Settings>> {
+    sqlx::query_as!(
+        Settings,
+        r#"
+        SELECT name, candidates, overlap, overlap_by_category, lease_seconds, next_task, evaluation_share,
+               gold_share, repeat_share, repeat_after_days, least_seconds, is_open
+        FROM projects
+        WHERE id = $1
+        "#,
+        id.0
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Changes the settings of a project; new tasks and leases follow them. False when there is none.
+pub async fn update_settings(
+    db: &mut PgConnection,
+    id: ProjectId,
+    settings: &Settings,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        r#"
+        UPDATE projects
+        SET name = $2, candidates = $3, overlap = $4, overlap_by_category = $5, lease_seconds = $6,
+            next_task = $7, evaluation_share = $8, gold_share = $9, repeat_share = $10,
+            repeat_after_days = $11, least_seconds = $12, is_open = $13
+        WHERE id = $1
+        "#,
+        id.0,
+        settings.name,
+        settings.candidates,
+        settings.overlap,
+        settings.overlap_by_category,
+        settings.lease_seconds,
+        settings.next_task,
+        settings.evaluation_share,
+        settings.gold_share,
+        settings.repeat_share,
+        settings.repeat_after_days,
+        settings.least_seconds,
+        settings.is_open
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Finds a project by its slug.
 pub async fn find_by_slug(db: &mut PgConnection, slug: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(

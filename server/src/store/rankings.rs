@@ -1,41 +1,22 @@
 //! Rankings with their ratings and comparisons: written together, never changed.
 
-use sha2::{Digest, Sha256};
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::domain::ids::{AssignmentId, RankingId};
-use crate::domain::ranking::{Ranking, RankingInput};
-use crate::error::AppResult;
+use crate::domain::ranking::Ranking;
 use crate::store::assignments::Assignment;
-
-/// A ranking found by its idempotency key.
-#[derive(Debug)]
-pub struct Existing {
-    /// Key.
-    pub id: RankingId,
-    /// Digest of the request that made it.
-    pub request_sha256: Vec<u8>,
-}
-
-/// Digest of a submission's content, to tell a repeat from another use of its key.
-///
-/// # Errors
-/// Never in practice: the input came from JSON or a form.
-pub fn digest(input: &RankingInput) -> AppResult<Vec<u8>> {
-    let bytes = serde_json::to_vec(input).map_err(anyhow::Error::from)?;
-    Ok(Sha256::digest(&bytes).to_vec())
-}
+use crate::store::submissions::{Existing, Head, Submitted};
 
 /// Finds the ranking that a key made.
-pub async fn find_by_key(
+pub(super) async fn find_by_key(
     db: &mut PgConnection,
     assignment_id: AssignmentId,
     key: &str,
 ) -> sqlx::Result<Option<Existing>> {
-    sqlx::query_as!(
-        Existing,
+    let row = sqlx::query!(
         r#"
-        SELECT id AS "id: RankingId", request_sha256
+        SELECT id, version, request_sha256
         FROM rankings
         WHERE assignment_id = $1 AND idempotency_key = $2
         "#,
@@ -43,47 +24,55 @@ pub async fn find_by_key(
         key
     )
     .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Existing {
+        submitted: Submitted {
+            id: row.id,
+            version: row.version,
+        },
+        request_sha256: row.request_sha256,
+    }))
+}
+
+/// The newest version of an assignment's ranking; 0 before the first.
+pub async fn newest_version(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(max(version), 0) AS "version!" FROM rankings WHERE assignment_id = $1"#,
+        id.0
+    )
+    .fetch_one(db)
     .await
 }
 
 /// Writes a ranking with its ratings and all its pairs. The caller holds the transaction.
-pub async fn insert(
+pub(super) async fn insert(
     db: &mut PgConnection,
     assignment: &Assignment,
-    key: &str,
-    digest: &[u8],
+    head: &Head<'_>,
     ranking: &Ranking,
-) -> sqlx::Result<RankingId> {
+) -> sqlx::Result<Submitted> {
     let id = RankingId::new();
     sqlx::query!(
         r#"
-        INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256, note)
-        SELECT $1, $2, coalesce(max(version), 0) + 1, $3, $4, $5 FROM rankings WHERE assignment_id = $2
+        INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256, note, strength,
+                              is_all_bad, is_untouched, active_ms, idle_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         "#,
         id.0,
         assignment.id.0,
-        key,
-        digest,
-        ranking.note
+        head.version,
+        head.key,
+        head.digest,
+        ranking.note,
+        ranking.strength,
+        ranking.is_all_bad,
+        ranking.is_untouched,
+        head.time.active_ms,
+        head.time.idle_ms
     )
     .execute(&mut *db)
     .await?;
-    for judgement in &ranking.judgements {
-        sqlx::query!(
-            r#"
-            INSERT INTO ratings (ranking_id, completion_id, slot, rank, overall, flags)
-            SELECT $1, completion_id, slot, $4, $5, $6 FROM candidates WHERE task_id = $2 AND slot = $3
-            "#,
-            id.0,
-            assignment.task_id.0,
-            judgement.slot,
-            judgement.rank,
-            judgement.rating,
-            serde_json::json!(judgement.flags)
-        )
-        .execute(&mut *db)
-        .await?;
-    }
+    insert_ratings(db, assignment, id, ranking).await?;
     let pairs = ranking.comparisons();
     let preferred: Vec<i16> = pairs.iter().map(|pair| pair.preferred).collect();
     let other: Vec<i16> = pairs.iter().map(|pair| pair.other).collect();
@@ -104,5 +93,47 @@ pub async fn insert(
     )
     .execute(db)
     .await?;
-    Ok(id)
+    Ok(Submitted {
+        id: id.0,
+        version: head.version,
+    })
+}
+
+/// The judgement of each candidate, in one statement.
+async fn insert_ratings(
+    db: &mut PgConnection,
+    assignment: &Assignment,
+    id: RankingId,
+    ranking: &Ranking,
+) -> sqlx::Result<()> {
+    let items = &ranking.judgements;
+    let slots: Vec<i16> = items.iter().map(|item| item.slot).collect();
+    let ranks: Vec<Option<i16>> = items.iter().map(|item| item.rank).collect();
+    let ratings: Vec<Option<i16>> = items.iter().map(|item| item.rating).collect();
+    let json = |value: &dyn Fn(&crate::domain::ranking::Judgement) -> Value| -> Vec<Value> {
+        items.iter().map(value).collect()
+    };
+    let scales = json(&|item| serde_json::json!(item.scales));
+    let flags = json(&|item| serde_json::json!(item.flags));
+    let notes: Vec<String> = items.iter().map(|item| item.note.clone()).collect();
+    sqlx::query!(
+        r#"
+        INSERT INTO ratings (ranking_id, completion_id, slot, rank, overall, scales, flags, note)
+        SELECT $1, c.completion_id, c.slot, n.rank, n.overall, n.scales, n.flags, n.note
+        FROM unnest($3::SMALLINT[], $4::SMALLINT[], $5::SMALLINT[], $6::JSONB[], $7::JSONB[], $8::TEXT[])
+             AS n (slot, rank, overall, scales, flags, note)
+        JOIN candidates c ON c.task_id = $2 AND c.slot = n.slot
+        "#,
+        id.0,
+        assignment.task_id.0,
+        &slots,
+        &ranks as &[Option<i16>],
+        &ratings as &[Option<i16>],
+        &scales,
+        &flags,
+        &notes
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }

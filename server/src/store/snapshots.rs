@@ -169,6 +169,8 @@ async fn freeze_rankings(
         JOIN prompts p ON p.id = t.prompt_id
         WHERE t.project_id = $2
           AND a.status = 'submitted'
+          AND t.purpose = 'label'
+          AND (SELECT count(*) FROM ratings g WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) >= 2
           AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
           AND (cardinality($3::text[]) = 0 OR p.category = ANY($3))
           AND ($4 OR NOT u.is_simulated)
@@ -327,7 +329,7 @@ pub fn stream_rankings(
                                                     'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
                 FROM ratings g
                 JOIN completions c ON c.id = g.completion_id
-                WHERE g.ranking_id = r.id) AS "completions!"
+                WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) AS "completions!"
         FROM snapshot_items i
         JOIN snapshots s ON s.id = i.snapshot_id
         JOIN rankings r ON r.id = i.item_id

@@ -4,37 +4,48 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 
-use crate::domain::ids::{CompletionId, ProjectId, PromptId, RunId, TaskId};
+use crate::domain::ids::{AccountId, CompletionId, ProjectId, PromptId, RunId, TaskId};
+use crate::domain::task::TaskKind;
 
 /// What a labeler sees of a task: nothing of the models behind it.
 #[derive(Debug)]
 pub struct TaskView {
-    /// The prompt: a string or turns.
+    /// The prompt: a string or turns; null where the labeler is to write one.
     pub prompt: Value,
     /// Use-case category.
     pub category: String,
+    /// Its language, where known.
+    pub language: Option<String>,
+    /// Of a demonstration: what to write.
+    pub brief: Option<Value>,
     /// Texts of the candidates in slot order.
     pub texts: Vec<String>,
 }
 
-/// Opens a ranking task over completions of one prompt.
+/// Opens a task over completions of one prompt, with the overlap that the project has for the
+/// prompt's category.
 pub async fn insert(
     db: &mut PgConnection,
     project_id: ProjectId,
     prompt_id: PromptId,
+    kind: TaskKind,
     run_id: Option<RunId>,
     completions: &[CompletionId],
 ) -> sqlx::Result<TaskId> {
     let id = TaskId::new();
     sqlx::query!(
         r#"
-        INSERT INTO tasks (id, project_id, prompt_id, overlap, run_id)
-        SELECT $1, p.id, $3, p.overlap, $4 FROM projects p WHERE p.id = $2
+        INSERT INTO tasks (id, project_id, prompt_id, kind, overlap, run_id, language)
+        SELECT $1, p.id, q.id, $5, coalesce((p.overlap_by_category ->> q.category)::SMALLINT, p.overlap), $4, q.language
+        FROM projects p
+        JOIN prompts q ON q.id = $3
+        WHERE p.id = $2
         "#,
         id.0,
         project_id.0,
         prompt_id.0,
-        run_id.map(|run| run.0)
+        run_id.map(|run| run.0),
+        kind.as_str()
     )
     .execute(&mut *db)
     .await?;
@@ -56,8 +67,13 @@ pub async fn insert(
 
 /// The prompt and the candidates' texts of a task.
 pub async fn find_view(db: &mut PgConnection, id: TaskId) -> sqlx::Result<TaskView> {
-    let prompt = sqlx::query!(
-        "SELECT p.body, p.category FROM tasks t JOIN prompts p ON p.id = t.prompt_id WHERE t.id = $1",
+    let task = sqlx::query!(
+        r#"
+        SELECT p.body AS "body?", p.category AS "category?", t.language, t.brief
+        FROM tasks t
+        LEFT JOIN prompts p ON p.id = t.prompt_id
+        WHERE t.id = $1
+        "#,
         id.0
     )
     .fetch_one(&mut *db)
@@ -75,36 +91,62 @@ pub async fn find_view(db: &mut PgConnection, id: TaskId) -> sqlx::Result<TaskVi
     .fetch_all(db)
     .await?;
     Ok(TaskView {
-        prompt: prompt.body,
-        category: prompt.category,
+        prompt: task.body.unwrap_or_default(),
+        category: task.category.unwrap_or_default(),
+        language: task.language,
+        brief: task.brief,
         texts,
     })
 }
 
-/// How many tasks this labeler has done and could still take, over all projects. A lease whose time
-/// ran out holds nothing, even before the next lease says so in the table.
-pub async fn progress(
-    db: &mut PgConnection,
-    labeler_id: crate::domain::ids::AccountId,
-) -> sqlx::Result<(i64, i64)> {
-    let row = sqlx::query!(
+/// What a labeler has done and what waits for them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Progress {
+    /// Submissions since the day began, UTC.
+    pub today: i64,
+    /// All submissions.
+    pub done: i64,
+    /// Tasks that they may take, counted up to [`MOST_COUNTED`].
+    pub waiting: i64,
+}
+
+/// Waiting tasks are counted up to this: a page has no time to count a whole queue.
+pub const MOST_COUNTED: i64 = 500;
+
+/// Counts over all projects that are open to this labeler or theirs. A lease whose time ran out holds
+/// nothing, even before the next lease says so in the table.
+pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<Progress> {
+    sqlx::query_as!(
+        Progress,
         r#"
         SELECT
-            (SELECT count(*) FROM assignments WHERE labeler_id = $1 AND status = 'submitted') AS "done!",
-            (SELECT count(*) FROM tasks t
-             WHERE t.closed_at IS NULL
-               AND t.n_held - (SELECT count(*) FROM assignments a
-                               WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now())
-                   < t.overlap
-               AND NOT EXISTS (SELECT 1 FROM assignments a
-                               WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired'
-                                 AND NOT (a.status = 'leased' AND a.lease_until <= now()))) AS "waiting!"
+            (SELECT count(*) FROM assignments
+             WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
+               AND ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "today!",
+            (SELECT count(*) FROM assignments
+             WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication) AS "done!",
+            (SELECT count(*) FROM (
+                SELECT t.id
+                FROM projects p
+                LEFT JOIN members m ON m.project_id = p.id AND m.account_id = $1
+                JOIN tasks t ON t.project_id = p.id
+                WHERE p.archived_at IS NULL AND (p.is_open OR m.account_id IS NOT NULL)
+                  AND t.purpose = 'label' AND t.closed_at IS NULL
+                  AND (t.n_held < t.overlap
+                       OR EXISTS (SELECT 1 FROM assignments a
+                                  WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now()))
+                  AND (t.language IS NULL OR coalesce(cardinality(m.languages), 0) = 0
+                       OR t.language = ANY (m.languages))
+                  AND NOT EXISTS (SELECT 1 FROM assignments a
+                                  WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired'
+                                    AND NOT (a.status = 'leased' AND a.lease_until <= now()))
+                LIMIT $2) w) AS "waiting!"
         "#,
-        labeler_id.0
+        labeler_id.0,
+        MOST_COUNTED
     )
     .fetch_one(db)
-    .await?;
-    Ok((row.done, row.waiting))
+    .await
 }
 
 /// A task as the list of an admin shows it.
@@ -114,8 +156,12 @@ pub struct TaskItem {
     pub id: TaskId,
     /// The prompt's id in its file.
     pub external_id: String,
-    /// The prompt: a string or turns.
+    /// The prompt: a string or turns; null where the labeler writes one.
     pub body: Value,
+    /// What is done in it.
+    pub kind: String,
+    /// What it is there for.
+    pub purpose: String,
     /// How many labelers it is given to.
     pub overlap: i16,
     /// Places held now.
@@ -157,12 +203,13 @@ pub async fn list(
     sqlx::query_as!(
         TaskItem,
         r#"
-        SELECT t.id AS "id: TaskId", p.external_id, p.body, t.overlap, t.n_held,
+        SELECT t.id AS "id: TaskId", coalesce(p.external_id, '') AS "external_id!",
+               coalesce(p.body, 'null') AS "body!", t.kind, t.purpose, t.overlap, t.n_held,
                t.closed_at IS NOT NULL AS "is_closed!",
                (SELECT count(*) FROM candidates k WHERE k.task_id = t.id) AS "n_candidates!",
                n.n_submitted AS "n_submitted!", n.holders AS "holders!: Json<Vec<Holder>>"
         FROM tasks t
-        JOIN prompts p ON p.id = t.prompt_id
+        LEFT JOIN prompts p ON p.id = t.prompt_id
         CROSS JOIN LATERAL (
             SELECT count(*) FILTER (WHERE a.status = 'submitted') AS n_submitted,
                    count(*) FILTER (WHERE a.status = 'leased') AS n_leased,
@@ -186,6 +233,7 @@ pub async fn list(
               WHEN 'held' THEN n.n_leased > 0
               WHEN 'done' THEN n.n_submitted >= t.overlap
               WHEN 'closed' THEN t.closed_at IS NOT NULL
+              WHEN 'gold' THEN t.purpose = 'gold'
               ELSE true END
         ORDER BY t.id DESC
         LIMIT $4

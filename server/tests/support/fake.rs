@@ -2,6 +2,7 @@
 
 use server::domain::form::Form;
 use server::domain::ids::{CompletionId, ProjectId, PromptId};
+use server::domain::task::TaskKind;
 use server::store;
 use sqlx::PgPool;
 
@@ -53,10 +54,30 @@ pub(crate) async fn project(
                 .unwrap();
             completions.push(completion_id);
         }
-        store::tasks::insert(&mut transaction, id, prompt_id, None, &completions)
-            .await
-            .unwrap();
+        store::tasks::insert(
+            &mut transaction,
+            id,
+            prompt_id,
+            TaskKind::Rank,
+            None,
+            &completions,
+        )
+        .await
+        .unwrap();
     }
     transaction.commit().await.unwrap();
+    acknowledge(db).await;
     id
+}
+
+/// Every account has read the guidelines of every project.
+pub(crate) async fn acknowledge(db: &PgPool) {
+    sqlx::query(
+        "INSERT INTO acknowledgements (account_id, project_id, subject, version)
+         SELECT a.id, g.project_id, 'guidelines', g.version FROM accounts a CROSS JOIN guidelines g
+         ON CONFLICT DO NOTHING",
+    )
+    .execute(db)
+    .await
+    .unwrap();
 }

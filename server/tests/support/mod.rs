@@ -88,6 +88,7 @@ impl TestApp {
 
     /// An account, signed in by a link.
     pub(crate) async fn sign_in(&self, id: AccountId) -> Client<'_> {
+        fake::acknowledge(&self.state.db).await;
         let mut db = self.state.db.acquire().await.unwrap();
         let link = store::sign_in_links::create(&mut db, id, None, 1)
             .await
@@ -129,6 +130,8 @@ impl TestApp {
         let token = store::api_tokens::create(&mut db, id, "test")
             .await
             .unwrap();
+        drop(db);
+        fake::acknowledge(&self.state.db).await;
         let bearer = Some(token.reveal().to_owned());
         Client {
             app: self,
@@ -140,9 +143,9 @@ impl TestApp {
 }
 
 impl Client<'_> {
-    /// Presses the button on `/rank`, and returns the assignment's path.
+    /// Presses the button on `/work`, and returns the assignment's path.
     pub(crate) async fn open_task(&self) -> String {
-        let answer = self.post("/rank", "").await;
+        let answer = self.post("/work", "").await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
         answer.location.unwrap()
     }

@@ -90,7 +90,7 @@ fn ranks_close_up_and_ratings_and_flags_follow_the_form() {
         .ranking
         .judgements
         .iter()
-        .map(|item| item.rank)
+        .map(|item| item.rank.unwrap())
         .collect();
     assert_eq!(ranks, [2, 1, 2]);
     assert_eq!(row.display_order, [0, 1, 2]);

@@ -1,0 +1,89 @@
+//! What a labeler hands in for a task, of whatever kind.
+
+use serde_json::Value;
+
+use crate::domain::form::Form;
+use crate::domain::ranking::RankingInput;
+use crate::domain::task::TaskKind;
+use crate::error::FieldError;
+
+/// Longest time in a task that is believed, in milliseconds: a week.
+const LONGEST_TIME: i64 = 7 * 24 * 3600 * 1000;
+
+/// How a labeler's time in a task was spent, as the browser counted it.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(deny_unknown_fields)]
+pub struct TimeSpent {
+    /// Milliseconds with the page in sight and keys or pointer used within the last minute.
+    pub active_ms: i64,
+    /// Milliseconds open but not active.
+    pub idle_ms: i64,
+}
+
+impl TimeSpent {
+    /// The same within what can be true.
+    #[must_use]
+    pub fn clamped(self) -> Self {
+        Self {
+            active_ms: self.active_ms.clamp(0, LONGEST_TIME),
+            idle_ms: self.idle_ms.clamp(0, LONGEST_TIME),
+        }
+    }
+}
+
+/// A submission or draft, as it comes in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// Of a ranking or a comparison of two.
+    Ranking(RankingInput),
+}
+
+impl Input {
+    /// Reads the JSON of a draft or submission for a kind of task.
+    ///
+    /// # Errors
+    /// The field that cannot be read, and why.
+    pub fn from_json(kind: TaskKind, json: Value) -> Result<Self, FieldError> {
+        match kind {
+            TaskKind::Rank | TaskKind::Compare => read(json).map(Self::Ranking),
+            TaskKind::Demonstrate | TaskKind::Review => Err(FieldError::new(
+                "kind",
+                "no program can answer this kind of task yet",
+            )),
+        }
+    }
+
+    /// The same as JSON, to be kept as a draft.
+    ///
+    /// # Errors
+    /// Never in practice: it holds nothing that JSON has not.
+    pub fn to_json(&self) -> serde_json::Result<Value> {
+        match self {
+            Self::Ranking(input) => serde_json::to_value(input),
+        }
+    }
+
+    /// Everything that is wrong, but for what is missing: only a submission must be complete. `n` is
+    /// the number of candidates.
+    pub fn complaints(&self, n: usize, form: &Form) -> Vec<FieldError> {
+        match self {
+            Self::Ranking(input) => input.complaints(n, form),
+        }
+    }
+}
+
+/// Reads JSON and names the field that is wrong.
+fn read<T: serde::de::DeserializeOwned>(json: Value) -> Result<T, FieldError> {
+    serde_path_to_error::deserialize(json)
+        .map_err(|error| FieldError::of_json(&error.path().to_string(), error.inner()))
+}

@@ -1,0 +1,102 @@
+//! `/work`: what a labeler does next. It leads to the page of the task that they hold, or of the next
+//! one in the queue.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+use rand::SeedableRng;
+use sqlx::PgConnection;
+
+use crate::auth::visitor::Labeler;
+use crate::domain::ids::{AccountId, AssignmentId};
+use crate::domain::task::TaskKind;
+use crate::error::{AppError, AppResult};
+use crate::state::AppState;
+use crate::store;
+use crate::store::tasks::Progress;
+use crate::web::page::{Page, render};
+
+#[derive(Template)]
+#[template(path = "work/index.html")]
+struct WorkPage {
+    page: Page,
+    progress: Progress,
+}
+
+/// The page of an assignment.
+pub fn path_of(kind: TaskKind, id: AssignmentId) -> String {
+    match kind {
+        TaskKind::Rank | TaskKind::Compare => format!("/rank/{id}"),
+        TaskKind::Demonstrate => format!("/demonstrate/{id}"),
+        TaskKind::Review => format!("/review/{id}"),
+    }
+}
+
+/// `GET /work`: to the open assignment; without one, how many tasks are waiting. It changes nothing:
+/// browsers fetch links ahead of a click.
+pub async fn index(
+    State(state): State<AppState>,
+    page: Page,
+    Labeler(labeler): Labeler,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    if let Some((id, kind)) = store::assignments::find_open(&mut db, labeler.account_id).await? {
+        return Ok(Redirect::to(&path_of(kind, id)).into_response());
+    }
+    let progress = store::tasks::progress(&mut db, labeler.account_id).await?;
+    let title = match progress.waiting {
+        0 => "work-none-title",
+        _ => "work-next-title",
+    };
+    Ok(render(&WorkPage {
+        page: page.titled(title),
+        progress,
+    })?
+    .into_response())
+}
+
+/// `POST /work`: leases the next task, unless one is open, and goes to it; to the guidelines first
+/// where they have not been acknowledged.
+pub async fn create(
+    State(state): State<AppState>,
+    Labeler(labeler): Labeler,
+) -> AppResult<Redirect> {
+    let mut db = state.db.acquire().await?;
+    let next = lease_next(&mut db, labeler.account_id).await?;
+    Ok(Redirect::to(&next))
+}
+
+/// The path of the open assignment or of a new one; of the guidelines where these come first; of
+/// `/work`, which says so, when no task is waiting.
+async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<String> {
+    if let Some((id, kind)) = store::assignments::find_open(&mut *db, labeler_id).await? {
+        return Ok(path_of(kind, id));
+    }
+    let places = store::members::list_places(&mut *db, labeler_id).await?;
+    if let Some(place) = places.iter().find(|place| !place.has_acknowledged) {
+        return Ok(format!("/guidelines#project-{}", place.project_id));
+    }
+    let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
+    for place in places {
+        let lease = store::queue::lease(&mut *db, place.project_id, labeler_id, &mut rng).await;
+        match lease {
+            Ok(Some(lease)) => return Ok(path_of(lease.kind, lease.assignment_id)),
+            Ok(None) => (),
+            // Another request of theirs may have taken the last that they may hold, or an admin may
+            // have changed the project since the list was read.
+            Err(AppError::Conflict(message)) => tracing::info!(%message, "no lease"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok("/work".to_owned())
+}
+
+/// After work that is written: on to the next task. When leasing fails the work is still safe, so
+/// the labeler sees the page that offers the next task instead of an error.
+pub async fn go_on(db: &mut PgConnection, labeler_id: AccountId) -> Response {
+    let next = lease_next(db, labeler_id).await.unwrap_or_else(|error| {
+        tracing::warn!(?error, "the next task could not be leased");
+        "/work".to_owned()
+    });
+    Redirect::to(&next).into_response()
+}

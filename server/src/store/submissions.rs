@@ -1,0 +1,221 @@
+//! Submissions: a labeler's finished work, written in one transaction and never changed. A correction
+//! is a new version beside the old one.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::domain::assignment::AssignmentStatus;
+use crate::domain::ids::{AccountId, AssignmentId};
+use crate::domain::submission::{Input, TimeSpent};
+use crate::error::{AppError, AppResult};
+use crate::message::Message;
+use crate::store::{assignments, rankings};
+
+/// How many of their last submissions a labeler can correct.
+pub const CORRECTABLE: i64 = 20;
+
+/// One submission, as it is sent.
+#[derive(Debug)]
+pub struct NewSubmission<'a> {
+    /// Made by the client, one for each submission.
+    pub idempotency_key: &'a str,
+    /// What was said.
+    pub input: &'a Input,
+    /// How the time in the task was spent.
+    pub time: TimeSpent,
+    /// The version that this corrects, which must be the newest; none for the first.
+    pub replaces: Option<i32>,
+}
+
+/// What was written, by this request or by the same one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Submitted {
+    /// Key of the ranking (or what the task's kind makes).
+    pub id: Uuid,
+    /// 1 for the first, one more for each correction.
+    pub version: i32,
+}
+
+/// A submission found by its idempotency key.
+#[derive(Debug)]
+pub(super) struct Existing {
+    /// What it wrote.
+    pub(super) submitted: Submitted,
+    /// Digest of the request that made it.
+    pub(super) request_sha256: Vec<u8>,
+}
+
+/// Writes a submission in one transaction. The same key and content again is the same submission; a
+/// late one is kept, and takes its place back if that is still free.
+///
+/// # Errors
+/// `Invalid` with every wrong field; `Conflict` when something else was submitted or skipped, when
+/// the version to correct is not the newest, or not among this labeler's last [`CORRECTABLE`].
+pub async fn submit(
+    db: &mut PgConnection,
+    id: AssignmentId,
+    labeler_id: AccountId,
+    new: &NewSubmission<'_>,
+) -> AppResult<Submitted> {
+    if new.idempotency_key.is_empty() || new.idempotency_key.len() > 200 {
+        return Err(AppError::invalid(
+            "Idempotency-Key",
+            Message::new("error-length").with("most", 200),
+        ));
+    }
+    let mut transaction = db.begin().await?;
+    assignments::lock_task(&mut transaction, id).await?;
+    let assignment = assignments::find(&mut transaction, id, labeler_id).await?;
+    let form = assignments::find_form(&mut transaction, &assignment).await?;
+    let content = new.input.to_json().map_err(anyhow::Error::from)?;
+    let digest = digest(&content)?;
+    let key = new.idempotency_key;
+    let Input::Ranking(input) = new.input;
+    let ranking = input
+        .parse(&assignment.display_order, &form)
+        .map_err(AppError::Invalid)?;
+    if let Some(existing) = rankings::find_by_key(&mut transaction, id, key).await? {
+        return match existing.request_sha256 == digest {
+            true => Ok(existing.submitted),
+            false => Err(AppError::conflict("error-key-used")),
+        };
+    }
+    let newest = rankings::newest_version(&mut transaction, id).await?;
+    match (assignment.status, new.replaces) {
+        (AssignmentStatus::Leased, None) => (),
+        (AssignmentStatus::Expired, None) => take_place_back(&mut transaction, id).await?,
+        (AssignmentStatus::Submitted, Some(version)) if version == newest => {
+            check_correctable(&mut transaction, id, labeler_id).await?;
+        }
+        (AssignmentStatus::Submitted, Some(_)) => {
+            return Err(AppError::conflict("error-corrected-already"));
+        }
+        (AssignmentStatus::Submitted, None) => {
+            return Err(AppError::conflict("error-submitted-already"));
+        }
+        (AssignmentStatus::Skipped, _) => {
+            return Err(AppError::conflict("error-skipped-already"));
+        }
+        (_, Some(_)) => return Err(AppError::conflict("error-nothing-to-correct")),
+    }
+    let time = end(&mut transaction, id, &content, new.time).await?;
+    let head = Head {
+        version: newest + 1,
+        key,
+        digest: &digest,
+        time,
+    };
+    let submitted = rankings::insert(&mut transaction, &assignment, &head, &ranking).await?;
+    transaction.commit().await?;
+    metrics::counter!("plackett_submissions_total").increment(1);
+    Ok(submitted)
+}
+
+/// What every kind of submission carries.
+#[derive(Debug)]
+pub(super) struct Head<'a> {
+    /// 1, 2, 3 ...
+    pub(super) version: i32,
+    /// Idempotency key.
+    pub(super) key: &'a str,
+    /// Digest of what was said.
+    pub(super) digest: &'a [u8],
+    /// How the time in the task was spent until now.
+    pub(super) time: TimeSpent,
+}
+
+/// Digest of a submission's content, to tell a repeat from another use of its key. How long it took is
+/// no part of it.
+fn digest(content: &Value) -> AppResult<Vec<u8>> {
+    let bytes = serde_json::to_vec(content).map_err(anyhow::Error::from)?;
+    Ok(Sha256::digest(&bytes).to_vec())
+}
+
+/// Marks an assignment submitted. What was said stays as its draft, where a correction begins. Returns
+/// the time spent so far.
+async fn end(
+    db: &mut PgConnection,
+    id: AssignmentId,
+    content: &Value,
+    time: TimeSpent,
+) -> sqlx::Result<TimeSpent> {
+    let time = time.clamped();
+    let row = sqlx::query!(
+        r#"
+        UPDATE assignments
+        SET status = 'submitted', ended_at = CASE status WHEN 'submitted' THEN coalesce(ended_at, now()) ELSE now() END,
+            draft = $2, draft_revision = draft_revision + 1,
+            active_ms = greatest(active_ms, $3), idle_ms = greatest(idle_ms, $4)
+        WHERE id = $1
+        RETURNING active_ms, idle_ms
+        "#,
+        id.0,
+        content,
+        time.active_ms,
+        time.idle_ms
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(TimeSpent {
+        active_ms: row.active_ms,
+        idle_ms: row.idle_ms,
+    })
+}
+
+/// Refuses to correct what is not among this labeler's last submissions.
+async fn check_correctable(
+    db: &mut PgConnection,
+    id: AssignmentId,
+    labeler_id: AccountId,
+) -> AppResult<()> {
+    let last = list_correctable(db, labeler_id, CORRECTABLE).await?;
+    match last.contains(&id) {
+        true => Ok(()),
+        false => Err(AppError::Conflict(
+            Message::new("error-too-old-to-correct").with("most", CORRECTABLE),
+        )),
+    }
+}
+
+/// This labeler's last submissions, newest first, at most [`CORRECTABLE`].
+pub async fn list_correctable(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+    limit: i64,
+) -> sqlx::Result<Vec<AssignmentId>> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        SELECT id FROM assignments
+        WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
+        ORDER BY ended_at DESC, id DESC
+        LIMIT $2
+        "#,
+        labeler_id.0,
+        limit.min(CORRECTABLE)
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(ids.into_iter().map(AssignmentId).collect())
+}
+
+/// Of an expired assignment whose task is locked: a free place again, or late without one.
+async fn take_place_back(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        UPDATE assignments a
+        SET status = 'submitted', is_late = TRUE, ended_at = NULL,
+            place = (
+                SELECT n::SMALLINT FROM generate_series(0, t.overlap - 1) AS n
+                WHERE NOT EXISTS (SELECT 1 FROM assignments b WHERE b.task_id = t.id AND b.place = n)
+                ORDER BY n LIMIT 1)
+        FROM tasks t
+        WHERE a.id = $1 AND t.id = a.task_id
+        "#,
+        id.0
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
