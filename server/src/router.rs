@@ -18,8 +18,8 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks, work,
+    account, accounts, checkpoints, exports, guidelines, health, home, language, prompts, rank,
+    run_events, runs, sign_in, snapshots, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -74,6 +74,8 @@ pub fn router(state: AppState) -> Router {
         .route("/snapshots", get(snapshots::index).post(snapshots::create))
         .route("/snapshots/{id}", get(snapshots::show))
         .route("/snapshots/{id}/export", get(snapshots::export))
+        .route("/snapshots/{id}/exports", post(exports::create))
+        .route("/exports/{id}", get(exports::show))
         // Operators.
         .route("/runs", get(runs::index).post(runs::create))
         .route("/runs/new", get(runs::new))
@@ -108,6 +110,9 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/snapshots", get(api::snapshots::index))
         .route("/api/v1/snapshots/{id}", get(api::snapshots::show))
         .route("/api/v1/snapshots/{id}/export", get(api::snapshots::export))
+        .route("/api/v1/snapshots/{id}/exports", post(api::exports::create))
+        .route("/api/v1/exports/{id}", get(api::exports::show))
+        .route("/api/v1/exports/{id}/file", get(api::exports::file))
         // The house itself.
         .route("/static/{*path}", get(assets::serve))
         .route("/healthz", get(health::healthz))

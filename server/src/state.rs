@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 use crate::auth::throttle::SignInThrottle;
 use crate::config::{DataConfig, ServeConfig};
@@ -19,6 +20,8 @@ pub struct AppState {
     pub data: Arc<DataConfig>,
     /// Slows down guessing of passwords.
     pub throttle: Arc<SignInThrottle>,
+    /// Wakes the builder of exports.
+    pub exports_wanted: Arc<Notify>,
     /// Wakes the pages that follow a run.
     pub run_feed: Arc<RunFeed>,
     /// Renders `/metrics`; none in tests that do not install a recorder.
@@ -33,6 +36,7 @@ impl AppState {
             db,
             config: Arc::new(config),
             data: Arc::new(data),
+            exports_wanted: Arc::new(Notify::new()),
             throttle: Arc::new(SignInThrottle::new()),
             metrics: None,
         }

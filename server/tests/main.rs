@@ -11,6 +11,7 @@ mod api;
 mod architecture;
 mod best_of_n;
 mod browser;
+mod exporting;
 mod importing;
 mod killed_training;
 mod labeling;

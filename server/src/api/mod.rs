@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod assignments;
+pub mod exports;
 pub mod json;
 pub mod openapi;
 pub mod projects;

@@ -8,7 +8,7 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{assignments, projects, snapshots};
+use crate::api::{assignments, exports, projects, snapshots};
 use crate::domain::form::Form;
 use crate::web::errors::{Problem, WrongField};
 
@@ -36,6 +36,9 @@ use crate::web::errors::{Problem, WrongField};
         snapshots::index,
         snapshots::show,
         snapshots::export,
+        exports::create,
+        exports::show,
+        exports::file,
     ),
     components(schemas(Problem, WrongField)),
     modifiers(&Bearer, &Refusals, &FormKeys)

@@ -117,7 +117,9 @@ pub async fn show(
     operation_id = "export_snapshot",
     params(
         ("id" = String, Path, format = Uuid, description = "id of the snapshot"),
-        ("format" = Option<String>, Query, description = "the snapshot's own, named after its kind (the default), or of rankings `trl`: preference pairs as TRL reads them"),
+        ("format" = Option<String>, Query, description = "the snapshot's own, named after its kind (the default), or one of those that `POST .../exports` lists, as JSON lines"),
+        ("margin" = Option<String>, Query, description = "of TRL's pairs: `none` (the default), `ranks` or `ratings`"),
+        ("aggregation" = Option<String>, Query, description = "of rankings: `labelers` (the default) or `mean-rank`"),
     ),
     responses(
         (status = 200, description = "the lines", body = String, content_type = "application/x-ndjson",

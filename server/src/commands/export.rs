@@ -1,6 +1,6 @@
 //! `plackett export`: a snapshot into a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use sqlx::PgPool;
@@ -8,9 +8,10 @@ use sqlx::PgPool;
 use crate::commands::database::Database;
 use crate::commands::sentence;
 use crate::config::DataConfig;
+use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
 use crate::domain::ids::SnapshotId;
-use crate::domain::snapshot::{ExportFormat, Selection, SnapshotKind};
-use crate::exchange::export;
+use crate::domain::snapshot::{Selection, SnapshotKind};
+use crate::exchange::{export, export_file};
 use crate::store;
 
 /// What to write and where.
@@ -37,10 +38,23 @@ pub struct ExportArgs {
     #[arg(long, requires = "project")]
     include_simulated: bool,
 
-    /// The snapshot's own format (rankings, demonstrations, prompts, texts) or, for rankings,
-    /// trl. Default: its own.
+    /// The snapshot's own format (rankings, demonstrations, prompts, texts, named after its kind) or
+    /// one of another trainer. Rankings: trl, trl-implicit, trl-unpaired, nectar, hh, summarize.
+    /// Demonstrations: alpaca, sharegpt. Prompts: trl. Default: its own.
     #[arg(long)]
     format: Option<String>,
+
+    /// jsonl, parquet, or dataset: a tar archive with Parquet files by split, a card and checksums.
+    #[arg(long, default_value = "jsonl")]
+    container: Container,
+
+    /// The margin that TRL's pairs carry: none, ranks or ratings.
+    #[arg(long, default_value = "none")]
+    margin: Margin,
+
+    /// Several labelers' rankings each for itself (labelers), or as one (mean-rank).
+    #[arg(long, default_value = "labelers")]
+    aggregation: Aggregation,
 
     /// The file to write; it appears only when it is whole.
     #[arg(long, value_name = "FILE")]
@@ -74,8 +88,15 @@ async fn carry_out(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<(Snapshot
         Some(word) => ExportFormat::parse(word, kind).map_err(anyhow::Error::msg)?,
         None => ExportFormat::Plackett,
     };
-    let sha256 = write_file(&mut db, id, format, &args.out).await?;
-    Ok((id, sha256))
+    let choice = ExportChoice {
+        format,
+        container: args.container,
+        margin: args.margin,
+        aggregation: args.aggregation,
+    };
+    let out = std::path::absolute(&args.out)?;
+    let built = export_file::build(&mut db, id, &choice, &out, &mut |_| ()).await?;
+    Ok((id, built.sha256))
 }
 
 async fn take_snapshot(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<SnapshotId> {
@@ -97,36 +118,4 @@ async fn take_snapshot(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<Snaps
     export::create_snapshot(pool, &selection, None)
         .await
         .map_err(sentence)
-}
-
-/// Writes beside the target and renames, so that a file that is there is whole.
-async fn write_file(
-    db: &mut sqlx::PgConnection,
-    id: SnapshotId,
-    format: ExportFormat,
-    out: &Path,
-) -> anyhow::Result<String> {
-    let unwritable = || format!("{} cannot be written", out.display());
-    let mut name = out.file_name().with_context(unwritable)?.to_owned();
-    name.push(".part");
-    let part = out.with_file_name(name);
-    let mut file = tokio::fs::File::create(&part)
-        .await
-        .with_context(unwritable)?;
-    let written = async {
-        let sha256 = export::write_as(db, id, format, &mut file).await?;
-        file.sync_all().await.with_context(unwritable)?;
-        tokio::fs::rename(&part, out)
-            .await
-            .with_context(unwritable)?;
-        anyhow::Ok(sha256)
-    };
-    match written.await {
-        Ok(sha256) => Ok(sha256),
-        Err(error) => {
-            // The error that matters is the one above; a leftover part is harmless.
-            let _ = tokio::fs::remove_file(&part).await;
-            Err(error)
-        }
-    }
 }

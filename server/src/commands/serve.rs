@@ -12,6 +12,7 @@ use crate::commands::demo;
 use crate::config::{DataConfig, ServeConfig};
 use crate::router::{GRACE, router};
 use crate::state::AppState;
+use crate::worker;
 use crate::worker::supervise::{Supervisor, WorkerProgram};
 
 /// How often recorded times are moved into their summaries.
@@ -44,6 +45,11 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
         demo::print_links(&state.db, &state.config.public_url()).await?;
     }
 
+    let builder = tokio::spawn(worker::exports::run(
+        state.db.clone(),
+        state.data.data_dir(),
+        state.exports_wanted.clone(),
+    ));
     let supervisor = start_worker(&state)?;
     let run_feed = state.run_feed.clone();
     let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
@@ -65,6 +71,7 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
     if let Some(supervisor) = supervisor {
         supervisor.stop().await;
     }
+    builder.abort();
     database.close().await;
     Ok(())
 }

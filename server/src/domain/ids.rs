@@ -65,6 +65,8 @@ id!(/// A plain text of the pretraining mix.
     TextId);
 id!(/// A frozen selection.
     SnapshotId);
+id!(/// A snapshot written into a file.
+    ExportId);
 id!(/// One execution of training, generation or evaluation.
     RunId);
 id!(/// A model folder.

@@ -1,6 +1,7 @@
 //! The nouns and their rules: no SQL, no HTTP.
 
 pub mod assignment;
+pub mod export;
 pub mod form;
 pub mod ids;
 pub mod prompt;

@@ -1,4 +1,4 @@
-//! What a snapshot freezes and in which formats it is written out.
+//! What a snapshot freezes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,14 +39,6 @@ impl SnapshotKind {
             Self::Texts => "texts",
         }
     }
-
-    /// The formats this kind can be written in; the first is the one that is hashed.
-    pub fn formats(self) -> &'static [ExportFormat] {
-        match self {
-            Self::Rankings => &[ExportFormat::Plackett, ExportFormat::Trl],
-            _ => &[ExportFormat::Plackett],
-        }
-    }
 }
 
 impl fmt::Display for SnapshotKind {
@@ -64,41 +56,6 @@ impl FromStr for SnapshotKind {
             .ok_or_else(|| {
                 format!("unknown kind {text:?}: use rankings, demonstrations, prompts or texts")
             })
-    }
-}
-
-/// How a snapshot is written out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExportFormat {
-    /// Our own JSONL, named after the snapshot's kind: what the trainer reads and the hash covers.
-    Plackett,
-    /// Preference pairs as TRL reads them.
-    Trl,
-}
-
-impl ExportFormat {
-    /// The word for URLs and `--format`.
-    pub fn word(self, kind: SnapshotKind) -> &'static str {
-        match self {
-            Self::Plackett => kind.as_str(),
-            Self::Trl => "trl",
-        }
-    }
-
-    /// The format of a word for a snapshot of `kind`.
-    ///
-    /// # Errors
-    /// A sentence that lists the words this kind takes.
-    pub fn parse(word: &str, kind: SnapshotKind) -> Result<Self, String> {
-        let formats = kind.formats();
-        let found = formats.iter().find(|format| format.word(kind) == word);
-        found.copied().ok_or_else(|| {
-            let words: Vec<_> = formats.iter().map(|format| format.word(kind)).collect();
-            format!(
-                "a snapshot of {kind} has no format {word:?}: use {}",
-                words.join(" or ")
-            )
-        })
     }
 }
 
@@ -150,15 +107,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_takes_its_own_format_and_only_rankings_take_trl() {
+    fn a_kind_is_read_as_it_is_written() {
         for kind in SnapshotKind::ALL {
             assert_eq!(kind.as_str().parse::<SnapshotKind>().unwrap(), kind);
-            let own = ExportFormat::parse(kind.as_str(), kind).unwrap();
-            assert_eq!(own, ExportFormat::Plackett);
         }
-        assert!(ExportFormat::parse("trl", SnapshotKind::Rankings).is_ok());
-        let message = ExportFormat::parse("trl", SnapshotKind::Prompts).unwrap_err();
-        assert!(message.ends_with("use prompts"), "{message}");
     }
 
     #[test]

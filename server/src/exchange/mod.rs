@@ -1,7 +1,11 @@
 //! Files in and out, streaming.
 
+pub mod card;
 pub mod export;
+pub mod export_file;
+pub mod formats;
 pub mod import;
 pub mod lines;
+pub mod parquet;
 pub mod records;
-pub mod trl;
+pub mod rows;

@@ -12,14 +12,16 @@ use futures_util::StreamExt;
 use tokio_util::io::ReaderStream;
 
 use crate::auth::visitor::{Admin, Visitor};
+use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
 use crate::domain::ids::SnapshotId;
 use crate::domain::prompt::CATEGORIES;
-use crate::domain::snapshot::{ExportFormat, Selection, SnapshotKind};
+use crate::domain::snapshot::{Selection, SnapshotKind};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::exchange::export;
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::exports::Export;
 use crate::store::projects::Project;
 use crate::store::snapshots::Snapshot;
 use crate::web::page::{Page, render};
@@ -47,6 +49,7 @@ struct SnapshotPage {
     page: Page,
     snapshot: Snapshot,
     formats: Vec<&'static str>,
+    exports: Vec<Export>,
     may_export: bool,
 }
 
@@ -93,11 +96,45 @@ impl SnapshotPage {
     }
 
     fn about(&self, format: &str) -> String {
-        let key = match format {
-            "trl" => "snapshots-format-trl",
-            _ => "snapshots-format-own",
+        let own = format == self.snapshot.kind;
+        let key = match own {
+            true => "snapshots-format-own".to_owned(),
+            false => format!("snapshots-format-{format}"),
         };
-        self.page.t(key)
+        self.page.t(&key)
+    }
+
+    fn is_rankings(&self) -> bool {
+        self.snapshot.kind == SnapshotKind::Rankings.as_str()
+    }
+
+    fn containers(&self) -> &'static [Container] {
+        Container::ALL
+    }
+
+    fn margins(&self) -> &'static [Margin] {
+        Margin::ALL
+    }
+
+    fn aggregations(&self) -> &'static [Aggregation] {
+        Aggregation::ALL
+    }
+
+    /// Whether any export is waiting or being built, so that the page looks again.
+    fn is_underway(&self) -> bool {
+        self.exports.iter().any(Export::is_underway)
+    }
+
+    /// The choices that are not the default ones.
+    fn choices_of(&self, export: &Export) -> String {
+        let margin = (export.margin != Margin::default().as_str())
+            .then(|| self.page.t(&format!("snapshots-margin-{}", export.margin)));
+        let aggregation = (export.aggregation != Aggregation::default().as_str()).then(|| {
+            self.page
+                .t(&format!("snapshots-aggregation-{}", export.aggregation))
+        });
+        let said: Vec<String> = margin.into_iter().chain(aggregation).collect();
+        said.join(" · ")
     }
 }
 
@@ -216,26 +253,62 @@ pub async fn show(
     check_may_see(&visitor)?;
     let snapshot = find(&state, id).await?;
     let kind = snapshot.parsed_kind()?;
+    let mut db = state.db.acquire().await?;
+    let exports = store::exports::list(&mut db, id).await?;
+    drop(db);
     page.title.clone_from(&snapshot.name);
     Ok(render(&SnapshotPage {
         page,
-        formats: kind
-            .formats()
+        formats: ExportFormat::of(kind)
             .iter()
             .map(|format| format.word(kind))
             .collect(),
         snapshot,
+        exports,
         may_export: visitor.is_admin,
     })?
     .into_response())
 }
 
-/// Which format to write.
-#[derive(Debug, serde::Deserialize)]
+/// Which format to write, and with which choices; an empty word is the default.
+#[derive(Debug, Default, serde::Deserialize)]
 pub struct ExportQuery {
-    /// The snapshot's own, or `trl`.
     #[serde(default)]
     format: String,
+    #[serde(default)]
+    container: String,
+    #[serde(default)]
+    margin: String,
+    #[serde(default)]
+    aggregation: String,
+}
+
+impl ExportQuery {
+    /// The choice, for a snapshot of `kind`.
+    ///
+    /// # Errors
+    /// `Invalid` with the first wrong word.
+    pub fn choice(&self, kind: SnapshotKind) -> AppResult<ExportChoice> {
+        let unknown = |field: &str| AppError::invalid(field, Message::new("error-unknown-choice"));
+        let format = match self.format.as_str() {
+            "" => ExportFormat::Plackett,
+            word => ExportFormat::parse(word, kind).map_err(|_| unknown("format"))?,
+        };
+        Ok(ExportChoice {
+            format,
+            container: word_of(&self.container).ok_or_else(|| unknown("container"))?,
+            margin: word_of(&self.margin).ok_or_else(|| unknown("margin"))?,
+            aggregation: word_of(&self.aggregation).ok_or_else(|| unknown("aggregation"))?,
+        })
+    }
+}
+
+/// The value of a word; of an empty one the default.
+fn word_of<T: Default + std::str::FromStr>(word: &str) -> Option<T> {
+    match word {
+        "" => Some(T::default()),
+        word => word.parse().ok(),
+    }
 }
 
 /// `GET /snapshots/{id}/export?format=`: streams the snapshot.
@@ -247,12 +320,15 @@ pub async fn export(
 ) -> AppResult<Response> {
     let snapshot = find(&state, id).await?;
     let kind = snapshot.parsed_kind()?;
-    let format = match query.format.as_str() {
-        "" => ExportFormat::Plackett,
-        word => ExportFormat::parse(word, kind)
-            .map_err(|_| AppError::invalid("format", Message::new("error-unknown-choice")))?,
-    };
-    let mut response = Body::from_stream(stream_export(state, id, format)).into_response();
+    let choice = query.choice(kind)?;
+    if choice.container != Container::Jsonl {
+        // Tables are written in one piece: they are built first, and downloaded then.
+        return Err(AppError::invalid(
+            "container",
+            Message::new("snapshots-build-first"),
+        ));
+    }
+    let mut response = Body::from_stream(stream_export(state, id, choice)).into_response();
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,
@@ -260,12 +336,12 @@ pub async fn export(
     );
     let disposition = format!(
         "attachment; filename=\"{}\"",
-        file_name(&snapshot, format.word(kind))
+        file_name(&snapshot, choice.format.word(kind))
     );
     if let Ok(value) = HeaderValue::from_str(&disposition) {
         headers.insert(CONTENT_DISPOSITION, value);
     }
-    if format == ExportFormat::Plackett
+    if choice.is_canonical()
         && let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", snapshot.sha256))
     {
         headers.insert(ETAG, value);
@@ -274,7 +350,7 @@ pub async fn export(
 }
 
 /// A name that every file system takes: project, snapshot, format.
-fn file_name(snapshot: &Snapshot, format: &str) -> String {
+pub fn file_name(snapshot: &Snapshot, format: &str) -> String {
     let plain = |letter: char| match letter {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '_' => letter,
         _ => '-',
@@ -289,12 +365,12 @@ fn file_name(snapshot: &Snapshot, format: &str) -> String {
 fn stream_export(
     state: AppState,
     id: SnapshotId,
-    format: ExportFormat,
+    choice: ExportChoice,
 ) -> impl futures_util::Stream<Item = std::io::Result<Bytes>> + Send {
     let (mut writer, reader) = tokio::io::duplex(PIPE);
     let writing = tokio::spawn(async move {
         let mut db = state.db.acquire().await?;
-        export::write_as(&mut db, id, format, &mut writer).await
+        export::write_as(&mut db, id, &choice, &mut writer).await
     });
     stream! {
         let mut chunks = ReaderStream::with_capacity(reader, PIPE);

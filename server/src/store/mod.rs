@@ -6,6 +6,7 @@ pub mod assignments;
 pub mod checkpoints;
 pub mod completions;
 pub mod demonstrations;
+pub mod exports;
 pub mod imported_rankings;
 pub mod imports;
 pub mod members;

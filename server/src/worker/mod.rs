@@ -3,6 +3,7 @@
 
 pub mod claim;
 pub mod ended;
+pub mod exports;
 pub mod generation;
 pub mod report;
 pub mod supervise;

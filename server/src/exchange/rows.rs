@@ -1,0 +1,427 @@
+//! The records of a snapshot, one after the other as the database sends them, and what each becomes in
+//! the format that was chosen.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use anyhow::Context;
+use async_stream::try_stream;
+use futures_util::{Stream, StreamExt};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use trainer::records::{
+    DemonstrationRecord, PromptRecord, RankedCompletion, RankedPrompt, TextRecord,
+};
+
+use crate::domain::export::{Aggregation, ExportChoice, ExportFormat};
+use crate::domain::ids::SnapshotId;
+use crate::domain::snapshot::{SnapshotKind, split_of};
+use crate::exchange::formats;
+use crate::store::snapshots::{self, RankingItem};
+
+/// A line of a rankings export: the contract's fields, and what traces the label.
+#[derive(Debug, Serialize)]
+pub struct RankingLine {
+    #[serde(flatten)]
+    ranked: RankedPrompt,
+    ranking_id: uuid::Uuid,
+    display_order: Vec<i16>,
+    form_version: i32,
+    guidelines_version: i32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    note: String,
+    #[serde(skip_serializing_if = "is_false")]
+    simulated: bool,
+}
+
+/// Several labelers' rankings of the same completions as one.
+#[derive(Debug, Serialize)]
+pub struct MeanRanking {
+    #[serde(flatten)]
+    ranked: RankedPrompt,
+    /// How many rankings it is made of.
+    labelers: usize,
+}
+
+/// A line of a prompts export: the contract's fields, and whose prompt it is, where that is known.
+#[derive(Debug, Serialize)]
+pub struct PromptLine {
+    #[serde(flatten)]
+    record: PromptRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer: Option<String>,
+}
+
+/// A record of a snapshot.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Record {
+    /// One labeler's ranking.
+    Ranking(RankingLine),
+    /// The mean of several.
+    Mean(MeanRanking),
+    /// A demonstration.
+    Demonstration(DemonstrationRecord),
+    /// A prompt.
+    Prompt(PromptLine),
+    /// A text.
+    Text(TextRecord),
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde wants"
+)]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Record {
+    /// Which side of a split it is on: `train` or `validation`.
+    pub fn split(&self) -> &'static str {
+        match self {
+            Self::Ranking(line) => split_of(&line.ranked.id),
+            Self::Mean(line) => split_of(&line.ranked.id),
+            Self::Demonstration(record) => split_of(&record.id),
+            Self::Prompt(line) => split_of(&line.record.id),
+            Self::Text(record) => split_of(&record.id),
+        }
+    }
+
+    /// The ranking, where it is one.
+    pub fn ranked(&self) -> Option<&RankedPrompt> {
+        match self {
+            Self::Ranking(line) => Some(&line.ranked),
+            Self::Mean(line) => Some(&line.ranked),
+            _ => None,
+        }
+    }
+
+    /// Its use-case category, where it has one.
+    pub fn category(&self) -> Option<&str> {
+        match self {
+            Self::Prompt(line) => line.record.category.as_deref(),
+            _ => self.ranked().and_then(|ranked| ranked.category.as_deref()),
+        }
+    }
+
+    /// Of one labeler's ranking: the versions of the guidelines and of the form.
+    pub fn versions(&self) -> Option<(i32, i32)> {
+        match self {
+            Self::Ranking(line) => Some((line.guidelines_version, line.form_version)),
+            _ => None,
+        }
+    }
+
+    /// The JSON lines that it gives, appended to `out`. Returns how many.
+    ///
+    /// # Errors
+    /// Never in practice: every record can be written as JSON.
+    pub fn write_lines(
+        &self,
+        choice: &ExportChoice,
+        out: &mut Vec<u8>,
+    ) -> serde_json::Result<usize> {
+        if choice.format == ExportFormat::Plackett {
+            serde_json::to_writer(&mut *out, self)?;
+            out.push(b'\n');
+            return Ok(1);
+        }
+        let lines = self.in_format(choice);
+        for line in &lines {
+            serde_json::to_writer(&mut *out, line)?;
+            out.push(b'\n');
+        }
+        Ok(lines.len())
+    }
+
+    /// The rows that it gives in a table, whose columns have one type each.
+    pub fn table_rows(&self, choice: &ExportChoice) -> Vec<Value> {
+        if choice.format != ExportFormat::Plackett {
+            return self.in_format(choice);
+        }
+        let mut row = serde_json::to_value(self).unwrap_or_default();
+        match self {
+            Self::Ranking(RankingLine { ranked, .. }) | Self::Mean(MeanRanking { ranked, .. }) => {
+                row["prompt"] = json!(ranked.prompt.messages());
+                for (item, completion) in ranked.completions.iter().enumerate() {
+                    let flags = completion.flags.iter();
+                    let pairs: Vec<Value> = flags
+                        .map(|(key, value)| json!({"key": key, "value": value}))
+                        .collect();
+                    row["completions"][item]["flags"] = Value::Array(pairs);
+                }
+            }
+            Self::Prompt(line) => row["prompt"] = json!(line.record.prompt.messages()),
+            Self::Demonstration(_) | Self::Text(_) => (),
+        }
+        vec![row]
+    }
+
+    fn in_format(&self, choice: &ExportChoice) -> Vec<Value> {
+        match self {
+            Self::Ranking(RankingLine { ranked, .. }) | Self::Mean(MeanRanking { ranked, .. }) => {
+                formats::of_ranking(ranked, choice.format, choice.margin)
+            }
+            Self::Demonstration(record) => vec![formats::of_demonstration(record, choice.format)],
+            Self::Prompt(line) => vec![formats::of_prompt(&line.record.prompt)],
+            Self::Text(record) => vec![json!(record)],
+        }
+    }
+}
+
+/// The records of a snapshot in its order; rankings of the same completions as one where that is asked.
+pub fn stream(
+    db: &mut PgConnection,
+    id: SnapshotId,
+    kind: SnapshotKind,
+    aggregation: Aggregation,
+) -> impl Stream<Item = anyhow::Result<Record>> + Send {
+    try_stream! {
+        match kind {
+            SnapshotKind::Rankings => {
+                let mut rows = pin!(snapshots::stream_rankings(db, id));
+                let mut group: Vec<RankingLine> = Vec::new();
+                while let Some(row) = rows.next().await {
+                    let line = ranking_line(row?)?;
+                    if aggregation == Aggregation::Labelers {
+                        yield Record::Ranking(line);
+                        continue;
+                    }
+                    // A snapshot's rankings stand by prompt.
+                    if group.first().is_some_and(|first| first.ranked.id != line.ranked.id) {
+                        for mean in mean_rankings(std::mem::take(&mut group)) {
+                            yield Record::Mean(mean);
+                        }
+                    }
+                    group.push(line);
+                }
+                for mean in mean_rankings(group) {
+                    yield Record::Mean(mean);
+                }
+            }
+            SnapshotKind::Demonstrations => {
+                let mut rows = pin!(snapshots::stream_demonstrations(db, id));
+                while let Some(row) = rows.next().await {
+                    let row = row?;
+                    yield Record::Demonstration(DemonstrationRecord {
+                        id: row.external_id,
+                        messages: serde_json::from_value(row.messages)?,
+                    });
+                }
+            }
+            SnapshotKind::Prompts => {
+                let mut rows = pin!(snapshots::stream_prompts(db, id));
+                while let Some(row) = rows.next().await {
+                    let row = row?;
+                    yield Record::Prompt(PromptLine {
+                        record: PromptRecord {
+                            id: row.external_id,
+                            prompt: serde_json::from_value(row.body)?,
+                            category: Some(row.category),
+                        },
+                        customer: row.customer,
+                    });
+                }
+            }
+            SnapshotKind::Texts => {
+                let mut rows = pin!(snapshots::stream_texts(db, id));
+                while let Some(row) = rows.next().await {
+                    let row = row?;
+                    yield Record::Text(TextRecord {
+                        id: row.external_id,
+                        text: row.body,
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
+    let completions: Vec<RankedCompletion> = serde_json::from_value(row.completions)
+        .with_context(|| format!("ranking {} cannot be read", row.ranking_id))?;
+    let split = split_of(&row.external_id).to_owned();
+    Ok(RankingLine {
+        ranked: RankedPrompt {
+            id: row.external_id,
+            prompt: serde_json::from_value(row.body)?,
+            completions,
+            labeler: Some(row.labeler_id.to_string()),
+            category: Some(row.category),
+            customer: row.customer,
+            split: Some(split),
+        },
+        ranking_id: row.ranking_id,
+        display_order: row.display_order,
+        form_version: row.form_version,
+        guidelines_version: row.guidelines_version,
+        note: row.note,
+        simulated: row.is_simulated,
+    })
+}
+
+/// The rankings of a prompt as one for each set of completions, in the order of the first of each: by
+/// the mean of the ranks that a completion has (Borda's method), equal means being ties; ratings as
+/// their rounded mean; a flag as more than half of those who answered it said.
+fn mean_rankings(lines: Vec<RankingLine>) -> Vec<MeanRanking> {
+    let mut sets: Vec<Vec<RankedPrompt>> = Vec::new();
+    for line in lines {
+        let same = sets
+            .iter_mut()
+            .find(|set| same_completions(&set[0], &line.ranked));
+        match same {
+            Some(set) => set.push(line.ranked),
+            None => sets.push(vec![line.ranked]),
+        }
+    }
+    sets.into_iter().filter_map(mean_of).collect()
+}
+
+fn ids(ranked: &RankedPrompt) -> Vec<&str> {
+    let mut ids: Vec<&str> = ranked
+        .completions
+        .iter()
+        .map(|item| item.id.as_str())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn same_completions(one: &RankedPrompt, other: &RankedPrompt) -> bool {
+    ids(one) == ids(other)
+}
+
+fn mean_of(set: Vec<RankedPrompt>) -> Option<MeanRanking> {
+    let labelers = set.len();
+    let said = |id: &str| -> Vec<&RankedCompletion> {
+        let all = set.iter().flat_map(|ranked| &ranked.completions);
+        all.filter(|item| item.id == id).collect()
+    };
+    let mut ranked = set.first()?.clone();
+    // Sums of ranks are whole numbers, so that equal means are exactly equal.
+    let sums: Vec<u32> = ranked
+        .completions
+        .iter()
+        .map(|item| said(&item.id).iter().map(|item| item.rank).sum())
+        .collect();
+    for (item, sum) in ranked.completions.iter_mut().zip(&sums) {
+        let mut better: Vec<u32> = sums.iter().copied().filter(|other| other < sum).collect();
+        better.sort_unstable();
+        better.dedup();
+        item.rank = better.len() as u32 + 1;
+        let answers = said(&item.id);
+        let ratings: Vec<u32> = answers
+            .iter()
+            .filter_map(|item| item.rating.map(u32::from))
+            .collect();
+        item.rating = match ratings.len() as u32 {
+            0 => None,
+            n => u8::try_from((2 * ratings.iter().sum::<u32>() + n) / (2 * n)).ok(),
+        };
+        item.flags = majority(&answers);
+    }
+    ranked.labeler = None;
+    Some(MeanRanking { ranked, labelers })
+}
+
+/// Flags that more than half of those who answered them set, or did not; an even split says nothing.
+fn majority(answers: &[&RankedCompletion]) -> BTreeMap<String, bool> {
+    let mut votes: BTreeMap<&str, i32> = BTreeMap::new();
+    for (key, value) in answers.iter().flat_map(|item| &item.flags) {
+        *votes.entry(key).or_default() += if *value { 1 } else { -1 };
+    }
+    let decided = votes.into_iter().filter(|(_, vote)| *vote != 0);
+    decided
+        .map(|(key, vote)| (key.to_owned(), vote > 0))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn line(ranks: [u32; 3], flag: bool) -> RankingLine {
+        let completions = ["a", "b", "c"]
+            .iter()
+            .zip(ranks)
+            .map(|(id, rank)| RankedCompletion {
+                id: (*id).to_owned(),
+                text: (*id).to_owned(),
+                model: None,
+                rank,
+                rating: Some(8 - rank as u8),
+                flags: BTreeMap::from([("hallucination".to_owned(), flag)]),
+            });
+        RankingLine {
+            ranked: RankedPrompt {
+                id: "p".to_owned(),
+                prompt: trainer::records::Prompt::Text("Hi".to_owned()),
+                completions: completions.collect(),
+                labeler: Some("ada".to_owned()),
+                category: None,
+                customer: None,
+                split: None,
+            },
+            ranking_id: uuid::Uuid::nil(),
+            display_order: vec![0, 1, 2],
+            form_version: 1,
+            guidelines_version: 1,
+            note: String::new(),
+            simulated: false,
+        }
+    }
+
+    #[test]
+    fn rankings_of_the_same_completions_become_one_by_mean_rank() {
+        let means = mean_rankings(vec![
+            line([1, 2, 3], true),
+            line([2, 1, 3], true),
+            line([1, 2, 3], false),
+        ]);
+        assert_eq!(means.len(), 1);
+        let ranks: Vec<u32> = means[0]
+            .ranked
+            .completions
+            .iter()
+            .map(|item| item.rank)
+            .collect();
+        assert_eq!((ranks, means[0].labelers), (vec![1, 2, 3], 3));
+        assert!(means[0].ranked.completions[0].flags["hallucination"]);
+        let tied = mean_rankings(vec![line([1, 2, 3], true), line([2, 1, 3], false)]);
+        let ranks: Vec<u32> = tied[0]
+            .ranked
+            .completions
+            .iter()
+            .map(|item| item.rank)
+            .collect();
+        assert_eq!(ranks, [1, 1, 2]);
+        assert!(tied[0].ranked.completions[0].flags.is_empty());
+        assert_eq!(tied[0].ranked.completions[0].rating, Some(7));
+    }
+
+    #[test]
+    fn other_completions_of_the_prompt_are_another_ranking() {
+        let mut other = line([1, 2, 3], true);
+        other.ranked.completions[0].id = "z".to_owned();
+        assert_eq!(mean_rankings(vec![line([1, 2, 3], true), other]).len(), 2);
+    }
+
+    #[test]
+    fn a_table_row_has_turns_and_a_list_of_flags() {
+        let record = Record::Ranking(line([1, 2, 3], true));
+        let choice = ExportChoice::lines(ExportFormat::Plackett);
+        let row = &record.table_rows(&choice)[0];
+        assert_eq!(row["prompt"][0]["content"], "Hi");
+        assert_eq!(row["completions"][0]["flags"][0]["key"], "hallucination");
+        let mut own = Vec::new();
+        assert_eq!(record.write_lines(&choice, &mut own).unwrap(), 1);
+        assert!(
+            String::from_utf8(own)
+                .unwrap()
+                .starts_with(r#"{"id":"p","prompt":"Hi""#)
+        );
+    }
+}

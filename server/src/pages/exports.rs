@@ -1,0 +1,108 @@
+//! `/exports`: snapshots as files. One is asked for on the snapshot's page, built in the background and
+//! downloaded from here, as often and in as many pieces as the reader likes.
+
+use axum::extract::{Path, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum_extra::extract::Form;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+use crate::auth::visitor::Admin;
+use crate::domain::export::Container;
+use crate::domain::ids::{AccountId, ExportId, SnapshotId};
+use crate::error::{AppError, AppResult};
+use crate::exchange::export_file::folder;
+use crate::pages::snapshots::{ExportQuery, file_name};
+use crate::state::AppState;
+use crate::store;
+use crate::store::exports::Export;
+
+/// `POST /snapshots/{id}/exports`: has a snapshot built into a file.
+pub async fn create(
+    State(state): State<AppState>,
+    Admin(admin): Admin,
+    Path(id): Path<SnapshotId>,
+    Form(query): Form<ExportQuery>,
+) -> AppResult<Redirect> {
+    want(&state, admin.account_id, id, &query).await?;
+    Ok(Redirect::to(&format!("/snapshots/{id}#exports")))
+}
+
+/// Asks for an export of a snapshot and wakes its builder.
+///
+/// # Errors
+/// `NotFound`, or `Invalid` with the first wrong word.
+pub async fn want(
+    state: &AppState,
+    by: AccountId,
+    id: SnapshotId,
+    query: &ExportQuery,
+) -> AppResult<Export> {
+    let mut db = state.db.acquire().await?;
+    let snapshot = store::snapshots::find(&mut db, id).await?;
+    let snapshot = snapshot.ok_or(AppError::NotFound("snapshot"))?;
+    let kind = snapshot.parsed_kind()?;
+    let choice = query.choice(kind)?;
+    let wanted = store::exports::want(&mut db, id, kind, &choice, Some(by)).await?;
+    let export = store::exports::find(&mut db, wanted).await?;
+    let export = export.ok_or(AppError::NotFound("export"))?;
+    if export.status == "ready" && !path_of(state, &export)?.is_file() {
+        store::exports::want_again(&mut db, wanted).await?;
+    }
+    state.exports_wanted.notify_one();
+    Ok(export)
+}
+
+fn path_of(state: &AppState, export: &Export) -> AppResult<std::path::PathBuf> {
+    let folder = folder(&state.data.data_dir()).map_err(anyhow::Error::from)?;
+    Ok(folder.join(export.file_name()?))
+}
+
+/// `GET /exports/{id}`: the file. A download that broke off goes on where it broke (`Range`): the bytes
+/// of an export never change, and `ETag` is their SHA-256.
+pub async fn show(
+    State(state): State<AppState>,
+    _: Admin,
+    Path(id): Path<ExportId>,
+    request: Request,
+) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
+    let export = store::exports::find(&mut db, id).await?;
+    let export = export.ok_or(AppError::NotFound("export"))?;
+    let snapshot = store::snapshots::find(&mut db, export.snapshot_id).await?;
+    let snapshot = snapshot.ok_or(AppError::NotFound("snapshot"))?;
+    drop(db);
+    let (Some(sha256), "ready") = (&export.sha256, export.status.as_str()) else {
+        return Err(AppError::conflict("exports-not-ready"));
+    };
+    let path = path_of(&state, &export)?;
+    if !path.is_file() {
+        return Err(AppError::conflict("exports-file-gone"));
+    }
+    let choice = export.choice()?;
+    let kind = match choice.container {
+        Container::Jsonl => "application/x-ndjson; charset=utf-8",
+        Container::Parquet => "application/vnd.apache.parquet",
+        Container::Dataset => "application/x-tar",
+    };
+    let served = ServeFile::new(path).oneshot(request).await;
+    let mut response = served.map_err(anyhow::Error::from)?.into_response();
+    let name = file_name(&snapshot, &export.format);
+    let name = name.trim_end_matches("jsonl").to_owned() + choice.extension();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    for (header, value) in [
+        (
+            CONTENT_DISPOSITION,
+            format!("attachment; filename=\"{name}\""),
+        ),
+        (ETAG, format!("\"{sha256}\"")),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(header, value);
+        }
+    }
+    Ok(response)
+}
