@@ -276,7 +276,7 @@ fn mean_rankings(lines: Vec<RankingLine>) -> Vec<MeanRanking> {
             None => sets.push(vec![line.ranked]),
         }
     }
-    sets.into_iter().filter_map(mean_of).collect()
+    sets.iter().filter_map(|set| mean_of(set)).collect()
 }
 
 fn ids(ranked: &RankedPrompt) -> Vec<&str> {
@@ -293,7 +293,7 @@ fn same_completions(one: &RankedPrompt, other: &RankedPrompt) -> bool {
     ids(one) == ids(other)
 }
 
-fn mean_of(set: Vec<RankedPrompt>) -> Option<MeanRanking> {
+fn mean_of(set: &[RankedPrompt]) -> Option<MeanRanking> {
     let labelers = set.len();
     let said = |id: &str| -> Vec<&RankedCompletion> {
         let all = set.iter().flat_map(|ranked| &ranked.completions);
