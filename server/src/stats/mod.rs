@@ -1,5 +1,7 @@
 //! Agreement, preference models, intervals: pure functions over slices.
 
+pub mod agreement;
+pub mod correlation;
 pub mod interval;
 pub mod labels;
 
