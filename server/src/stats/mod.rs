@@ -4,6 +4,7 @@ pub mod agreement;
 pub mod correlation;
 pub mod interval;
 pub mod labels;
+pub mod reliability;
 
 mod linear;
 
