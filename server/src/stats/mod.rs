@@ -5,6 +5,7 @@ pub mod correlation;
 pub mod interval;
 pub mod labels;
 pub mod reliability;
+pub mod strengths;
 
 mod linear;
 
