@@ -2,6 +2,8 @@
 
 pub mod agreement;
 pub mod correlation;
+pub mod crowd_bt;
+pub mod dawid_skene;
 pub mod interval;
 pub mod labels;
 pub mod reliability;
