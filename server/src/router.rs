@@ -18,8 +18,8 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks, work,
+    account, accounts, checkpoints, csp_reports, guidelines, health, home, language, prompts, rank,
+    run_events, runs, sign_in, snapshots, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -110,6 +110,10 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/snapshots/{id}/export", get(api::snapshots::export))
         // The house itself.
         .route("/static/{*path}", get(assets::serve))
+        .route(
+            "/csp-reports",
+            post(csp_reports::create).layer(DefaultBodyLimit::max(csp_reports::LONGEST)),
+        )
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

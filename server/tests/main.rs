@@ -11,6 +11,7 @@ mod api;
 mod architecture;
 mod best_of_n;
 mod browser;
+mod hostile_texts;
 mod importing;
 mod killed_training;
 mod labeling;
