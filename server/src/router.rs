@@ -18,7 +18,7 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, exports, guidelines, health, home, language, prompts, rank,
+    account, accounts, checkpoints, exports, guidelines, health, home, language, prompts, rank, csp_reports,
     run_events, runs, sign_in, snapshots, tasks, work,
 };
 use crate::state::AppState;
@@ -115,6 +115,10 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/exports/{id}/file", get(api::exports::file))
         // The house itself.
         .route("/static/{*path}", get(assets::serve))
+        .route(
+            "/csp-reports",
+            post(csp_reports::create).layer(DefaultBodyLimit::max(csp_reports::LONGEST)),
+        )
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

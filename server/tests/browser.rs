@@ -20,7 +20,7 @@ use crate::support::program::Program;
 use crate::tiny::write_model;
 
 /// Signs in by a single-use link, as the demo prints it.
-async fn sign_in(browser: &WebDriver, db: &PgPool, program: &Program, email: &str) {
+pub(crate) async fn sign_in(browser: &WebDriver, db: &PgPool, program: &Program, email: &str) {
     let mut connection = db.acquire().await.unwrap();
     let account = store::accounts::find_by_email(&mut connection, email)
         .await
@@ -37,7 +37,7 @@ async fn sign_in(browser: &WebDriver, db: &PgPool, program: &Program, email: &st
     wait_for(browser, "form[action='/sign-out']").await;
 }
 
-async fn make_accounts(db: &PgPool) {
+pub(crate) async fn make_accounts(db: &PgPool) {
     let mut connection = db.acquire().await.unwrap();
     for (name, role) in [
         ("ada", Role::Labeler),
@@ -54,7 +54,7 @@ async fn make_accounts(db: &PgPool) {
     fake::acknowledge(db).await;
 }
 
-async fn start(db: &PgPool, flags: &[&str]) -> Program {
+pub(crate) async fn start(db: &PgPool, flags: &[&str]) -> Program {
     let folder = tempfile::tempdir().unwrap();
     write_model(&folder.path().join("models/tiny"));
     make_accounts(db).await;

@@ -12,6 +12,7 @@ mod architecture;
 mod best_of_n;
 mod browser;
 mod exporting;
+mod hostile_texts;
 mod importing;
 mod killed_training;
 mod labeling;

@@ -101,3 +101,4 @@ error-too-old-to-correct = only your last { $most } submissions can be corrected
 error-not-assigned = you are not assigned to this project
 error-acknowledge-first = read and acknowledge the project's newest guidelines and consent first
 error-not-newest = there is a newer version by now: read that one
+error-csp-report = this is no report of a browser

@@ -111,9 +111,6 @@ runs-more-samples = { $n ->
   }
 runs-sample-prompt = Prompt
 runs-sample-answer = Completion
-runs-role-system = System
-runs-role-user = User
-runs-role-assistant = Assistant
 runs-before = Before training
 runs-after = After training
 runs-sample-reward = reward
@@ -297,3 +294,4 @@ runs-kind-ppo = PPO
 runs-kind-dpo = DPO
 runs-resume = Go on where it stopped
 runs-resume-help = From the newest savepoint; without one it starts anew.
+runs-sample-cut-off = The limit ended this answer.

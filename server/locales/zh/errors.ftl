@@ -122,3 +122,4 @@ error-too-old-to-correct = 只能更正您最近的 { $most } 次提交
 error-not-assigned = 您没有被分配到这个项目
 error-acknowledge-first = 请先阅读并确认该项目最新的指南与知情同意
 error-not-newest = 已有更新的版本：请阅读新版
+error-csp-report = 这不是浏览器发送的报告

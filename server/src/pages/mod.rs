@@ -4,6 +4,7 @@ pub mod account;
 pub mod accounts;
 pub mod checkpoints;
 pub mod exports;
+pub mod csp_reports;
 pub mod guidelines;
 pub mod health;
 pub mod home;

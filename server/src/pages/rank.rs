@@ -20,21 +20,14 @@ use crate::state::AppState;
 use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::submissions::NewSubmission;
-use crate::web::markdown;
 use crate::web::page::{Page, render};
-
-/// One turn of the prompt.
-struct Turn {
-    role: String,
-    html: String,
-}
+use crate::web::text_view::{Conversation, TextView};
 
 /// One candidate as shown.
 struct Card {
     position: usize,
     letter: char,
-    html: String,
-    raw: String,
+    text: TextView,
     input: CandidateInput,
 }
 
@@ -64,7 +57,7 @@ impl Complaint {
 struct RankPage {
     page: Page,
     id: AssignmentId,
-    turns: Vec<Turn>,
+    prompt: Conversation,
     cards: Vec<Card>,
     ranks: Vec<i16>,
     ratings: Vec<i16>,
@@ -174,7 +167,7 @@ async fn show_input(
         .iter()
         .enumerate()
         .map(|(index, slot)| {
-            let raw = task.texts.get(*slot as usize).cloned().unwrap_or_default();
+            let text = task.texts.get(*slot as usize).map_or("", String::as_str);
             let given = input
                 .candidates
                 .iter()
@@ -182,8 +175,7 @@ async fn show_input(
             Card {
                 position: index + 1,
                 letter: letter(index),
-                html: markdown::to_html(&raw),
-                raw,
+                text: TextView::new(text, None),
                 input: given.cloned().unwrap_or_default(),
             }
         });
@@ -194,7 +186,7 @@ async fn show_input(
     let has_newer_draft = matches!(&notice, Notice::Refused(error) if is_newer_draft(error));
     let template = RankPage {
         id: assignment.id,
-        turns: turns(&task.prompt),
+        prompt: Conversation::new(&task.prompt, task.language.as_deref()),
         cards: cards.collect(),
         ranks: (1..=assignment.display_order.len() as i16).collect(),
         ratings: (form.overall.min..=form.overall.max).collect(),
@@ -270,25 +262,6 @@ fn flag_views(form: &Form, lang: &str) -> Vec<FlagView> {
         help: text_in(&flag.help, lang),
     };
     form.flags.iter().map(view).collect()
-}
-
-fn turns(prompt: &serde_json::Value) -> Vec<Turn> {
-    match prompt {
-        serde_json::Value::Array(turns) => turns
-            .iter()
-            .map(|turn| Turn {
-                role: turn["role"].as_str().unwrap_or("user").to_owned(),
-                html: markdown::to_html(turn["content"].as_str().unwrap_or_default()),
-            })
-            .collect(),
-        other => {
-            let html = markdown::to_html(other.as_str().unwrap_or_default());
-            vec![Turn {
-                role: "user".to_owned(),
-                html,
-            }]
-        }
-    }
 }
 
 /// `POST /rank/{id}`: saves, submits or skips, by the button pressed. After the last two the next

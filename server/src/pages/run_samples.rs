@@ -1,34 +1,24 @@
 //! The samples of a run's page: prompts with what was answered before and after training.
 
-use serde_json::Value;
-
-use crate::i18n::find;
 use crate::store::run_events::RunEvent;
-use crate::web::page::Page;
+use crate::web::text_view::{Conversation, TextView};
 
 /// A prompt with what was answered before and after training.
 #[derive(Default)]
 pub struct Sample {
-    /// The prompt: one turn, or those of a conversation.
-    pub turns: Vec<Turn>,
+    /// The prompt, as people wrote it. Older runs of PPO kept a text that the chat template had been put
+    /// around; it is shown as it is.
+    pub prompt: Conversation,
     /// The answer before training.
     pub before: Option<Answer>,
     /// The answer after it; the only one of a run that trains nothing.
     pub after: Option<Answer>,
 }
 
-/// One turn of a prompt.
-pub struct Turn {
-    /// Who speaks, where several do.
-    pub speaker: Option<String>,
-    /// What is said.
-    pub text: String,
-}
-
 /// One completion to look at.
 pub struct Answer {
     /// Its text.
-    pub text: String,
+    pub text: TextView,
     /// What the reward model says of it.
     pub reward: Option<String>,
     /// What the second opinion says of it.
@@ -41,7 +31,7 @@ pub struct Answer {
 
 /// Puts answers to the same prompt side by side. Answers without a moment (of a generation run)
 /// stand alone, as answers after.
-pub fn pair(page: &Page, events: &[RunEvent]) -> Vec<Sample> {
+pub fn pair(events: &[RunEvent]) -> Vec<Sample> {
     let mut samples: Vec<(Option<i64>, Sample)> = Vec::new();
     for event in events {
         let data = &event.data["data"];
@@ -50,11 +40,11 @@ pub fn pair(page: &Page, events: &[RunEvent]) -> Vec<Sample> {
             .iter()
             .position(|(known, _)| index.is_some() && *known == index);
         let place = known.unwrap_or_else(|| {
-            let turns = read_turns(page, &data["prompt"]);
+            let prompt = Conversation::new(&data["prompt"], None);
             samples.push((
                 index,
                 Sample {
-                    turns,
+                    prompt,
                     ..Sample::default()
                 },
             ));
@@ -62,7 +52,7 @@ pub fn pair(page: &Page, events: &[RunEvent]) -> Vec<Sample> {
         });
         let number = |name: &str| data[name].as_f64().map(|value| format!("{value:.3}"));
         let answer = Answer {
-            text: data["completion"].as_str().unwrap_or_default().to_owned(),
+            text: TextView::new(data["completion"].as_str().unwrap_or_default(), None),
             reward: number("reward"),
             gold: number("gold"),
             kl: number("kl"),
@@ -74,26 +64,4 @@ pub fn pair(page: &Page, events: &[RunEvent]) -> Vec<Sample> {
         }
     }
     samples.into_iter().map(|(_, sample)| sample).collect()
-}
-
-/// A prompt is a text or turns, as people wrote it. Older runs of PPO kept a text that the chat
-/// template had been put around; it is shown as it is.
-fn read_turns(page: &Page, prompt: &Value) -> Vec<Turn> {
-    let Some(turns) = prompt.as_array() else {
-        return vec![Turn {
-            speaker: None,
-            text: prompt.as_str().unwrap_or_default().to_owned(),
-        }];
-    };
-    let speaker = |role: &str| {
-        find(page.lang, &format!("runs-role-{role}")).unwrap_or_else(|| role.to_owned())
-    };
-    let read = |turn: &Value| {
-        let text = |name: &str| turn[name].as_str().unwrap_or_default();
-        Turn {
-            speaker: (turns.len() > 1).then(|| speaker(text("role"))),
-            text: text("content").to_owned(),
-        }
-    };
-    turns.iter().map(read).collect()
 }

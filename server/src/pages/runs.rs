@@ -363,7 +363,7 @@ pub async fn show(
     let batches = first_batch.iter().chain(&metrics);
     let over_optimisation = run_over_optimisation::find(&page, batches.map(|event| &event.data));
     let (curves, more_curves) = run_figures::curves(&page, charts);
-    let mut samples = run_samples::pair(&page, &samples);
+    let mut samples = run_samples::pair(&samples);
     let more_samples = samples.split_off(samples.len().min(SAMPLES));
     let body = RunPage {
         last_seq,

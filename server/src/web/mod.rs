@@ -9,3 +9,4 @@ pub mod markdown;
 pub mod page;
 pub mod scatter;
 pub mod security;
+pub mod text_view;

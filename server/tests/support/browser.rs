@@ -49,7 +49,62 @@ impl Chrome {
 
     /// Opens a browser with a fresh profile; downloads go to `downloads`.
     pub(crate) async fn open(&self, kind: Kind, downloads: &Path) -> WebDriver {
+        self.start_browser(kind, downloads, false).await
+    }
+
+    /// The same, and watched: each page's `violations` are what its content security policy refused, and
+    /// [`Chrome::requests`] are those that left the browser.
+    pub(crate) async fn watch(&self, kind: Kind, downloads: &Path) -> WebDriver {
+        let browser = self.start_browser(kind, downloads, true).await;
+        let source = "window.violations = []; addEventListener('securitypolicyviolation', (event) => \
+                      window.violations.push(`${event.effectiveDirective} ${event.blockedURI}`))";
+        let command =
+            json!({"cmd": "Page.addScriptToEvaluateOnNewDocument", "params": {"source": source}});
+        self.ask(&browser, "goog/cdp/execute", &command).await;
+        browser
+    }
+
+    /// The addresses asked for since the last call, by a watched browser's network log.
+    pub(crate) async fn requests(&self, browser: &WebDriver) -> Vec<String> {
+        let log = self
+            .ask(browser, "se/log", &json!({"type": "performance"}))
+            .await;
+        let sent = |entry: &serde_json::Value| {
+            let message: serde_json::Value =
+                serde_json::from_str(entry["message"].as_str()?).ok()?;
+            let message = &message["message"];
+            let is_request = message["method"] == "Network.requestWillBeSent";
+            let url = message["params"]["request"]["url"].as_str()?;
+            is_request.then(|| url.to_owned())
+        };
+        log.as_array().unwrap().iter().filter_map(sent).collect()
+    }
+
+    /// What ChromeDriver answers to a command of its own.
+    async fn ask(
+        &self,
+        browser: &WebDriver,
+        command: &str,
+        body: &serde_json::Value,
+    ) -> serde_json::Value {
+        let session = browser.session_id();
+        let url = format!("http://127.0.0.1:{}/session/{session}/{command}", self.port);
+        let answer = reqwest::Client::new()
+            .post(url)
+            .json(body)
+            .send()
+            .await
+            .unwrap();
+        let mut answer: serde_json::Value = answer.json().await.unwrap();
+        answer["value"].take()
+    }
+
+    async fn start_browser(&self, kind: Kind, downloads: &Path, is_watched: bool) -> WebDriver {
         let mut wanted = DesiredCapabilities::chrome();
+        if is_watched {
+            let logs = json!({"performance": "ALL"});
+            wanted.set("goog:loggingPrefs", logs).unwrap();
+        }
         for flag in [
             "--headless=new",
             "--no-sandbox",

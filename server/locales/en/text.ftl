@@ -1,0 +1,9 @@
+text-raw = Show the raw text
+text-long = { $n } characters: only the beginning is shown.
+text-show-all = Show all
+text-show-less = Show less
+text-hides = Markdown leaves out a part of this text. The raw text below has all of it.
+text-as-written = This text is too large or too intricate to lay out. It is shown as it is written.
+text-role-user = user
+text-role-assistant = assistant
+text-role-system = system

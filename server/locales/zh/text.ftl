@@ -1,0 +1,9 @@
+text-raw = 显示原始文本
+text-long = 共 { $n } 个字符：目前只显示开头部分。
+text-show-all = 显示全部
+text-show-less = 收起
+text-hides = Markdown 排版省略了此文本的一部分。下面的原始文本是完整的。
+text-as-written = 此文本过大或过于复杂，无法排版，因此按原样显示。
+text-role-user = 用户
+text-role-assistant = 助手
+text-role-system = 系统
