@@ -18,8 +18,8 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks, work,
+    account, accounts, checkpoints, demonstrate, guidelines, health, home, language, prompts, rank,
+    review, run_events, runs, sign_in, snapshots, task_opening, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -52,6 +52,11 @@ pub fn router(state: AppState) -> Router {
         .route("/work", get(work::index).post(work::create))
         .route("/rank/{id}", get(rank::show).post(rank::update))
         .route(
+            "/demonstrate/{id}",
+            get(demonstrate::show).post(demonstrate::update),
+        )
+        .route("/review/{id}", get(review::show).post(review::update))
+        .route(
             "/guidelines",
             get(guidelines::index).post(guidelines::create),
         )
@@ -70,6 +75,10 @@ pub fn router(state: AppState) -> Router {
             post(prompts::create).layer(DefaultBodyLimit::max(upload_limit)),
         )
         .route("/tasks", get(tasks::index))
+        .route(
+            "/tasks/new",
+            get(task_opening::new).post(task_opening::create),
+        )
         .route("/tasks/{id}/close", post(tasks::close))
         .route("/snapshots", get(snapshots::index).post(snapshots::create))
         .route("/snapshots/{id}", get(snapshots::show))

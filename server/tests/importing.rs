@@ -174,7 +174,7 @@ async fn candidates_open_one_task_for_each_prompt(db: PgPool) {
     let report = import_jsonl(&db, ImportKind::Candidates, &file).await;
     assert!(report.is_clean(), "{report:?}");
     let mut connection = db.acquire().await.unwrap();
-    let tasks = store::tasks::list(&mut connection, project, "open", None, 10)
+    let tasks = store::tasks::list(&mut connection, project, "open", None, None, 10)
         .await
         .unwrap();
     assert_eq!(tasks.len(), 2);
@@ -245,6 +245,8 @@ async fn export(db: &PgPool, project_id: ProjectId, kind: SnapshotKind) -> Strin
         name: "all".to_owned(),
         categories: Vec::new(),
         include_simulated: true,
+        reviewed_categories: false,
+        include_personal: false,
     };
     let id = create_snapshot(db, &selection, None).await.unwrap();
     written(db, id).await

@@ -58,7 +58,8 @@ impl ImportKind {
     /// The fields that a line may have; any other is refused, so that a misspelt one is noticed.
     pub fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Prompts => &["id", "prompt", "category", "customer", "language"],
+            // A review belongs to whoever gave it: an exported line may have one, but none is imported.
+            Self::Prompts => &["id", "prompt", "category", "customer", "language", "review"],
             Self::Demonstrations => &["id", "messages", "category"],
             Self::Texts => &["id", "text"],
             Self::Candidates => &[
