@@ -1,0 +1,1 @@
+//! Writing and reviewing in a real Chromium.
