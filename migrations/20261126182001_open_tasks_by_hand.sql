@@ -15,3 +15,6 @@ COMMENT ON COLUMN openings.request IS 'the order as it was given: kind, which pr
 
 ALTER TABLE tasks ADD COLUMN opening_id UUID REFERENCES openings (id) ON DELETE SET NULL;
 COMMENT ON COLUMN tasks.brief IS 'of a demonstration: {"kind": "plain" | "few_shot" | "user_based", "instruction": "...", "use_case": "..."}, the last two where they are given';
+
+-- Whether a text has a task already. By a digest: the texts themselves are too long for an index.
+CREATE INDEX tasks_brief_idx ON tasks (project_id, md5(brief::TEXT)) WHERE kind = 'demonstrate' AND prompt_id IS NULL;

@@ -27,6 +27,10 @@ use crate::web::{assets, errors, security};
 /// Largest body of an ordinary form or JSON request; imports have a limit of their own.
 const BODY_LIMIT: usize = 2 * 1024 * 1024;
 
+/// Largest form of a demonstration: all texts of the greatest length, of characters that a form writes in
+/// twelve bytes each.
+const WRITING_LIMIT: usize = 4 * 1024 * 1024;
+
 /// The whole site.
 pub fn router(state: AppState) -> Router {
     let upload_limit = state.config.max_upload_mib * 1024 * 1024;
@@ -53,7 +57,9 @@ pub fn router(state: AppState) -> Router {
         .route("/rank/{id}", get(rank::show).post(rank::update))
         .route(
             "/demonstrate/{id}",
-            get(demonstrate::show).post(demonstrate::update),
+            get(demonstrate::show)
+                .post(demonstrate::update)
+                .layer(DefaultBodyLimit::max(WRITING_LIMIT)),
         )
         .route("/review/{id}", get(review::show).post(review::update))
         .route(

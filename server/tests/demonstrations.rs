@@ -23,7 +23,9 @@ fn few_shot() -> Option<Value> {
 }
 
 fn user_based() -> Option<Value> {
-    Some(json!({"kind": "user_based", "use_case": "A bakery answers <b>letters</b> of its guests."}))
+    Some(
+        json!({"kind": "user_based", "use_case": "A bakery answers <b>letters</b> of its guests."}),
+    )
 }
 
 /// The fields of a few-shot demonstration with three pairs, of which one is left empty.
@@ -100,7 +102,10 @@ async fn an_answer_becomes_a_demonstration_and_its_correction_takes_its_place(db
     .unwrap();
     let text = "Rivers bring it.\nSun leaves it.";
     assert_eq!(row.0, json!({"response": text}));
-    assert_eq!((row.1.as_str(), row.2, row.3.as_str()), ("sure", 5000, "labeler"));
+    assert_eq!(
+        (row.1.as_str(), row.2, row.3.as_str()),
+        ("sure", 5000, "labeler")
+    );
     let turns = json!([{"role": "user", "content": "Why is the sea salty?"},
                        {"role": "assistant", "content": text}]);
     assert_eq!((row.4, row.5.as_str()), (turns, "other"));
@@ -108,7 +113,11 @@ async fn an_answer_becomes_a_demonstration_and_its_correction_takes_its_place(db
     // The same page corrects it, beginning with what was said.
     let page = ada.get(&path).await;
     assert!(page.body.contains("Rivers bring it."), "{}", page.body);
-    assert!(page.body.contains(r#"name="replaces" value="1""#), "{}", page.body);
+    assert!(
+        page.body.contains(r#"name="replaces" value="1""#),
+        "{}",
+        page.body
+    );
     let correction = [
         ("response", "Rivers bring salt."),
         ("idempotency_key", "k2"),
@@ -147,16 +156,25 @@ async fn k_pairs_become_k_demonstrations_each_with_the_others_in_context(db: PgP
     let taken = snapshot(&db, project).await;
     let said = |line: &Value| -> Vec<String> {
         let turns = line["messages"].as_array().unwrap().iter();
-        turns.map(|turn| turn["content"].as_str().unwrap().to_owned()).collect()
+        turns
+            .map(|turn| turn["content"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(taken.len(), 2);
     assert_eq!(taken[0]["id"], format!("{writing}-1"));
-    assert_eq!(said(&taken[0]), ["Give the capital.\n\nPeru", "Lima", "France", "Paris"]);
-    assert_eq!(said(&taken[1]), ["Give the capital.\n\nFrance", "Paris", "Peru", "Lima"]);
-    let categories: Vec<String> = sqlx::query_scalar("SELECT DISTINCT category FROM demonstrations")
-        .fetch_all(&db)
-        .await
-        .unwrap();
+    assert_eq!(
+        said(&taken[0]),
+        ["Give the capital.\n\nPeru", "Lima", "France", "Paris"]
+    );
+    assert_eq!(
+        said(&taken[1]),
+        ["Give the capital.\n\nFrance", "Paris", "Peru", "Lima"]
+    );
+    let categories: Vec<String> =
+        sqlx::query_scalar("SELECT DISTINCT category FROM demonstrations")
+            .fetch_all(&db)
+            .await
+            .unwrap();
     assert_eq!(categories, ["open_qa"]);
 }
 
@@ -168,13 +186,20 @@ async fn without_scripts_a_button_adds_a_pair_and_another_takes_one_away(db: PgP
     let ada = app.labeler("ada").await;
     let path = ada.open_task().await;
     let page = ada.get(&path).await.body;
-    assert!(page.contains(r#"name="pairs[1].query""#) && !page.contains(r#"name="pairs[2].query""#));
+    assert!(
+        page.contains(r#"name="pairs[1].query""#) && !page.contains(r#"name="pairs[2].query""#)
+    );
     let mut fields = FEW_SHOT.map(|(name, value)| match name {
         "action" => (name, "add_pair"),
         _ => (name, value),
     });
     let added = ada.post(&path, &encode(&fields)).await;
-    assert_eq!(added.location, Some(format!("{path}#pairs[3].query")), "{}", added.body);
+    assert_eq!(
+        added.location,
+        Some(format!("{path}#pairs[3].query")),
+        "{}",
+        added.body
+    );
     let page = ada.get(&path).await.body;
     assert!(page.contains(r#"name="pairs[3].query""#) && page.contains(">Lima</textarea>"));
     fields[9] = ("action", "remove_pair-2");
@@ -182,7 +207,10 @@ async fn without_scripts_a_button_adds_a_pair_and_another_takes_one_away(db: PgP
     assert_eq!(removed.location, Some(format!("{path}#pairs")));
     let page = ada.get(&path).await.body;
     let peru = page.find(">Peru</textarea>").unwrap();
-    assert!(page[..peru].rfind(r#"name="pairs[1].query""#) > page[..peru].rfind(r#"name="pairs[0].query""#));
+    assert!(
+        page[..peru].rfind(r#"name="pairs[1].query""#)
+            > page[..peru].rfind(r#"name="pairs[0].query""#)
+    );
     assert!(!page.contains(r#"name="pairs[2].query""#));
 }
 
@@ -218,8 +246,14 @@ async fn every_complaint_is_named_beside_its_field_and_what_was_typed_is_kept(db
         .request("POST", &path)
         .header("content-type", "application/x-www-form-urlencoded")
         .header("accept-language", "zh-CN");
-    let refused = ada.send(request.body(encode(&fields).into()).unwrap()).await;
-    assert!(refused.body.contains("第 1 组，回答：为空"), "{}", refused.body);
+    let refused = ada
+        .send(request.body(encode(&fields).into()).unwrap())
+        .await;
+    assert!(
+        refused.body.contains("第 1 组，回答：为空"),
+        "{}",
+        refused.body
+    );
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
@@ -231,7 +265,11 @@ async fn whoever_writes_from_a_use_case_sees_it_and_says_what_they_wrote(db: PgP
     let ada = app.labeler("ada").await;
     let first = ada.open_task().await;
     let page = ada.get(&first).await.body;
-    assert!(page.contains("A bakery answers &#60;b&#62;letters") || page.contains("A bakery answers &lt;b&gt;letters"), "{page}");
+    assert!(
+        page.contains("A bakery answers &#60;b&#62;letters")
+            || page.contains("A bakery answers &lt;b&gt;letters"),
+        "{page}"
+    );
     let fields = [
         ("prompt", "A guest found a hair in a cake. Write a reply."),
         ("response", "We are sorry."),
@@ -241,7 +279,10 @@ async fn whoever_writes_from_a_use_case_sees_it_and_says_what_they_wrote(db: PgP
         ("idempotency_key", "k"),
     ];
     let second = ada.post(&first, &encode(&fields)).await.location.unwrap();
-    assert!(second.starts_with("/demonstrate/") && second != first, "{second}");
+    assert!(
+        second.starts_with("/demonstrate/") && second != first,
+        "{second}"
+    );
     let done = ada.post(&second, &encode(&fields)).await;
     assert_eq!(done.location.as_deref(), Some("/work"), "{}", done.body);
     let taken = snapshot(&db, project).await;
@@ -264,17 +305,24 @@ async fn a_program_writes_by_the_same_rules(db: PgPool) {
     let leased = robot.send_json("POST", &path, &[], &json!({})).await;
     assert_eq!(leased.status, StatusCode::CREATED, "{}", leased.body);
     let view = leased.json();
-    assert_eq!((&view["kind"], &view["prompt"]), (&json!("demonstrate"), &Value::Null));
+    assert_eq!(
+        (&view["kind"], &view["prompt"]),
+        (&json!("demonstrate"), &Value::Null)
+    );
     assert_eq!(view["brief"], user_based().unwrap());
     let path = leased.headers["location"].to_str().unwrap().to_owned();
     let draft = json!({"prompt": "half", "time": {"active_ms": 10, "idle_ms": 0}, "revision": 0});
-    let saved = robot.send_json("PUT", &format!("{path}/draft"), &[], &draft).await;
+    let saved = robot
+        .send_json("PUT", &format!("{path}/draft"), &[], &draft)
+        .await;
     assert_eq!(saved.status, StatusCode::OK, "{}", saved.body);
     let submit = format!("{path}/submission");
     let fields = |answer: &crate::support::Answer| -> Vec<String> {
         let problem = answer.json();
         let errors = problem["errors"].as_array().unwrap().iter();
-        errors.map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+        errors
+            .map(|error| error["field"].as_str().unwrap().to_owned())
+            .collect()
     };
     let key = [("idempotency-key", "k1")];
     for (body, expected) in [
@@ -317,7 +365,11 @@ async fn only_what_is_for_the_dataset_reaches_a_snapshot(db: PgPool) {
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     let path = ada.open_task().await;
-    let answer = [("response", "One."), ("action", "submit"), ("idempotency_key", "k")];
+    let answer = [
+        ("response", "One."),
+        ("action", "submit"),
+        ("idempotency_key", "k"),
+    ];
     ada.post(&path, &encode(&answer)).await;
     assert_eq!(snapshot(&db, project).await.len(), 1);
     sqlx::query("UPDATE tasks SET purpose = 'screening'")
@@ -338,7 +390,10 @@ async fn late_work_is_kept_and_a_page_of_another_kind_leads_to_its_own(db: PgPoo
     let led = ada.get(&elsewhere).await;
     assert_eq!(led.location.as_ref(), Some(&path));
     // Whoever posts there is told, and nothing is written.
-    let sent = ada.post(&elsewhere, "category=chat&language=en&action=submit&idempotency_key=k");
+    let sent = ada.post(
+        &elsewhere,
+        "category=chat&language=en&action=submit&idempotency_key=k",
+    );
     assert_eq!(sent.await.status, StatusCode::CONFLICT);
     sqlx::query("UPDATE assignments SET status = 'expired', place = NULL, lease_until = now() - interval '1 second'")
         .execute(&db)
@@ -346,13 +401,18 @@ async fn late_work_is_kept_and_a_page_of_another_kind_leads_to_its_own(db: PgPoo
         .unwrap();
     let page = ada.get(&path).await.body;
     assert!(page.contains("has run out"), "{page}");
-    let answer = [("response", "One."), ("action", "submit"), ("idempotency_key", "k")];
+    let answer = [
+        ("response", "One."),
+        ("action", "submit"),
+        ("idempotency_key", "k"),
+    ];
     let sent = ada.post(&path, &encode(&answer)).await;
     assert_eq!(sent.status, StatusCode::SEE_OTHER, "{}", sent.body);
-    let is_late: bool = sqlx::query_scalar("SELECT is_late FROM assignments WHERE status = 'submitted'")
-        .fetch_one(&db)
-        .await
-        .unwrap();
+    let is_late: bool =
+        sqlx::query_scalar("SELECT is_late FROM assignments WHERE status = 'submitted'")
+            .fetch_one(&db)
+            .await
+            .unwrap();
     assert!(is_late);
     assert_eq!(snapshot(&db, project).await.len(), 1);
 }
@@ -370,16 +430,27 @@ async fn two_windows_do_not_overwrite_each_other(db: PgPool) {
     let refused = ada.post(&path, &save("second")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.body.contains("Another window saved a newer draft"));
-    assert!(refused.body.contains(">second</textarea>"), "typed work is lost");
+    assert!(
+        refused.body.contains(">second</textarea>"),
+        "typed work is lost"
+    );
     assert!(ada.get(&path).await.body.contains(">first</textarea>"));
     // Submitted in one window, the other keeps what it has and offers it as a correction.
     let submit = |text: &str, key: &str| {
-        encode(&[("response", text), ("action", "submit"), ("idempotency_key", key)])
+        encode(&[
+            ("response", text),
+            ("action", "submit"),
+            ("idempotency_key", key),
+        ])
     };
     ada.post(&path, &submit("first", "k1")).await;
     let refused = ada.post(&path, &submit("second", "k2")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.body.contains("submitted already"), "{}", refused.body);
+    assert!(
+        refused.body.contains("submitted already"),
+        "{}",
+        refused.body
+    );
     assert!(refused.body.contains(">second</textarea>"));
     assert!(refused.body.contains(r#"name="replaces" value="1""#));
     // A skip needs a reason that the form has.

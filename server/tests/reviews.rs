@@ -138,12 +138,19 @@ async fn complaints_are_named_and_an_entry_can_be_added_without_scripts(db: PgPo
         _ => (name, value),
     });
     let added = ada.post(&path, &encode(&add)).await;
-    assert_eq!(added.location, Some(format!("{path}#found[1].kind")), "{}", added.body);
+    assert_eq!(
+        added.location,
+        Some(format!("{path}#found[1].kind")),
+        "{}",
+        added.body
+    );
     let page = ada.get(&path).await.body;
     assert!(page.contains(r#"name="found[1].kind""#));
     assert!(page.contains(r#"<option value="phone" selected"#));
     // A field that no page has is refused by name.
-    let odd = ada.post(&path, &encode(&[("surprise", "1"), ("action", "save")])).await;
+    let odd = ada
+        .post(&path, &encode(&[("surprise", "1"), ("action", "save")]))
+        .await;
     assert_eq!(odd.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(odd.body.contains("surprise"), "{}", odd.body);
 }
@@ -157,13 +164,24 @@ async fn a_program_reviews_by_the_same_rules_and_the_description_lists_the_keys(
     let path = format!("/api/v1/projects/{project}/assignments");
     let leased = robot.send_json("POST", &path, &[], &json!({})).await;
     let view = leased.json();
-    assert_eq!((&view["kind"], &view["prompt"]), (&json!("review"), &json!("Hello")));
+    assert_eq!(
+        (&view["kind"], &view["prompt"]),
+        (&json!("review"), &json!("Hello"))
+    );
     assert!(view.get("brief").is_none());
-    let submit = format!("{}/submission", leased.headers["location"].to_str().unwrap());
+    let submit = format!(
+        "{}/submission",
+        leased.headers["location"].to_str().unwrap()
+    );
     let key = [("idempotency-key", "k")];
     let wrong = json!({"category": "chat", "language": "en", "flags": {"rude": true}});
     let refused = robot.send_json("POST", &submit, &key, &wrong).await;
-    assert_eq!(refused.json()["errors"][0]["field"], "flags.rude", "{}", refused.body);
+    assert_eq!(
+        refused.json()["errors"][0]["field"],
+        "flags.rude",
+        "{}",
+        refused.body
+    );
     let right = json!({"category": "chat", "language": "en", "flags": {"ambiguous": true}, "personal_data": false});
     let written = robot.send_json("POST", &submit, &key, &right).await;
     assert_eq!(written.status, StatusCode::CREATED, "{}", written.body);
@@ -222,20 +240,30 @@ async fn prompts_carry_their_newest_review_and_a_snapshot_stays_as_it_was_taken(
         reviewed_categories: false,
         ..reviewed
     };
-    assert!(create_snapshot(&db, &without, None).await.is_err(), "the prompts' own are all other");
+    assert!(
+        create_snapshot(&db, &without, None).await.is_err(),
+        "the prompts' own are all other"
+    );
     // Writing the first one again checks its hash.
     let (mut connection, mut bytes) = (db.acquire().await.unwrap(), Vec::new());
     write_snapshot(&mut connection, first, &mut bytes)
         .await
         .unwrap();
-    assert!(String::from_utf8(bytes).unwrap().contains(r#""category":"chat""#));
+    assert!(
+        String::from_utf8(bytes)
+            .unwrap()
+            .contains(r#""category":"chat""#)
+    );
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn prompts_with_personal_data_are_left_out_with_all_that_hangs_on_them(db: PgPool) {
     let project = fake::project(&db, 2, 4, 1, 3600).await;
     let mut connection = db.acquire().await.unwrap();
-    let found = store::projects::find(&mut connection, project).await.unwrap().unwrap();
+    let found = store::projects::find(&mut connection, project)
+        .await
+        .unwrap()
+        .unwrap();
     drop(connection);
     server::commands::simulate::simulate(&db, &found, 1, 0.1, 1, 2)
         .await
@@ -254,9 +282,17 @@ async fn prompts_with_personal_data_are_left_out_with_all_that_hangs_on_them(db:
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     let path = ada.open_task().await;
-    let answer = [("response", "One."), ("action", "submit"), ("idempotency_key", "k")];
+    let answer = [
+        ("response", "One."),
+        ("action", "submit"),
+        ("idempotency_key", "k"),
+    ];
     let next = ada.post(&path, &encode(&answer)).await.location.unwrap();
-    let kinds = [SnapshotKind::Prompts, SnapshotKind::Rankings, SnapshotKind::Demonstrations];
+    let kinds = [
+        SnapshotKind::Prompts,
+        SnapshotKind::Rankings,
+        SnapshotKind::Demonstrations,
+    ];
     for (kind, n) in kinds.into_iter().zip([2, 2, 1]) {
         let (lines, left_out) = take(&db, &selection(project, kind)).await;
         assert_eq!((lines.len(), left_out), (n, 0), "{kind}");
@@ -291,7 +327,10 @@ async fn prompts_with_personal_data_are_left_out_with_all_that_hangs_on_them(db:
     let form = format!("{form}&include_personal=true&reviewed_categories=true");
     let made = admin.post("/snapshots", &form).await.location.unwrap();
     let page = admin.get(&made).await.body;
-    assert!(page.contains("are included") && page.contains("as reviewed"), "{page}");
+    assert!(
+        page.contains("are included") && page.contains("as reviewed"),
+        "{page}"
+    );
     // Reviews that are there to learn about labelers decide nothing.
     sqlx::query("UPDATE tasks SET purpose = 'gold' WHERE kind = 'review'")
         .execute(&db)

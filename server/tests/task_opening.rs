@@ -87,11 +87,22 @@ async fn nothing_is_written_before_the_count_was_shown_and_then_once(db: PgPool)
     assert_eq!(open(&admin, &fields).await, "3");
     assert_eq!(count(&db, "review").await, 3);
     // The same form sent again changes nothing, by its key.
-    let preview = order(&admin, &[fields.as_slice(), &[("action", "preview")]].concat()).await;
+    let preview = order(
+        &admin,
+        &[fields.as_slice(), &[("action", "preview")]].concat(),
+    )
+    .await;
     assert!(preview.body.contains("0 tasks"), "{}", preview.body);
-    let again = [("action", "open"), ("shown", "3"), ("order", &hidden(&unseen.body, "order"))];
+    let again = [
+        ("action", "open"),
+        ("shown", "3"),
+        ("order", &hidden(&unseen.body, "order")),
+    ];
     let again = order(&admin, &[fields.as_slice(), &again].concat()).await;
-    assert_eq!(again.location.as_deref(), Some("/tasks?project=study&opened=3"));
+    assert_eq!(
+        again.location.as_deref(),
+        Some("/tasks?project=study&opened=3")
+    );
     assert_eq!(count(&db, "review").await, 3);
     let overlaps: BTreeMap<String, i16> = sqlx::query_as::<_, (String, i16)>(
         "SELECT p.external_id, t.overlap FROM tasks t JOIN prompts p ON p.id = t.prompt_id WHERE t.kind = 'review'",
@@ -103,7 +114,10 @@ async fn nothing_is_written_before_the_count_was_shown_and_then_once(db: PgPool)
     .collect();
     assert_eq!((overlaps["p0"], overlaps["p1"]), (3, 1));
     let page = admin.get("/tasks?kind=review&opened=3").await.body;
-    assert!(page.contains("3 tasks were opened") && page.contains("review of a prompt"), "{page}");
+    assert!(
+        page.contains("3 tasks were opened") && page.contains("review of a prompt"),
+        "{page}"
+    );
     assert!(!page.contains(">ranking</td>"), "{page}");
     let wrong = admin.get("/tasks?kind=nonsense").await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -115,12 +129,20 @@ async fn another_order_or_another_count_than_was_shown_is_not_opened(db: PgPool)
     let app = TestApp::new(db.clone());
     let admin = app.admin().await;
     let fields = [("work", "review"), ("only_new", "true")];
-    let preview = order(&admin, &[fields.as_slice(), &[("action", "preview")]].concat()).await;
+    let preview = order(
+        &admin,
+        &[fields.as_slice(), &[("action", "preview")]].concat(),
+    )
+    .await;
     let name = hidden(&preview.body, "order");
     let press = [("action", "open"), ("shown", "3"), ("order", name.as_str())];
     let other = [("work", "answer"), ("only_new", "true")];
     let refused = order(&admin, &[other.as_slice(), &press].concat()).await;
-    assert!(refused.body.contains("something else than was shown"), "{}", refused.body);
+    assert!(
+        refused.body.contains("something else than was shown"),
+        "{}",
+        refused.body
+    );
     let project: Uuid = sqlx::query_scalar("SELECT id FROM projects")
         .fetch_one(&db)
         .await
@@ -128,8 +150,15 @@ async fn another_order_or_another_count_than_was_shown_is_not_opened(db: PgPool)
     fake::prompt(&db, server::domain::ids::ProjectId(project), "new", "New").await;
     let refused = order(&admin, &[fields.as_slice(), &press].concat()).await;
     assert!(refused.body.contains("4 tasks"), "{}", refused.body);
-    assert!(refused.body.contains("something else than was shown"), "{}", refused.body);
-    assert_eq!(count(&db, "review").await + count(&db, "demonstrate").await, 0);
+    assert!(
+        refused.body.contains("something else than was shown"),
+        "{}",
+        refused.body
+    );
+    assert_eq!(
+        count(&db, "review").await + count(&db, "demonstrate").await,
+        0
+    );
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
@@ -138,8 +167,16 @@ async fn comparisons_are_made_of_all_pairs_of_each_prompt_that_has_enough(db: Pg
     let app = TestApp::new(db.clone());
     let admin = app.admin().await;
     let fields = [("work", "compare"), ("only_new", "true"), ("overlap", "2")];
-    let preview = order(&admin, &[fields.as_slice(), &[("action", "preview")]].concat()).await;
-    assert!(preview.body.contains("<dd>1</dd>"), "the bare one is left out: {}", preview.body);
+    let preview = order(
+        &admin,
+        &[fields.as_slice(), &[("action", "preview")]].concat(),
+    )
+    .await;
+    assert!(
+        preview.body.contains("<dd>1</dd>"),
+        "the bare one is left out: {}",
+        preview.body
+    );
     assert_eq!(open(&admin, &fields).await, "20");
     let pairs: Vec<(Uuid, Vec<Uuid>, i16, bool)> = sqlx::query_as(
         "SELECT t.prompt_id, array_agg(k.completion_id ORDER BY k.completion_id), t.overlap,
@@ -152,10 +189,23 @@ async fn comparisons_are_made_of_all_pairs_of_each_prompt_that_has_enough(db: Pg
     .unwrap();
     let different: BTreeSet<&Vec<Uuid>> = pairs.iter().map(|(_, pair, ..)| pair).collect();
     assert_eq!((pairs.len(), different.len()), (20, 20));
-    assert!(pairs.iter().all(|(_, pair, overlap, own)| pair.len() == 2 && *overlap == 2 && *own));
+    assert!(
+        pairs
+            .iter()
+            .all(|(_, pair, overlap, own)| pair.len() == 2 && *overlap == 2 && *own)
+    );
     // Those prompts have comparisons now.
-    let fields = [("work", "compare"), ("only_new", "true"), ("pairs", "one"), ("key", "k2")];
-    let preview = order(&admin, &[fields.as_slice(), &[("action", "preview")]].concat()).await;
+    let fields = [
+        ("work", "compare"),
+        ("only_new", "true"),
+        ("pairs", "one"),
+        ("key", "k2"),
+    ];
+    let preview = order(
+        &admin,
+        &[fields.as_slice(), &[("action", "preview")]].concat(),
+    )
+    .await;
     assert!(preview.body.contains("0 tasks"), "{}", preview.body);
     let fields = [("work", "compare"), ("pairs", "one"), ("key", "k3")];
     assert_eq!(open(&admin, &fields).await, "2");
@@ -170,7 +220,11 @@ async fn rankings_take_all_completions_or_some_at_random_and_labelers_do_them(db
         .unwrap();
     let app = TestApp::new(db.clone());
     let admin = app.admin().await;
-    let fields = [("work", "rank"), ("n_candidates", "4"), ("categories", "chat")];
+    let fields = [
+        ("work", "rank"),
+        ("n_candidates", "4"),
+        ("categories", "chat"),
+    ];
     assert_eq!(open(&admin, &fields).await, "1");
     let sizes: Vec<i64> = sqlx::query_scalar(
         "SELECT count(*) FROM candidates k JOIN tasks t ON t.id = k.task_id WHERE t.opening_id IS NOT NULL GROUP BY t.id",
@@ -181,7 +235,15 @@ async fn rankings_take_all_completions_or_some_at_random_and_labelers_do_them(db
     assert_eq!(sizes, [4]);
     let ada = app.labeler("ada").await;
     assert!(ada.open_task().await.starts_with("/rank/"));
-    let few = order(&admin, &[("work", "rank"), ("n_candidates", "3"), ("action", "preview")]).await;
+    let few = order(
+        &admin,
+        &[
+            ("work", "rank"),
+            ("n_candidates", "3"),
+            ("action", "preview"),
+        ],
+    )
+    .await;
     assert_eq!(few.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(few.body.contains("must be 4 to 9"), "{}", few.body);
 }
@@ -194,26 +256,41 @@ async fn use_cases_come_from_lines_or_a_file_and_known_ones_are_left_out(db: PgP
     let file = "{\"use_case\":\"A bakery\\nanswers letters.\",\"language\":\"zh\"}\nA zoo names its animals.\n";
     let fields = [("work", "user_based"), ("only_new", "true"), ("file", file)];
     assert_eq!(open(&admin, &fields).await, "2");
-    let tasks: Vec<(Option<String>, serde_json::Value)> =
-        sqlx::query_as("SELECT language, brief FROM tasks WHERE kind = 'demonstrate' ORDER BY sort_key, id")
-            .fetch_all(&db)
-            .await
-            .unwrap();
+    let tasks: Vec<(Option<String>, serde_json::Value)> = sqlx::query_as(
+        "SELECT language, brief FROM tasks WHERE kind = 'demonstrate' ORDER BY sort_key, id",
+    )
+    .fetch_all(&db)
+    .await
+    .unwrap();
     assert_eq!(tasks[0].0.as_deref(), Some("zh"));
     assert_eq!(tasks[0].1["use_case"], "A bakery\nanswers letters.");
     assert_eq!(tasks[1].0, None);
     let more = "A zoo names its animals.\nA choir plans its year.\nA choir plans its year.";
-    let fields = [("work", "user_based"), ("only_new", "true"), ("texts", more), ("key", "k2")];
+    let fields = [
+        ("work", "user_based"),
+        ("only_new", "true"),
+        ("texts", more),
+        ("key", "k2"),
+    ];
     assert_eq!(open(&admin, &fields).await, "1");
     let page = admin.get("/tasks?kind=demonstrate").await.body;
-    assert!(page.contains("A choir plans its year.") && page.contains("from a use case"), "{page}");
+    assert!(
+        page.contains("A choir plans its year.") && page.contains("from a use case"),
+        "{page}"
+    );
     for (fields, said) in [
         (vec![("work", "user_based")], "at least one use case"),
         (vec![("work", "own")], "say how many"),
-        (vec![("work", "few_shot"), ("texts", "{\"a\": 1}")], "line 1: "),
+        (
+            vec![("work", "few_shot"), ("texts", "{\"a\": 1}")],
+            "line 1: ",
+        ),
         (vec![("work", "juggle")], "none of the choices"),
         (vec![("work", "review"), ("most", "many")], "not a number"),
-        (vec![("work", "review"), ("overlap", "101")], "must be 1 to 100"),
+        (
+            vec![("work", "review"), ("overlap", "101")],
+            "must be 1 to 100",
+        ),
     ] {
         let refused = order(&admin, &[fields, vec![("action", "preview")]].concat()).await;
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{said}");
@@ -230,8 +307,18 @@ async fn only_admins_open_tasks_and_simulated_labelers_pass_over_writing(db: PgP
     assert_eq!(order(&ada, &fields).await.status, StatusCode::FORBIDDEN);
     assert_eq!(ada.get("/tasks/new").await.status, StatusCode::FORBIDDEN);
     let admin = app.admin().await;
-    assert_eq!(open(&admin, &[("work", "answer"), ("language", "en")]).await, "1");
-    assert_eq!(open(&admin, &[("work", "compare"), ("pairs", "one"), ("key", "k2")]).await, "2");
+    assert_eq!(
+        open(&admin, &[("work", "answer"), ("language", "en")]).await,
+        "1"
+    );
+    assert_eq!(
+        open(
+            &admin,
+            &[("work", "compare"), ("pairs", "one"), ("key", "k2")]
+        )
+        .await,
+        "2"
+    );
     let mut connection = db.acquire().await.unwrap();
     let project = store::projects::find_by_slug(&mut connection, "study")
         .await

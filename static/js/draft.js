@@ -107,9 +107,11 @@ function schedule(delay = 600, isRetry = false) {
   timer = setTimeout(() => save(isRetry), delay);
 }
 
+// Typed into while it waits, a form is a draft again.
 function changed() {
   typed += 1;
   leaving = false;
+  waiting = false;
   schedule();
 }
 
@@ -250,34 +252,40 @@ if (quote) {
   });
 }
 
-// Sends the form and goes on. Without a network it waits, with everything still on the page; sent twice
-// it is one submission, by its key. What the server does not take is sent once more as the browser would,
-// so that the page comes back with what is wrong.
+// Sends the form and goes on. Without a network, or signed out, it waits, with everything still on the
+// page; sent twice it is one submission, by its key. What the server does not take is sent once more as
+// the browser would, so that the page comes back with what is wrong.
+// Fields named "action" and "submit" hide the form's own members of these names.
+const address = form.getAttribute('action');
+let waiting = false;
+function wait(text) {
+  waiting = true;
+  say(text);
+  timer = setTimeout(send, 5000);
+}
 async function send() {
   clearTimeout(timer);
+  waiting = false;
   leaving = true;
   count();
   const body = new URLSearchParams(new FormData(form));
   body.set('action', 'submit');
   say(words.sending);
   try {
-    const answer = await fetch(form.action, { method: 'POST', body, redirect: 'manual' });
-    if (answer.type === 'opaqueredirect') {
-      location.assign('/work');
-      return;
-    }
+    const answer = await fetch(address, { method: 'POST', body, redirect: 'manual' });
+    if (answer.type === 'opaqueredirect') return location.assign('/work');
+    if (answer.status === 401) return wait(words.signedOut);
+    if (answer.status === 429 || answer.status >= 500) return wait(words.waiting);
   } catch {
-    say(words.waiting);
-    timer = setTimeout(send, 5000);
-    return;
+    return wait(words.waiting);
   }
   const action = document.createElement('input');
   Object.assign(action, { type: 'hidden', name: 'action', value: 'submit' });
   form.append(action);
-  form.submit();
+  HTMLFormElement.prototype.submit.call(form);
 }
 addEventListener('online', () => {
-  if (leaving && status.textContent === words.waiting) send();
+  if (waiting) send();
 });
 form.addEventListener('submit', (event) => {
   if (event.submitter?.value === 'submit') {
@@ -302,5 +310,5 @@ if (errors) {
   errors.focus();
   // What a refused submit brought back may be newer than the draft.
   typed += 1;
-  if (!errors.querySelector(`a[href="${form.getAttribute('action')}"]`)) schedule();
+  if (!errors.querySelector(`a[href="${address}"]`)) schedule();
 }

@@ -3,7 +3,6 @@ demonstrate-prompt = Prompt
 demonstrate-response = Response
 demonstrate-instruction = Instruction
 demonstrate-use-case = Use case
-demonstrate-task = Your task
 demonstrate-about-answer = Write the response that you would want from a very good assistant.
 demonstrate-about-own = Write any prompt that somebody might give to an assistant, and the best response to it. The more your prompts differ from each other, the better.
 demonstrate-about-few-shot = Each pair is a query under the instruction and the right response to it. The model learns from each pair, with the others as examples before it.

@@ -3,7 +3,6 @@ demonstrate-prompt = 提示
 demonstrate-response = 回答
 demonstrate-instruction = 指令
 demonstrate-use-case = 用例
-demonstrate-task = 您的任务
 demonstrate-about-answer = 请写出您希望一位优秀的助手给出的回答。
 demonstrate-about-own = 请写一个人们可能会交给助手的提示，以及对它的最佳回答。各个提示之间差异越大越好。
 demonstrate-about-few-shot = 每组包含一个遵循该指令的提问和正确的回答。模型会学习每一组，并以其他各组作为前面的示例。

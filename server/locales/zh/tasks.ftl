@@ -65,3 +65,4 @@ tasks-open-n = 创建 { $n } 个任务
 tasks-from = 所用提示或文本数
 tasks-known = 未采用：已有此类任务
 tasks-unfit = 未采用：回答过少或过多
+tasks-which-candidates = 选择候选

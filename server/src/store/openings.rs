@@ -1,13 +1,19 @@
 //! Tasks that an admin opens: counted first, then written whole or not at all, and once for each key.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::domain::ids::{AccountId, CompletionId, OpeningId, ProjectId, PromptId, TaskId};
-use crate::domain::opening::{MOST_TASKS, Order};
+use crate::domain::opening::{GivenText, MOST_TASKS, Order};
+use crate::domain::task::BriefKind;
+use crate::domain::writing::Brief;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
+use crate::store::imports::Refusal;
+use crate::store::projects::Project;
 
 /// Tasks that are written with one statement.
 const BATCH: usize = 1000;
@@ -170,10 +176,7 @@ async fn plan_prompts(
 ) -> AppResult<(Vec<Planned>, Count)> {
     let fitting = order.completions();
     let (fewest, most) = (to_i64(*fitting.start()), to_i64(*fitting.end()));
-    let brief = order
-        .work
-        .brief_kind()
-        .map(crate::domain::writing::Brief::new);
+    let brief = order.work.brief_kind().map(Brief::new);
     let brief = brief.map(serde_json::to_value).transpose();
     let brief = brief.map_err(anyhow::Error::from)?;
     let rows = sqlx::query!(
@@ -278,7 +281,7 @@ async fn plan_texts(
         if order.only_new {
             let briefs: Vec<Value> = tasks.iter().filter_map(|task| task.brief.clone()).collect();
             let known = find_known(db, project_id, &briefs).await?;
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             tasks.retain(|task| {
                 let text = task
                     .brief
@@ -308,14 +311,66 @@ async fn find_known(
     sqlx::query_scalar!(
         r#"
         SELECT DISTINCT t.brief AS "brief!"
-        FROM tasks t
-        WHERE t.project_id = $1 AND t.kind = 'demonstrate' AND t.purpose = 'label' AND t.brief = ANY ($2)
+        FROM unnest($2::JSONB[]) AS n (brief)
+        JOIN tasks t ON t.project_id = $1 AND t.kind = 'demonstrate' AND t.prompt_id IS NULL
+                        AND t.purpose = 'label' AND md5(t.brief::TEXT) = md5(n.brief::TEXT)
         "#,
         project_id.0,
         briefs
     )
     .fetch_all(db)
     .await
+}
+
+/// Opens a task for each use case of a file, with the project's overlap; returns the indexes of those that
+/// have one already. The caller holds the transaction.
+pub async fn insert_use_cases(
+    db: &mut PgConnection,
+    project: &Project,
+    rows: &[GivenText],
+) -> AppResult<Vec<(usize, Refusal)>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut briefs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let mut brief = Brief::new(BriefKind::UserBased);
+        brief.use_case = Some(row.text.clone());
+        briefs.push(serde_json::to_value(brief).map_err(anyhow::Error::from)?);
+    }
+    let known = find_known(&mut *db, project.id, &briefs).await?;
+    let mut seen: HashSet<String> = known.iter().map(Value::to_string).collect();
+    let is_new: Vec<bool> = briefs
+        .iter()
+        .map(|brief| seen.insert(brief.to_string()))
+        .collect();
+    let of_new = |index: &usize| is_new[*index];
+    let new: Vec<usize> = (0..rows.len()).filter(of_new).collect();
+    let ids: Vec<Uuid> = new.iter().map(|_| TaskId::new().0).collect();
+    let new_briefs: Vec<Value> = new.iter().map(|index| briefs[*index].clone()).collect();
+    let languages: Vec<Option<String>> = new
+        .iter()
+        .map(|index| rows[*index].language.clone())
+        .collect();
+    sqlx::query!(
+        r#"
+        INSERT INTO tasks (id, project_id, kind, overlap, language, brief)
+        SELECT n.id, $1, 'demonstrate', $2, n.language, n.brief
+        FROM unnest($3::UUID[], $4::JSONB[], $5::TEXT[]) WITH ORDINALITY AS n (id, brief, language, place)
+        ORDER BY n.place
+        "#,
+        project.id.0,
+        project.overlap,
+        &ids,
+        &new_briefs,
+        &languages as &[Option<String>]
+    )
+    .execute(db)
+    .await?;
+    let refused = (0..rows.len()).filter(|index| !is_new[*index]);
+    Ok(refused
+        .map(|index| (index, Refusal::KnownUseCase))
+        .collect())
 }
 
 /// Writes tasks with their candidates, in their order.

@@ -110,12 +110,7 @@ pub(crate) async fn task(
 }
 
 /// A prompt without completions.
-pub(crate) async fn prompt(
-    db: &PgPool,
-    project_id: ProjectId,
-    name: &str,
-    text: &str,
-) -> PromptId {
+pub(crate) async fn prompt(db: &PgPool, project_id: ProjectId, name: &str, text: &str) -> PromptId {
     let id = PromptId::new();
     sqlx::query("INSERT INTO prompts (id, project_id, external_id, body) VALUES ($1, $2, $3, $4)")
         .bind(id.0)
