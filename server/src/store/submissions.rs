@@ -130,7 +130,7 @@ pub async fn submit(
 enum Said {
     Ranking(Ranking),
     /// With the task's prompt, which it answers.
-    Writing(Writing, TaskView),
+    Writing(Writing, Box<TaskView>),
     Review(Review),
 }
 
@@ -149,7 +149,7 @@ async fn parse(
             let view = tasks::find_view(db, assignment.task_id).await?;
             let brief = Brief::read(view.brief.clone()).map_err(anyhow::Error::from)?;
             let writing = input.parse(&brief, !view.prompt.is_null(), form);
-            writing.map(|writing| Said::Writing(writing, view))
+            writing.map(|writing| Said::Writing(writing, Box::new(view)))
         }
         (TaskKind::Review, Input::Review(input)) => input.parse(form).map(Said::Review),
         _ => return Err(AppError::conflict("error-other-kind")),
