@@ -68,3 +68,13 @@ snapshots-bytes = Bytes
 snapshots-look-again = Look again
 exports-not-ready = this export is not built yet
 exports-file-gone = the file of this export is gone: have it built again on its snapshot’s page
+snapshots-reviewed-categories = Take the categories that reviewers gave, where there are any
+snapshots-include-personal = Include prompts in which a reviewer found personal data, with their rankings and demonstrations
+snapshots-left-out = Left out
+snapshots-n-left-out = { $n ->
+    [one] { $n } record, for personal data in its prompt
+   *[other] { $n } records, for personal data in their prompts
+  }
+snapshots-personal = Personal data
+snapshots-personal-included = prompts in which a reviewer found some are included
+snapshots-as-reviewed = as reviewed, where there is a review

@@ -44,13 +44,16 @@ pub struct MeanRanking {
     labelers: usize,
 }
 
-/// A line of a prompts export: the contract's fields, and whose prompt it is, where that is known.
+/// A line of a prompts export: the contract's fields, and whose prompt it is and what a reviewer said of
+/// it, where that is known.
 #[derive(Debug, Serialize)]
 pub struct PromptLine {
     #[serde(flatten)]
     record: PromptRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<Value>,
 }
 
 /// A record of a snapshot.
@@ -222,6 +225,7 @@ pub fn stream(
                             category: Some(row.category),
                         },
                         customer: row.customer,
+                        review: row.review,
                     });
                 }
             }

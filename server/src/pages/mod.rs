@@ -2,9 +2,12 @@
 
 pub mod account;
 pub mod accounts;
+pub mod answer;
+pub mod answer_form;
 pub mod checkpoints;
 pub mod exports;
 pub mod csp_reports;
+pub mod demonstrate;
 pub mod guidelines;
 pub mod health;
 pub mod home;
@@ -12,6 +15,7 @@ pub mod language;
 pub mod prompts;
 pub mod rank;
 pub mod rank_form;
+pub mod review;
 pub mod run_events;
 pub mod run_figures;
 pub mod run_form;
@@ -22,5 +26,6 @@ pub mod run_settings;
 pub mod runs;
 pub mod sign_in;
 pub mod snapshots;
+pub mod task_opening;
 pub mod tasks;
 pub mod work;

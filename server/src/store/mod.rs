@@ -10,11 +10,13 @@ pub mod exports;
 pub mod imported_rankings;
 pub mod imports;
 pub mod members;
+pub mod openings;
 pub mod projects;
 pub mod prompts;
 pub mod queue;
 pub mod rankings;
 pub mod repeats;
+pub mod reviews;
 pub mod run_events;
 pub mod run_feed;
 pub mod runs;
@@ -24,6 +26,7 @@ pub mod snapshots;
 pub mod submissions;
 pub mod tasks;
 pub mod texts;
+pub mod writings;
 
 /// Runs by status, for `/metrics`.
 pub async fn queue_figures(db: &sqlx::PgPool) -> sqlx::Result<Vec<(String, i64)>> {
