@@ -67,5 +67,7 @@ id!(/// A frozen selection.
     SnapshotId);
 id!(/// One execution of training, generation or evaluation.
     RunId);
+id!(/// Something that somebody did.
+    AuditEventId);
 id!(/// A model folder.
     CheckpointId);

@@ -1,8 +1,15 @@
 //! The nouns and their rules: no SQL, no HTTP.
 
 pub mod assignment;
+pub mod audit;
+pub mod diff;
 pub mod form;
+pub mod form_draft;
+pub mod form_versions;
+pub mod gold_pairs;
 pub mod ids;
+pub mod member_list;
+pub mod project;
 pub mod prompt;
 pub mod ranking;
 pub mod role;
