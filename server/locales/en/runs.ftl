@@ -297,3 +297,4 @@ runs-kind-ppo = PPO
 runs-kind-dpo = DPO
 runs-resume = Go on where it stopped
 runs-resume-help = From the newest savepoint; without one it starts anew.
+runs-as-project = as the project has it

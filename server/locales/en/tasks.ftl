@@ -13,3 +13,4 @@ tasks-assignment-leased = working
 tasks-assignment-submitted = submitted
 tasks-close = Close
 tasks-assignment-skipped = skipped
+tasks-reopen = Reopen

@@ -13,3 +13,4 @@ tasks-assignment-leased = 进行中
 tasks-assignment-submitted = 已提交
 tasks-close = 关闭
 tasks-assignment-skipped = 已跳过
+tasks-reopen = 重新打开

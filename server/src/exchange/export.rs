@@ -14,12 +14,14 @@ use trainer::records::{
     DemonstrationRecord, PromptRecord, RankedCompletion, RankedPrompt, TextRecord,
 };
 
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::category_complaint;
 use crate::domain::snapshot::{ExportFormat, Selection, SnapshotKind, free_name, split_of};
 use crate::error::{AppError, AppResult, OnConstraint};
 use crate::exchange::trl;
 use crate::message::Message;
+use crate::store::audit_events::{self, NewEvent};
 use crate::store::snapshots::{self, RankingItem};
 
 /// Bytes that are collected before they are written.
@@ -106,6 +108,10 @@ pub async fn create_snapshot(
     let out = &mut tokio::io::sink();
     let sha256 = write(&mut db, id, selection.kind, ExportFormat::Plackett, out).await?;
     snapshots::seal(&mut db, id, n_items, n_prompts, &sha256).await?;
+    let event = NewEvent::by_either(created_by, AuditAction::SnapshotTaken);
+    let event = event.to("snapshot", id.0).within(selection.project_id);
+    let event = event.with(serde_json::json!({"items": n_items}));
+    audit_events::record(&mut db, event).await?;
     db.commit().await?;
     Ok(id)
 }

@@ -2,11 +2,17 @@
 
 pub mod account;
 pub mod accounts;
+pub mod audit;
 pub mod checkpoints;
 pub mod guidelines;
 pub mod health;
 pub mod home;
 pub mod language;
+pub mod project_form;
+pub mod project_members;
+pub mod project_rules;
+pub mod project_settings;
+pub mod projects;
 pub mod prompts;
 pub mod rank;
 pub mod rank_form;
