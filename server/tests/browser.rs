@@ -21,7 +21,7 @@ use crate::support::program::Program;
 use crate::tiny::write_model;
 
 /// Signs in by a single-use link, as the demo prints it.
-async fn sign_in(browser: &WebDriver, db: &PgPool, program: &Program, email: &str) {
+pub(crate) async fn sign_in(browser: &WebDriver, db: &PgPool, program: &Program, email: &str) {
     let mut connection = db.acquire().await.unwrap();
     let account = store::accounts::find_by_email(&mut connection, email)
         .await

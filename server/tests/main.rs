@@ -9,11 +9,16 @@ mod tiny;
 
 mod api;
 mod architecture;
+mod audit;
 mod best_of_n;
 mod browser;
+mod home;
 mod importing;
 mod killed_training;
 mod labeling;
+mod project_access;
+mod projects;
+mod projects_browser;
 mod queue;
 mod rank_page;
 mod run_pages;
