@@ -18,7 +18,7 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, exports, guidelines, health, home, language, prompts, rank, csp_reports, run_events, runs, sign_in, snapshots, tasks, work, demonstrate, review, task_opening,
+    account, accounts, checkpoints, exports, guidelines, health, home, language, prompts, rank, csp_reports, run_events, runs, sign_in, snapshots, tasks, work, demonstrate, review, task_opening, audit, project_form, project_members, project_rules, projects,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -61,15 +61,36 @@ pub fn router(state: AppState) -> Router {
                 .layer(DefaultBodyLimit::max(WRITING_LIMIT)),
         )
         .route("/review/{id}", get(review::show).post(review::update))
-        .route(
-            "/guidelines",
-            get(guidelines::index).post(guidelines::create),
-        )
+        .route("/guidelines", get(guidelines::index))
         .route(
             "/guidelines/acknowledgements",
             post(guidelines::acknowledge),
         )
-        // Admins.
+        // Admins, of everything or of single projects.
+        .route("/projects", get(projects::index).post(projects::create))
+        .route("/projects/new", get(projects::new))
+        .route("/projects/{id}", get(projects::show).post(projects::update))
+        .route("/projects/{id}/archived", post(projects::set_archived))
+        .route(
+            "/projects/{id}/form",
+            get(project_form::index).post(project_form::update),
+        )
+        .route(
+            "/projects/{id}/rules/{subject}",
+            get(project_rules::index).post(project_rules::update),
+        )
+        .route(
+            "/projects/{id}/members",
+            get(project_members::index).post(project_members::create),
+        )
+        .route(
+            "/projects/{id}/members/import",
+            post(project_members::import),
+        )
+        .route(
+            "/projects/{id}/members/{account_id}/remove",
+            post(project_members::remove),
+        )
         .route("/accounts", get(accounts::index).post(accounts::create))
         .route("/accounts/{id}/link", post(accounts::link))
         .route("/accounts/{id}/roles", post(accounts::set_roles))
@@ -85,11 +106,14 @@ pub fn router(state: AppState) -> Router {
             get(task_opening::new).post(task_opening::create),
         )
         .route("/tasks/{id}/close", post(tasks::close))
+        .route("/tasks/{id}/reopen", post(tasks::reopen))
         .route("/snapshots", get(snapshots::index).post(snapshots::create))
         .route("/snapshots/{id}", get(snapshots::show))
         .route("/snapshots/{id}/export", get(snapshots::export))
         .route("/snapshots/{id}/exports", post(exports::create))
         .route("/exports/{id}", get(exports::show))
+        .route("/audit", get(audit::index))
+        .route("/audit/export", get(audit::export))
         // Operators.
         .route("/runs", get(runs::index).post(runs::create))
         .route("/runs/new", get(runs::new))

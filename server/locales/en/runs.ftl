@@ -295,3 +295,4 @@ runs-kind-dpo = DPO
 runs-resume = Go on where it stopped
 runs-resume-help = From the newest savepoint; without one it starts anew.
 runs-sample-cut-off = The limit ended this answer.
+runs-as-project = as the project has it

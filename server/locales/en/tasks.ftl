@@ -75,3 +75,4 @@ tasks-from = Made of prompts or texts
 tasks-known = Left out, with such a task already
 tasks-unfit = Left out, with too few or too many completions
 tasks-which-candidates = Which candidates
+tasks-reopen = Reopen

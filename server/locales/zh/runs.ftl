@@ -283,3 +283,4 @@ runs-kind-dpo = DPO
 runs-resume = 从停止处继续
 runs-resume-help = 从最近的保存点继续；若没有保存点则重新开始。
 runs-sample-cut-off = 此回答因长度上限而中断。
+runs-as-project = 按项目设置

@@ -66,3 +66,4 @@ tasks-from = 所用提示或文本数
 tasks-known = 未采用：已有此类任务
 tasks-unfit = 未采用：回答过少或过多
 tasks-which-candidates = 选择候选
+tasks-reopen = 重新打开

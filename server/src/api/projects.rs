@@ -1,4 +1,6 @@
-//! `GET /api/v1/projects`: which projects there are, for programs that label.
+//! `GET /api/v1/projects`: the projects that a program may label in or administers.
+
+use std::collections::HashSet;
 
 use axum::Json;
 use axum::extract::State;
@@ -23,17 +25,31 @@ pub struct ProjectView {
     name: String,
 }
 
-/// Lists projects.
+/// Lists the projects that one may label in or administers; of an operator's, all.
 #[utoipa::path(
     get,
     path = "/api/v1/projects",
     operation_id = "list_projects",
-    responses((status = 200, description = "every project", body = Vec<ProjectView>)),
+    responses((status = 200, description = "the projects, oldest first", body = Vec<ProjectView>)),
     security(("bearer" = []))
 )]
-pub async fn index(State(state): State<AppState>, _: Visitor) -> AppResult<Json<Vec<ProjectView>>> {
+pub async fn index(
+    State(state): State<AppState>,
+    visitor: Visitor,
+) -> AppResult<Json<Vec<ProjectView>>> {
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let mut projects = store::projects::list(&mut db).await?;
+    if !visitor.is_admin && !visitor.is_operator {
+        let who = visitor.account_id;
+        let mut own: HashSet<ProjectId> = HashSet::new();
+        if visitor.is_labeler {
+            let places = store::members::list_places(&mut db, who).await?;
+            own.extend(places.iter().map(|place| place.project_id));
+        }
+        let administered = store::members::list_administered(&mut db, who).await?;
+        own.extend(administered.iter().map(|project| project.id));
+        projects.retain(|project| own.contains(&project.id));
+    }
     let view = |project: store::projects::Project| ProjectView {
         id: project.id,
         slug: project.slug,

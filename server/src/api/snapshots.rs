@@ -9,10 +9,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::address::{ApiQuery, IdPath};
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::ProjectAdmin;
 use crate::domain::ids::{ProjectId, SnapshotId};
-use crate::error::{AppError, AppResult};
-use crate::pages::snapshots::{ExportQuery, SnapshotsQuery};
+use crate::error::AppResult;
+use crate::pages::snapshots::{self, ExportQuery, SnapshotsQuery};
 use crate::state::AppState;
 use crate::store;
 use crate::store::snapshots::Snapshot;
@@ -61,7 +61,7 @@ impl From<Snapshot> for SnapshotView {
     }
 }
 
-/// Lists snapshots, newest first; `before` goes on after the last of a full answer of 100.
+/// Lists snapshots of the projects that one administers, newest first; `before` goes on after the last of a full answer of 100.
 #[utoipa::path(
     get,
     path = "/api/v1/snapshots",
@@ -75,11 +75,12 @@ impl From<Snapshot> for SnapshotView {
 )]
 pub async fn index(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     ApiQuery(query): ApiQuery<SnapshotsQuery>,
 ) -> AppResult<Json<Vec<SnapshotView>>> {
     let mut db = state.db.acquire().await?;
-    let found = store::snapshots::list(&mut db, query.before, PAGE_LENGTH).await?;
+    let owner = snapshots::limited_to(&visitor);
+    let found = store::snapshots::list(&mut db, owner, query.before, PAGE_LENGTH).await?;
     Ok(Json(found.into_iter().map(SnapshotView::from).collect()))
 }
 
@@ -98,12 +99,11 @@ pub async fn index(
 )]
 pub async fn show(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     IdPath(id): IdPath<SnapshotId>,
 ) -> AppResult<Json<SnapshotView>> {
     let mut db = state.db.acquire().await?;
-    let found = store::snapshots::find(&mut db, id).await?;
-    let found = found.ok_or(AppError::NotFound("snapshot"))?;
+    let found = snapshots::find(&mut db, &visitor, id).await?;
     Ok(Json(found.into()))
 }
 
@@ -135,9 +135,9 @@ pub async fn show(
 )]
 pub async fn export(
     state: State<AppState>,
-    admin: Admin,
+    admin: ProjectAdmin,
     IdPath(id): IdPath<SnapshotId>,
     ApiQuery(query): ApiQuery<ExportQuery>,
 ) -> AppResult<Response> {
-    crate::pages::snapshots::export(state, admin, Path(id), Query(query)).await
+    snapshots::export(state, admin, Path(id), Query(query)).await
 }

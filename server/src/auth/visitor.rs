@@ -30,6 +30,8 @@ pub struct Visitor {
     pub is_labeler: bool,
     /// May import, invite and export.
     pub is_admin: bool,
+    /// May administer some project: single ones, or as an admin all.
+    pub is_project_admin: bool,
     /// May start runs.
     pub is_operator: bool,
 }
@@ -44,6 +46,7 @@ impl Visitor {
             email: account.email.clone(),
             is_labeler: account.has(Role::Labeler),
             is_admin: account.has(Role::Admin),
+            is_project_admin: account.has(Role::Admin) || account.is_project_admin,
             is_operator: account.has(Role::Operator),
         }
     }
@@ -166,5 +169,7 @@ role_extractor!(/// A visitor who may rank.
     Labeler, is_labeler, "labeler");
 role_extractor!(/// A visitor who may import, invite and export.
     Admin, is_admin, "admin");
+role_extractor!(/// A visitor who may administer some project. Which ones, the store says (`members::may_administer`).
+    ProjectAdmin, is_project_admin, "admin");
 role_extractor!(/// A visitor who may start runs.
     Operator, is_operator, "operator");

@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde_json::json;
 use sqlx::PgPool;
 
 use crate::commands::database::Database;
 use crate::commands::sentence;
 use crate::config::DataConfig;
 use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::SnapshotId;
 use crate::domain::snapshot::{Selection, SnapshotKind};
 use crate::exchange::{export, export_file};
 use crate::store;
+use crate::store::audit_events::NewEvent;
 
 /// What to write and where.
 #[derive(Debug, clap::Args)]
@@ -90,9 +93,8 @@ async fn carry_out(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<(Snapshot
     };
     let mut db = pool.acquire().await?;
     let snapshot = store::snapshots::find(&mut db, id).await?;
-    let kind = snapshot
-        .with_context(|| format!("there is no snapshot {id}"))?
-        .parsed_kind()?;
+    let snapshot = snapshot.with_context(|| format!("there is no snapshot {id}"))?;
+    let kind = snapshot.parsed_kind()?;
     let format = match &args.format {
         Some(word) => ExportFormat::parse(word, kind).map_err(anyhow::Error::msg)?,
         None => ExportFormat::Plackett,
@@ -103,6 +105,10 @@ async fn carry_out(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<(Snapshot
         margin: args.margin,
         aggregation: args.aggregation,
     };
+    let event = NewEvent::by_command_line(AuditAction::Export);
+    let event = event.to("snapshot", id.0).within(snapshot.project_id);
+    let event = event.with(json!({"format": format.word(kind), "items": snapshot.n_items}));
+    store::audit_events::record(&mut db, event).await?;
     let out = std::path::absolute(&args.out)?;
     let built = export_file::build(&mut db, id, &choice, &out, &mut |_| ()).await?;
     Ok((id, built.sha256))

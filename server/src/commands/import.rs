@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use serde_json::json;
 use sqlx::PgPool;
 
 use crate::commands::database::Database;
 use crate::config::DataConfig;
+use crate::domain::audit::AuditAction;
+use crate::domain::project::is_slug;
 use crate::exchange::import::{FileFormat, Report, import};
 use crate::exchange::records::ImportKind;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 
 /// Overlap and lease of a project made by `--create`; both can be changed later.
 const NEW_PROJECT: (i16, i32) = (1, 3600);
@@ -65,7 +69,13 @@ async fn carry_out(
     if project.is_none() && args.create {
         let (overlap, lease) = NEW_PROJECT;
         let slug = &args.project;
-        store::projects::insert(&mut db, slug, slug, overlap, lease).await?;
+        anyhow::ensure!(
+            is_slug(slug),
+            "{slug:?} cannot be a short name: use lower-case letters, digits and hyphens"
+        );
+        let id = store::projects::insert(&mut db, slug, slug, overlap, lease).await?;
+        let event = NewEvent::by_command_line(AuditAction::ProjectCreated).within(id);
+        store::audit_events::record(&mut db, event).await?;
         project = store::projects::find_by_slug(&mut db, slug).await?;
     }
     let project = project.with_context(|| {
@@ -74,6 +84,9 @@ async fn carry_out(
     })?;
     let report = import(&mut db, &project, args.kind, format, file).await?;
     if report.is_clean() {
+        let event = NewEvent::by_command_line(AuditAction::Import).within(project.id);
+        let records = json!({"kind": args.kind.as_str(), "records": report.n_records});
+        store::audit_events::record(&mut db, event.with(records)).await?;
         db.commit().await?;
     }
     Ok(report)

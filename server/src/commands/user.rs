@@ -2,8 +2,11 @@
 
 use crate::commands::database::Database;
 use crate::config::DataConfig;
+use crate::domain::audit::AuditAction;
+use crate::domain::ids::AccountId;
 use crate::domain::role::Role;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 
 /// What to do with accounts.
 #[derive(Debug, clap::Subcommand)]
@@ -61,9 +64,10 @@ pub async fn run(data: &DataConfig, command: UserCommand) -> anyhow::Result<()> 
     done
 }
 
+/// Carries it out, and prints what it made once that is certain.
 async fn carry_out(pool: &sqlx::PgPool, command: UserCommand) -> anyhow::Result<()> {
-    let mut db = pool.acquire().await?;
-    match command {
+    let mut db = pool.begin().await?;
+    let said = match command {
         UserCommand::Add {
             email,
             name,
@@ -75,52 +79,67 @@ async fn carry_out(pool: &sqlx::PgPool, command: UserCommand) -> anyhow::Result<
             let id = store::accounts::insert(&mut db, &email, &name, &roles, false)
                 .await
                 .map_err(|error| anyhow::anyhow!("{error}"))?;
-            let token =
-                store::sign_in_links::create(&mut db, id, None, store::sign_in_links::INVITE_HOURS)
-                    .await?;
-            println!(
-                "{}/sign-in/{}",
-                public_url.trim_end_matches('/'),
-                token.reveal()
-            );
+            note(&mut db, AuditAction::AccountCreated, id).await?;
+            make_link(&mut db, id, &public_url).await?
         }
         UserCommand::Link { email, public_url } => {
             let account = find(&mut db, &email).await?;
-            let hours = store::sign_in_links::INVITE_HOURS;
-            let token = store::sign_in_links::create(&mut db, account.id, None, hours).await?;
-            println!(
-                "{}/sign-in/{}",
-                public_url.trim_end_matches('/'),
-                token.reveal()
-            );
+            make_link(&mut db, account.id, &public_url).await?
         }
         UserCommand::Token { email, label } => {
             let account = find(&mut db, &email).await?;
             let token = store::api_tokens::create(&mut db, account.id, &label).await?;
-            println!("{}", token.reveal());
+            note(&mut db, AuditAction::TokenCreated, account.id).await?;
+            token.reveal().to_owned()
         }
-        UserCommand::List => {
-            for account in store::accounts::list(&mut db).await? {
-                let state = if account.disabled_at.is_some() {
-                    "off"
-                } else {
-                    "on"
-                };
-                let made = if account.is_simulated {
-                    "simulated"
-                } else {
-                    "person"
-                };
-                println!(
-                    "{}\t{}\t{}\t{made}\t{state}",
-                    account.email,
-                    account.name,
-                    account.roles.join(",")
-                );
-            }
-        }
-    }
+        UserCommand::List => list(&mut db).await?,
+    };
+    db.commit().await?;
+    println!("{said}");
     Ok(())
+}
+
+/// One line for each account.
+async fn list(db: &mut sqlx::PgConnection) -> sqlx::Result<String> {
+    let mut lines = Vec::new();
+    for account in store::accounts::list(db).await? {
+        let state = if account.disabled_at.is_some() {
+            "off"
+        } else {
+            "on"
+        };
+        let made = if account.is_simulated {
+            "simulated"
+        } else {
+            "person"
+        };
+        lines.push(format!(
+            "{}\t{}\t{}\t{made}\t{state}",
+            account.email,
+            account.name,
+            account.roles.join(",")
+        ));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Makes a sign-in link and notes that it was made.
+async fn make_link(
+    db: &mut sqlx::PgConnection,
+    id: AccountId,
+    public_url: &str,
+) -> anyhow::Result<String> {
+    let hours = store::sign_in_links::INVITE_HOURS;
+    let token = store::sign_in_links::create(&mut *db, id, None, hours).await?;
+    note(db, AuditAction::LinkCreated, id).await?;
+    let url = public_url.trim_end_matches('/');
+    Ok(format!("{url}/sign-in/{}", token.reveal()))
+}
+
+/// Notes what was done to an account.
+async fn note(db: &mut sqlx::PgConnection, action: AuditAction, id: AccountId) -> sqlx::Result<()> {
+    let event = NewEvent::by_command_line(action).to("account", id.0);
+    store::audit_events::record(db, event).await
 }
 
 async fn find(

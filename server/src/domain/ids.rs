@@ -75,5 +75,7 @@ id!(/// A snapshot written into a file.
     ExportId);
 id!(/// One execution of training, generation or evaluation.
     RunId);
+id!(/// Something that somebody did.
+    AuditEventId);
 id!(/// A model folder.
     CheckpointId);

@@ -2,9 +2,16 @@
 
 pub mod assignment;
 pub mod export;
+pub mod audit;
+pub mod diff;
 pub mod form;
+pub mod form_draft;
+pub mod form_versions;
+pub mod gold_pairs;
 pub mod ids;
 pub mod opening;
+pub mod member_list;
+pub mod project;
 pub mod prompt;
 pub mod ranking;
 pub mod review;

@@ -1,7 +1,19 @@
-//! What an account may do. One account may have several roles.
+//! What an account may do, everywhere and in single projects. One account may have several roles.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::domain::task::words;
+
+words! {
+    /// What a member does in a project.
+    MemberRole ("role in a project") {
+        /// Does its tasks.
+        Labeler = "labeler",
+        /// Also sets its rules, sees its labels and exports them.
+        Admin = "admin",
+    }
+}
 
 /// What an account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -109,8 +109,10 @@ pub struct GenerationConfig {
     pub max_new_tokens: usize,
     /// Seed of all draws.
     pub seed: u64,
-    /// How many labelers each new task is given to.
-    pub overlap: i16,
+    /// How many labelers each new task is given to; by the project's rules for its category where this
+    /// says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<i16>,
 }
 
 impl Default for GenerationConfig {
@@ -121,7 +123,7 @@ impl Default for GenerationConfig {
             top_p: 1.0,
             max_new_tokens: 64,
             seed: 1,
-            overlap: 1,
+            overlap: None,
         }
     }
 }
@@ -142,7 +144,8 @@ impl GenerationConfig {
         if !(MIN_CANDIDATES..=MAX_CANDIDATES).contains(&self.candidates) {
             return Some(("candidates", "must be 4 to 9".to_owned()));
         }
-        if !(1..=100).contains(&self.overlap) {
+        let is_overlap = |overlap| crate::domain::project::OVERLAPS.contains(&overlap);
+        if !self.overlap.is_none_or(is_overlap) {
             return Some(("overlap", "must be 1 to 100".to_owned()));
         }
         self.sampling().complaint()

@@ -11,12 +11,14 @@ use sqlx::{PgConnection, PgPool};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::domain::export::{ExportChoice, ExportFormat};
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::category_complaint;
 use crate::domain::snapshot::{Selection, SnapshotKind, free_name};
 use crate::error::{AppError, AppResult, OnConstraint};
 use crate::exchange::rows;
 use crate::message::Message;
+use crate::store::audit_events::{self, NewEvent};
 use crate::store::snapshots;
 
 /// Bytes that are collected before they are written.
@@ -108,6 +110,10 @@ pub async fn create_snapshot(
     let own = ExportChoice::lines(ExportFormat::Plackett);
     let sha256 = write(&mut db, id, selection.kind, &own, out).await?;
     snapshots::seal(&mut db, id, frozen, n_prompts, &sha256).await?;
+    let event = NewEvent::by_either(created_by, AuditAction::SnapshotTaken);
+    let event = event.to("snapshot", id.0).within(selection.project_id);
+    let event = event.with(serde_json::json!({"items": frozen.n_items}));
+    audit_events::record(&mut db, event).await?;
     db.commit().await?;
     Ok(id)
 }

@@ -136,6 +136,7 @@ pub async fn import(
         report.add(1, ("file".to_owned(), message));
     }
     report.problems.sort_by_key(|problem| problem.line);
+    store::queue_order::place_new(db, project.id).await?;
     Ok(report)
 }
 

@@ -4,14 +4,17 @@ use askama::Template;
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
 
 use crate::auth::password;
 use crate::auth::visitor::Visitor;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{ApiTokenId, SessionId};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::web::page::{Page, render};
 
 #[derive(Template)]
@@ -95,6 +98,8 @@ pub async fn set_password(
     let mut transaction = state.db.begin().await?;
     store::accounts::set_password(&mut transaction, visitor.account_id, &hash).await?;
     store::sessions::delete_all(&mut transaction, visitor.account_id).await?;
+    let event = NewEvent::by(visitor.account_id, AuditAction::PasswordSet);
+    store::audit_events::record(&mut transaction, event).await?;
     transaction.commit().await?;
     Ok(Redirect::to("/sign-in").into_response())
 }
@@ -134,9 +139,11 @@ pub async fn create_token(
             Message::new("error-length").with("most", 100),
         ));
     }
-    let mut db = state.db.acquire().await?;
+    let mut db = state.db.begin().await?;
     let token = store::api_tokens::create(&mut db, visitor.account_id, label).await?;
-    drop(db);
+    let event = NewEvent::by(visitor.account_id, AuditAction::TokenCreated);
+    store::audit_events::record(&mut db, event.with(json!({"label": label}))).await?;
+    db.commit().await?;
     show(
         &state,
         page,
@@ -153,11 +160,12 @@ pub async fn revoke_token(
     visitor: Visitor,
     Path(id): Path<ApiTokenId>,
 ) -> AppResult<Redirect> {
-    let mut db = state.db.acquire().await?;
-    let found = store::api_tokens::revoke(&mut db, visitor.account_id, id).await?;
-    if found {
-        Ok(Redirect::to("/account"))
-    } else {
-        Err(AppError::NotFound("token"))
+    let mut db = state.db.begin().await?;
+    if !store::api_tokens::revoke(&mut db, visitor.account_id, id).await? {
+        return Err(AppError::NotFound("token"));
     }
+    let event = NewEvent::by(visitor.account_id, AuditAction::TokenRevoked);
+    store::audit_events::record(&mut db, event).await?;
+    db.commit().await?;
+    Ok(Redirect::to("/account"))
 }

@@ -5,14 +5,17 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form;
+use serde_json::json;
 
 use crate::auth::visitor::Admin;
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::AccountId;
 use crate::domain::role::Role;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::web::page::{Page, render};
 
 #[derive(Template)]
@@ -93,8 +96,12 @@ pub async fn create(
     Admin(admin): Admin,
     Form(form): Form<AccountForm>,
 ) -> AppResult<Response> {
-    let mut transaction = state.db.begin().await?;
     let roles = parse_roles(&form.roles)?;
+    if roles.is_empty() {
+        let error = FieldError::new("roles", Message::new("error-choose-role"));
+        return show(&state, page, None, vec![error], form).await;
+    }
+    let mut transaction = state.db.begin().await?;
     let made =
         store::accounts::insert(&mut transaction, &form.email, &form.name, &roles, false).await;
     let id = match made {
@@ -102,6 +109,9 @@ pub async fn create(
         Err(AppError::Invalid(errors)) => return show(&state, page, None, errors, form).await,
         Err(error) => return Err(error),
     };
+    let event = NewEvent::by(admin.account_id, AuditAction::AccountCreated);
+    let event = event.to("account", id.0).with(json!({"roles": roles}));
+    store::audit_events::record(&mut transaction, event).await?;
     let link = make_link(&state, &mut transaction, id, admin.account_id).await?;
     transaction.commit().await?;
     show(
@@ -114,14 +124,17 @@ pub async fn create(
     .await
 }
 
-async fn make_link(
+/// Makes a sign-in link for an account and notes that it was made, in the caller's transaction.
+pub(crate) async fn make_link(
     state: &AppState,
     db: &mut sqlx::PgConnection,
     id: AccountId,
     by: AccountId,
 ) -> AppResult<String> {
     let hours = store::sign_in_links::INVITE_HOURS;
-    let token = store::sign_in_links::create(db, id, Some(by), hours).await?;
+    let token = store::sign_in_links::create(&mut *db, id, Some(by), hours).await?;
+    let event = NewEvent::by(by, AuditAction::LinkCreated).to("account", id.0);
+    store::audit_events::record(db, event).await?;
     Ok(format!(
         "{}/sign-in/{}",
         state.config.public_url(),
@@ -136,7 +149,7 @@ pub async fn link(
     Admin(admin): Admin,
     Path(id): Path<AccountId>,
 ) -> AppResult<Response> {
-    let mut db = state.db.acquire().await?;
+    let mut db = state.db.begin().await?;
     let account = store::accounts::find(&mut db, id)
         .await?
         .ok_or(AppError::NotFound("account"))?;
@@ -144,7 +157,7 @@ pub async fn link(
         return Err(AppError::conflict("error-simulated-sign-in"));
     }
     let link = make_link(&state, &mut db, id, admin.account_id).await?;
-    drop(db);
+    db.commit().await?;
     show(
         &state,
         page,
@@ -169,13 +182,15 @@ pub async fn set_roles(
             Message::new("error-own-admin-role"),
         ));
     }
-    let mut db = state.db.acquire().await?;
-    let found = store::accounts::set_roles(&mut db, id, &roles).await?;
-    if found {
-        Ok(Redirect::to("/accounts"))
-    } else {
-        Err(AppError::NotFound("account"))
-    }
+    let mut transaction = state.db.begin().await?;
+    let old = store::accounts::find(&mut transaction, id).await?;
+    let old = old.ok_or(AppError::NotFound("account"))?;
+    store::accounts::set_roles(&mut transaction, id, &roles).await?;
+    let event = NewEvent::by(admin.account_id, AuditAction::AccountRoles).to("account", id.0);
+    let event = event.with(json!({"roles": {"from": old.roles, "to": roles}}));
+    store::audit_events::record(&mut transaction, event).await?;
+    transaction.commit().await?;
+    Ok(Redirect::to("/accounts"))
 }
 
 /// The form that switches an account off or on.
@@ -194,11 +209,16 @@ pub async fn set_disabled(
     if id == admin.account_id {
         return Err(AppError::conflict("error-own-account"));
     }
-    let mut db = state.db.acquire().await?;
-    let found = store::accounts::set_disabled(&mut db, id, form.disabled).await?;
-    if found {
-        Ok(Redirect::to("/accounts"))
-    } else {
-        Err(AppError::NotFound("account"))
+    let mut transaction = state.db.begin().await?;
+    if !store::accounts::set_disabled(&mut transaction, id, form.disabled).await? {
+        return Err(AppError::NotFound("account"));
     }
+    let action = match form.disabled {
+        true => AuditAction::AccountOff,
+        false => AuditAction::AccountOn,
+    };
+    let event = NewEvent::by(admin.account_id, action).to("account", id.0);
+    store::audit_events::record(&mut transaction, event).await?;
+    transaction.commit().await?;
+    Ok(Redirect::to("/accounts"))
 }

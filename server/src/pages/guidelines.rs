@@ -1,137 +1,162 @@
-//! `/guidelines`: how to judge, in the visitor's language. Admins write new versions.
+//! `/guidelines`: what a labeler reads and acknowledges before they work, of each of their projects: the
+//! guidelines and what they consent to. What changed since they read it last comes first.
 
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use crate::auth::visitor::{Admin, Labeler, Visitor};
-use crate::domain::form::{Texts, text_in};
+use crate::auth::visitor::{Labeler, Visitor};
+use crate::domain::form::text_in;
 use crate::domain::ids::ProjectId;
 use crate::error::{AppError, AppResult};
-use crate::message::Message;
+use crate::pages::project_rules::{DiffLine, diff_lines};
 use crate::state::AppState;
 use crate::store;
 use crate::store::members::Subject;
+use crate::store::rules::RuleToRead;
 use crate::web::markdown;
 use crate::web::page::{Page, render};
 
-/// A project's guidelines as shown.
-struct Guidelines {
-    project_id: ProjectId,
-    project: String,
+/// A subject of a project as it is read.
+struct Rule {
+    subject: String,
     version: i32,
     html: String,
-    texts: Texts,
-    /// Whether this labeler has acknowledged this version; none where nobody is asked.
-    acknowledged: Option<bool>,
+    /// Whether it waits for this reader.
+    is_due: bool,
+    acknowledged: Option<i32>,
+    /// What the newest version changed of the one that they acknowledged last.
+    changes: Vec<DiffLine>,
+}
+
+/// A project of the reader's.
+struct Project {
+    id: ProjectId,
+    name: String,
+    may_edit: bool,
+    rules: Vec<Rule>,
+}
+
+impl Project {
+    fn is_due(&self) -> bool {
+        self.rules.iter().any(|rule| rule.is_due)
+    }
 }
 
 #[derive(Template)]
 #[template(path = "guidelines/index.html")]
 struct GuidelinesPage {
     page: Page,
-    guidelines: Vec<Guidelines>,
-    may_edit: bool,
+    projects: Vec<Project>,
 }
 
-impl Guidelines {
-    fn text(&self, lang: &str) -> &str {
-        self.texts.get(lang).map_or("", String::as_str)
+impl GuidelinesPage {
+    fn n_due(&self) -> usize {
+        let rules = self.projects.iter().flat_map(|project| &project.rules);
+        rules.filter(|rule| rule.is_due).count()
+    }
+
+    fn word(&self, rule: &Rule, key: &str) -> String {
+        self.page.t(&format!("guidelines-{key}-{}", rule.subject))
     }
 }
 
-/// `GET /guidelines`.
+impl Rule {
+    /// Whether the reader has acknowledged this very version.
+    fn is_acknowledged(&self) -> bool {
+        self.acknowledged == Some(self.version)
+    }
+
+    fn new(rule: &RuleToRead, lang: &str) -> Self {
+        let text = text_in(&rule.texts.0, lang);
+        let changes = match &rule.acknowledged_texts {
+            Some(old) if rule.is_due() => diff_lines(&text_in(&old.0, lang), &text),
+            _ => Vec::new(),
+        };
+        Self {
+            subject: rule.subject.clone(),
+            version: rule.version,
+            html: markdown::to_html(&text),
+            is_due: rule.is_due(),
+            acknowledged: rule.acknowledged,
+            changes,
+        }
+    }
+}
+
+/// `GET /guidelines`: the projects that wait for the reader first.
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
     visitor: Visitor,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
-    let mut guidelines = Vec::new();
-    let places = match visitor.is_labeler {
-        true => store::members::list_places(&mut db, visitor.account_id).await?,
+    let reader = visitor.account_id;
+    let rules = store::rules::list_to_read(&mut db, reader, visitor.is_labeler).await?;
+    let administered = match visitor.is_project_admin {
+        true => store::members::list_administered(&mut db, reader).await?,
         false => Vec::new(),
     };
-    for project in store::projects::list(&mut db).await? {
-        let (version, texts) = store::projects::find_guidelines(&mut db, project.id)
-            .await?
-            .unwrap_or_default();
-        let texts: Texts = serde_json::from_value(texts).unwrap_or_default();
-        guidelines.push(Guidelines {
-            project_id: project.id,
-            project: project.name,
-            version,
-            html: markdown::to_html(&text_in(&texts, page.lang.tag())),
-            texts,
-            acknowledged: places
-                .iter()
-                .find(|place| place.project_id == project.id && version > 0)
-                .map(|place| place.has_acknowledged),
-        });
+    drop(db);
+    let mut projects: Vec<Project> = Vec::new();
+    for rule in &rules {
+        if projects
+            .last()
+            .is_none_or(|last| last.id != rule.project_id)
+        {
+            projects.push(Project {
+                id: rule.project_id,
+                name: rule.project.clone(),
+                may_edit: administered.iter().any(|one| one.id == rule.project_id),
+                rules: Vec::new(),
+            });
+        }
+        if let Some(project) = projects.last_mut() {
+            project.rules.push(Rule::new(rule, page.lang.tag()));
+        }
     }
+    projects.sort_by_key(|project| !project.is_due());
     let page = page.titled("guidelines-title");
-    Ok(render(&GuidelinesPage {
-        page,
-        guidelines,
-        may_edit: visitor.is_admin,
-    })?
-    .into_response())
-}
-
-/// The form that writes a new version.
-#[derive(serde::Deserialize)]
-pub struct GuidelinesForm {
-    project_id: ProjectId,
-    en: String,
-    zh: String,
-}
-
-/// `POST /guidelines`: a new version; old labels keep theirs.
-pub async fn create(
-    State(state): State<AppState>,
-    Admin(admin): Admin,
-    Form(form): Form<GuidelinesForm>,
-) -> AppResult<Redirect> {
-    if form.en.trim().is_empty() && form.zh.trim().is_empty() {
-        return Err(AppError::invalid(
-            "en",
-            Message::new("error-guidelines-empty"),
-        ));
-    }
-    let mut db = state.db.acquire().await?;
-    store::projects::find(&mut db, form.project_id)
-        .await?
-        .ok_or(AppError::NotFound("project"))?;
-    let texts = serde_json::json!({"en": form.en, "zh": form.zh});
-    store::projects::insert_guidelines(&mut db, form.project_id, &texts, Some(admin.account_id))
-        .await?;
-    Ok(Redirect::to("/guidelines"))
+    Ok(render(&GuidelinesPage { page, projects })?.into_response())
 }
 
 /// The form that acknowledges a version.
 #[derive(serde::Deserialize)]
 pub struct AcknowledgementForm {
     project_id: ProjectId,
+    #[serde(default)]
+    subject: Option<String>,
     version: i32,
 }
 
 /// `POST /guidelines/acknowledgements`: this labeler has read a version, and works by it from now on.
+/// Leads on to what else waits to be read, or to work.
 pub async fn acknowledge(
     State(state): State<AppState>,
     Labeler(labeler): Labeler,
     Form(form): Form<AcknowledgementForm>,
 ) -> AppResult<Redirect> {
+    let subject = form.subject.as_deref().unwrap_or("guidelines");
+    let subject: Subject = subject
+        .parse()
+        .map_err(|_: String| AppError::NotFound("page"))?;
     let mut db = state.db.acquire().await?;
-    let is_newest = store::members::acknowledge(
-        &mut db,
-        labeler.account_id,
-        form.project_id,
-        Subject::Guidelines,
-        form.version,
-    )
-    .await?;
-    match is_newest {
-        true => Ok(Redirect::to("/work")),
-        false => Err(AppError::conflict("error-not-newest")),
+    let reader = labeler.account_id;
+    let rules = store::rules::list_to_read(&mut db, reader, true).await?;
+    let is_theirs = |rule: &RuleToRead| rule.project_id == form.project_id && rule.is_asked;
+    if !rules.iter().any(is_theirs) {
+        return Err(AppError::NotFound("project"));
     }
+    let (project_id, version) = (form.project_id, form.version);
+    let is_newest =
+        store::members::acknowledge(&mut db, reader, project_id, subject, version).await?;
+    if !is_newest {
+        return Err(AppError::conflict("error-not-newest"));
+    }
+    let rules = store::rules::list_to_read(&mut db, reader, true).await?;
+    let next = rules.iter().find(|rule| rule.is_due());
+    Ok(match next {
+        Some(rule) => Redirect::to(&format!("/guidelines#{}-{}", rule.subject, rule.project_id)),
+        None => Redirect::to("/work"),
+    })
 }

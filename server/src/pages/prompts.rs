@@ -9,9 +9,10 @@ use axum::extract::{Multipart, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use clap::ValueEnum;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::{ProjectAdmin, Visitor};
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::PromptId;
 use crate::error::{AppError, AppResult};
 use crate::exchange::import::{FileFormat, Report, import};
@@ -19,6 +20,7 @@ use crate::exchange::records::ImportKind;
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::store::projects::Project;
 use crate::store::prompts::{Prompt, PromptFilter};
 use crate::web::page::{Page, render};
@@ -125,20 +127,21 @@ pub(crate) fn choose_project(projects: &[Project], slug: &str) -> AppResult<Opti
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Query(query): Query<PromptsQuery>,
 ) -> AppResult<Response> {
-    show(&state, page, query, None).await
+    show(&state, page, &visitor, query, None).await
 }
 
 async fn show(
     state: &AppState,
     page: Page,
+    visitor: &Visitor,
     query: PromptsQuery,
     outcome: Option<Outcome>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let projects = store::members::list_administered(&mut db, visitor.account_id).await?;
     let project = choose_project(&projects, &query.project)?;
     let (mut prompts, mut counts) = (Vec::new(), Vec::new());
     if let Some(project) = &project {
@@ -194,7 +197,7 @@ struct Upload {
 pub async fn create(
     State(state): State<AppState>,
     page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     form: Multipart,
 ) -> AppResult<Response> {
     let upload = read_upload(form).await?;
@@ -209,11 +212,16 @@ pub async fn create(
             .map_err(|_| AppError::invalid("format", Message::new("error-choose-format")))?,
     };
     let mut db = state.db.begin().await?;
-    let project = store::projects::find_by_slug(&mut db, &upload.project)
-        .await?
-        .ok_or(AppError::NotFound("project"))?;
+    let projects = store::members::list_administered(&mut db, visitor.account_id).await?;
+    let project = projects
+        .into_iter()
+        .find(|project| project.slug == upload.project);
+    let project = project.ok_or(AppError::NotFound("project"))?;
     let report = import(&mut db, &project, kind, format, file).await?;
     if report.is_clean() {
+        let event = NewEvent::by(visitor.account_id, AuditAction::Import).within(project.id);
+        let event = event.with(json!({"kind": kind.as_str(), "records": report.n_records}));
+        store::audit_events::record(&mut db, event).await?;
         db.commit().await?;
     } else {
         db.rollback().await?;
@@ -223,7 +231,8 @@ pub async fn create(
         ..PromptsQuery::default()
     };
     let kind = kind.as_str();
-    show(&state, page, query, Some(Outcome { kind, report })).await
+    let outcome = Outcome { kind, report };
+    show(&state, page, &visitor, query, Some(outcome)).await
 }
 
 /// Reads the form's fields; a file goes to a temporary file, so that memory stays flat.

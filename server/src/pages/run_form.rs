@@ -36,7 +36,7 @@ pub struct RunForm {
     pub texts: String,
     /// Demonstrations for the zero point of a reward model.
     pub demonstrations: String,
-    /// Candidates for each prompt.
+    /// Candidates for each prompt; the project's when empty.
     pub candidates: String,
     /// Sampling temperature.
     pub temperature: String,
@@ -46,7 +46,7 @@ pub struct RunForm {
     pub max_new_tokens: String,
     /// Seed of generation.
     pub seed: String,
-    /// Labelers for each task.
+    /// Labelers for each task; the project's when empty.
     pub overlap: String,
     /// Settings that differ from the preset's, as a JSON object.
     pub settings: String,
@@ -59,13 +59,11 @@ impl RunForm {
         Self {
             kind: kind.to_string(),
             preset: Preset::Demo.as_str().to_owned(),
-            candidates: generation.candidates.to_string(),
             temperature: generation.temperature.to_string(),
             top_p: generation.top_p.to_string(),
             max_new_tokens: generation.max_new_tokens.to_string(),
             // Another press of the button shall draw other completions.
             seed: rand::random::<u32>().to_string(),
-            overlap: generation.overlap.to_string(),
             ..Self::default()
         }
     }
@@ -131,11 +129,16 @@ impl RunForm {
         };
         let texts = optional(&[RunKind::Ppo, RunKind::Sft], "texts", &self.texts);
         let demonstrations = optional(&[RunKind::Reward], "demonstrations", &self.demonstrations);
-        let (Some(config), Some(snapshot), Some(base), true) =
+        let (Some(mut config), Some(snapshot), Some(base), true) =
             (config, snapshot, base, errors.is_empty())
         else {
             return Err(AppError::Invalid(errors));
         };
+        if kind == RunKind::Generation && self.leaves_open("candidates", &self.candidates) {
+            let settings = store::projects::find_settings(&mut *db, snapshot.project_id).await?;
+            let candidates = settings.map(|settings| settings.candidates);
+            config["candidates"] = json!(candidates.ok_or(AppError::NotFound("project"))?);
+        }
         let run = NewRun {
             project_id: snapshot.project_id,
             kind: kind.as_str(),
@@ -155,6 +158,12 @@ impl RunForm {
             created_by: Some(created_by),
         };
         Ok(store::runs::insert(db, &run).await?)
+    }
+
+    /// Whether neither a field nor the settings say what a setting is.
+    fn leaves_open(&self, name: &str, typed: &str) -> bool {
+        let settings: Value = serde_json::from_str(&self.settings).unwrap_or_default();
+        typed.trim().is_empty() && settings[name].is_null()
     }
 
     /// Every setting of the run.

@@ -11,7 +11,8 @@ use axum_extra::extract::Form;
 use trainer::config::Preset;
 
 use crate::auth::visitor::Operator;
-use crate::domain::ids::{CheckpointId, RunId, SnapshotId};
+use crate::domain::audit::AuditAction;
+use crate::domain::ids::{AccountId, CheckpointId, RunId, SnapshotId};
 use crate::domain::run::RunKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
@@ -23,6 +24,7 @@ use crate::pages::run_samples::{self, Sample};
 use crate::pages::run_settings::{self, SettingRow};
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::store::checkpoints::Checkpoint;
 use crate::store::run_events::RunEvent;
 use crate::store::runs::{Run, SnapshotChoice};
@@ -163,6 +165,8 @@ pub async fn create(
         .await
     {
         Ok(id) => {
+            let deed = AuditAction::RunStarted;
+            note(&mut transaction, operator.account_id, deed, id).await?;
             transaction.commit().await?;
             Ok(Redirect::to(&format!("/runs/{id}")).into_response())
         }
@@ -172,6 +176,21 @@ pub async fn create(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Notes what an operator did with a run.
+async fn note(
+    db: &mut sqlx::PgConnection,
+    operator: AccountId,
+    deed: AuditAction,
+    id: RunId,
+) -> AppResult<()> {
+    let run = store::runs::find(&mut *db, id).await?;
+    let run = run.ok_or(AppError::NotFound("run"))?;
+    let event = NewEvent::by(operator, deed).to("run", id.0);
+    let event = event.within(run.project_id);
+    let event = event.with(serde_json::json!({"kind": run.kind}));
+    Ok(store::audit_events::record(db, event).await?)
 }
 
 #[derive(Template)]
@@ -428,7 +447,7 @@ fn present_files(folder: Option<&str>) -> Vec<&'static str> {
 /// `POST /runs/{id}/cancel`.
 pub async fn cancel(
     State(state): State<AppState>,
-    _: Operator,
+    Operator(operator): Operator,
     Path(id): Path<RunId>,
 ) -> AppResult<Redirect> {
     let mut transaction = state.db.begin().await?;
@@ -438,6 +457,8 @@ pub async fn cancel(
     if !store::runs::request_cancel(&mut transaction, id).await? {
         return Err(AppError::conflict("error-run-over"));
     }
+    let deed = AuditAction::RunStopped;
+    note(&mut transaction, operator.account_id, deed, id).await?;
     transaction.commit().await?;
     Ok(Redirect::to(&format!("/runs/{id}")))
 }
@@ -445,7 +466,7 @@ pub async fn cancel(
 /// `POST /runs/{id}/resume`: goes on where it stopped.
 pub async fn resume(
     State(state): State<AppState>,
-    _: Operator,
+    Operator(operator): Operator,
     Path(id): Path<RunId>,
 ) -> AppResult<Redirect> {
     let mut transaction = state.db.begin().await?;
@@ -455,6 +476,8 @@ pub async fn resume(
     if !store::runs::resume(&mut transaction, id).await? {
         return Err(AppError::conflict("error-run-cannot-resume"));
     }
+    let deed = AuditAction::RunResumed;
+    note(&mut transaction, operator.account_id, deed, id).await?;
     transaction.commit().await?;
     Ok(Redirect::to(&format!("/runs/{id}")))
 }

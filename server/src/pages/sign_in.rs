@@ -8,16 +8,19 @@ use axum::extract::{ConnectInfo, Form, Path, State};
 use axum::http::header::{SET_COOKIE, USER_AGENT};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::auth::token::Token;
 use crate::auth::visitor::Visitor;
 use crate::auth::{password, session};
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::AccountId;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::web::page::{Page, render};
 
 /// What a link is that does not work.
@@ -89,9 +92,29 @@ pub async fn create(
     let fits =
         form.password.len() <= password::LONGEST && password::verify(form.password, stored).await?;
     match account {
-        Some(account) if fits => open_session(&state, &mut db, account.id, &headers).await,
-        _ => failed(page, form.email),
+        Some(account) if fits => {
+            drop(db);
+            let mut transaction = state.db.begin().await?;
+            let id = account.id;
+            let response = open_session(&state, &mut transaction, id, &headers, "password").await?;
+            transaction.commit().await?;
+            Ok(response)
+        }
+        account => {
+            note_failure(&mut db, account.map(|account| account.id)).await?;
+            failed(page, form.email)
+        }
     }
+}
+
+/// Notes that somebody typed an address and a password that do not fit. Not what they typed: it may be a
+/// password in the wrong field.
+async fn note_failure(db: &mut PgConnection, account_id: Option<AccountId>) -> sqlx::Result<()> {
+    let event = match account_id {
+        Some(id) => NewEvent::by(id, AuditAction::SignInFailed),
+        None => NewEvent::by_nobody(AuditAction::SignInFailed),
+    };
+    store::audit_events::record(db, event).await
 }
 
 /// The form again, whatever was wrong.
@@ -177,8 +200,10 @@ pub async fn use_link(
     if let Some(hash) = hash {
         store::accounts::set_password(&mut transaction, id, &hash).await?;
         store::sessions::delete_all(&mut transaction, id).await?;
+        let event = NewEvent::by(id, AuditAction::PasswordSet);
+        store::audit_events::record(&mut transaction, event).await?;
     }
-    let response = open_session(&state, &mut transaction, id, &headers).await?;
+    let response = open_session(&state, &mut transaction, id, &headers, "link").await?;
     transaction.commit().await?;
     Ok(response)
 }
@@ -186,18 +211,23 @@ pub async fn use_link(
 /// `POST /sign-out`.
 pub async fn delete(State(state): State<AppState>, visitor: Visitor) -> AppResult<Response> {
     if let Some(id) = visitor.session_id {
-        let mut db = state.db.acquire().await?;
+        let mut db = state.db.begin().await?;
         store::sessions::delete(&mut db, visitor.account_id, id).await?;
+        let event = NewEvent::by(visitor.account_id, AuditAction::SignOut);
+        store::audit_events::record(&mut db, event).await?;
+        db.commit().await?;
     }
     let cookie = session::clear_cookie(state.config.is_https());
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/sign-in")).into_response())
 }
 
+/// Opens a session and notes how, in the caller's transaction.
 async fn open_session(
     state: &AppState,
     db: &mut PgConnection,
     id: AccountId,
     headers: &HeaderMap,
+    by: &'static str,
 ) -> AppResult<Response> {
     let token = Token::generate()?;
     let agent = headers
@@ -205,7 +235,9 @@ async fn open_session(
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
     let days = state.config.session_days;
-    store::sessions::insert(db, &token.hash(), id, agent, days).await?;
+    store::sessions::insert(&mut *db, &token.hash(), id, agent, days).await?;
+    let event = NewEvent::by(id, AuditAction::SignIn).with(json!({"by": by}));
+    store::audit_events::record(db, event).await?;
     let cookie = session::set_cookie(token.reveal(), days, state.config.is_https());
     Ok(([(SET_COOKIE, cookie)], Redirect::to("/")).into_response())
 }

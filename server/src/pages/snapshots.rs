@@ -9,11 +9,14 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form;
 use futures_util::StreamExt;
+use serde_json::json;
+use sqlx::PgConnection;
 use tokio_util::io::ReaderStream;
 
-use crate::auth::visitor::{Admin, Visitor};
+use crate::auth::visitor::{ProjectAdmin, Visitor};
+use crate::domain::audit::AuditAction;
 use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
-use crate::domain::ids::SnapshotId;
+use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::CATEGORIES;
 use crate::domain::snapshot::{Selection, SnapshotKind};
 use crate::error::{AppError, AppResult, FieldError};
@@ -22,6 +25,7 @@ use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::store::exports::Export;
+use crate::store::audit_events::NewEvent;
 use crate::store::projects::Project;
 use crate::store::snapshots::Snapshot;
 use crate::web::page::{Page, render};
@@ -142,13 +146,20 @@ impl SnapshotPage {
     }
 }
 
-/// Those who train and those who look after the data see snapshots; labelers do not.
+/// Those who train see snapshots, since runs read them, and those who look after the data; labelers do
+/// not.
 fn check_may_see(visitor: &Visitor) -> AppResult<()> {
-    if visitor.is_admin || visitor.is_operator {
+    if visitor.is_project_admin || visitor.is_operator {
         Ok(())
     } else {
         Err(AppError::Forbidden("admin"))
     }
+}
+
+/// Whose projects a visitor's snapshots are cut to; none for those who see all.
+pub(crate) fn limited_to(visitor: &Visitor) -> Option<AccountId> {
+    let sees_all = visitor.is_admin || visitor.is_operator;
+    (!sees_all).then_some(visitor.account_id)
 }
 
 /// Where the list goes on.
@@ -168,19 +179,22 @@ pub async fn index(
 ) -> AppResult<Response> {
     check_may_see(&visitor)?;
     let form = SnapshotForm::default();
-    show_list(&state, page, query.before, form, Vec::new()).await
+    show_list(&state, page, &visitor, query.before, form, Vec::new()).await
 }
 
 async fn show_list(
     state: &AppState,
     page: Page,
+    visitor: &Visitor,
     before: Option<SnapshotId>,
     form: SnapshotForm,
     errors: Vec<FieldError>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
-    let mut snapshots = store::snapshots::list(&mut db, before, PAGE_LENGTH as i64 + 1).await?;
+    let projects = list_projects(&mut db, visitor).await?;
+    let limit = PAGE_LENGTH as i64 + 1;
+    let owner = limited_to(visitor);
+    let mut snapshots = store::snapshots::list(&mut db, owner, before, limit).await?;
     drop(db);
     let has_more = snapshots.len() > PAGE_LENGTH;
     snapshots.truncate(PAGE_LENGTH);
@@ -209,7 +223,7 @@ pub async fn create(
     Form(form): Form<SnapshotForm>,
 ) -> AppResult<Response> {
     check_may_see(&visitor)?;
-    let made = match read_selection(&state, &form).await {
+    let made = match read_selection(&state, &visitor, &form).await {
         Ok(selection) => {
             export::create_snapshot(&state.db, &selection, Some(visitor.account_id)).await
         }
@@ -217,15 +231,32 @@ pub async fn create(
     };
     match made {
         Ok(id) => Ok(Redirect::to(&format!("/snapshots/{id}")).into_response()),
-        Err(AppError::Invalid(errors)) => show_list(&state, page, None, form, errors).await,
+        Err(AppError::Invalid(errors)) => {
+            show_list(&state, page, &visitor, None, form, errors).await
+        }
         Err(error) => Err(error),
     }
 }
 
-async fn read_selection(state: &AppState, form: &SnapshotForm) -> AppResult<Selection> {
+/// The projects that a visitor may take snapshots of.
+async fn list_projects(db: &mut PgConnection, visitor: &Visitor) -> sqlx::Result<Vec<Project>> {
+    match limited_to(visitor) {
+        None => store::projects::list(db).await,
+        Some(id) => store::members::list_administered(db, id).await,
+    }
+}
+
+async fn read_selection(
+    state: &AppState,
+    visitor: &Visitor,
+    form: &SnapshotForm,
+) -> AppResult<Selection> {
     let mut db = state.db.acquire().await?;
-    let project = store::projects::find_by_slug(&mut db, &form.project)
-        .await?
+    let projects = list_projects(&mut db, visitor).await?;
+    let project = projects
+        .into_iter()
+        .find(|project| project.slug == form.project);
+    let project = project
         .ok_or_else(|| AppError::invalid("project", Message::new("error-choose-project")))?;
     let kind = form
         .kind
@@ -242,11 +273,22 @@ async fn read_selection(state: &AppState, form: &SnapshotForm) -> AppResult<Sele
     })
 }
 
-async fn find(state: &AppState, id: SnapshotId) -> AppResult<Snapshot> {
-    let mut db = state.db.acquire().await?;
-    store::snapshots::find(&mut db, id)
-        .await?
-        .ok_or(AppError::NotFound("snapshot"))
+/// A snapshot that a visitor may see; another does not exist for them.
+pub(crate) async fn find(
+    db: &mut PgConnection,
+    visitor: &Visitor,
+    id: SnapshotId,
+) -> AppResult<Snapshot> {
+    let found = store::snapshots::find(&mut *db, id).await?;
+    let snapshot = found.ok_or(AppError::NotFound("snapshot"))?;
+    let may_see = match limited_to(visitor) {
+        None => true,
+        Some(id) => store::members::may_administer(db, id, snapshot.project_id).await?,
+    };
+    match may_see {
+        true => Ok(snapshot),
+        false => Err(AppError::NotFound("snapshot")),
+    }
 }
 
 /// `GET /snapshots/{id}`.
@@ -257,9 +299,11 @@ pub async fn show(
     Path(id): Path<SnapshotId>,
 ) -> AppResult<Response> {
     check_may_see(&visitor)?;
-    let snapshot = find(&state, id).await?;
-    let kind = snapshot.parsed_kind()?;
     let mut db = state.db.acquire().await?;
+    let snapshot = find(&mut db, &visitor, id).await?;
+    let may_export =
+        store::members::may_administer(&mut db, visitor.account_id, snapshot.project_id).await?;
+    let kind = snapshot.parsed_kind()?;
     let exports = store::exports::list(&mut db, id).await?;
     drop(db);
     page.title.clone_from(&snapshot.name);
@@ -271,7 +315,7 @@ pub async fn show(
             .collect(),
         snapshot,
         exports,
-        may_export: visitor.is_admin,
+        may_export,
     })?
     .into_response())
 }
@@ -320,11 +364,14 @@ fn word_of<T: Default + std::str::FromStr>(word: &str) -> Option<T> {
 /// `GET /snapshots/{id}/export?format=`: streams the snapshot.
 pub async fn export(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<SnapshotId>,
     Query(query): Query<ExportQuery>,
 ) -> AppResult<Response> {
-    let snapshot = find(&state, id).await?;
+    let mut db = state.db.acquire().await?;
+    let snapshot = find(&mut db, &visitor, id).await?;
+    // An operator who administers another project sees this one, and does not export it.
+    store::members::find_administered(&mut db, visitor.account_id, snapshot.project_id).await?;
     let kind = snapshot.parsed_kind()?;
     let choice = query.choice(kind)?;
     if choice.container != Container::Jsonl {
@@ -334,6 +381,12 @@ pub async fn export(
             Message::new("snapshots-build-first"),
         ));
     }
+    // Before the first byte, so that none leaves unnoted.
+    let event = NewEvent::by(visitor.account_id, AuditAction::Export);
+    let event = event.to("snapshot", id.0).within(snapshot.project_id);
+    let event = event.with(json!({"format": choice.format.word(kind), "items": snapshot.n_items}));
+    store::audit_events::record(&mut db, event).await?;
+    drop(db);
     let mut response = Body::from_stream(stream_export(state, id, choice)).into_response();
     let headers = response.headers_mut();
     headers.insert(

@@ -3,11 +3,12 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum_extra::extract::Form as HtmlForm;
+use sqlx::PgConnection;
 
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::{ProjectAdmin, Visitor};
+use crate::domain::audit::AuditAction;
 use crate::domain::form::{Form, text_in};
-use crate::domain::ids::TaskId;
+use crate::domain::ids::{ProjectId, TaskId};
 use crate::domain::task::TaskKind;
 use crate::domain::writing::Brief;
 use crate::error::{AppError, AppResult};
@@ -15,6 +16,7 @@ use crate::message::Message;
 use crate::pages::prompts::{choose_project, excerpt};
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::store::projects::Project;
 use crate::store::tasks::TaskItem;
 use crate::web::page::{Page, render};
@@ -153,7 +155,7 @@ impl TaskRow {
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Query(query): Query<TasksQuery>,
 ) -> AppResult<Response> {
     if !query.state.is_empty() && !STATES.contains(&query.state.as_str()) {
@@ -171,7 +173,7 @@ pub async fn index(
         }
     };
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let projects = store::members::list_administered(&mut db, visitor.account_id).await?;
     let project = choose_project(&projects, &query.project)?;
     let mut tasks = Vec::new();
     if let Some(project) = &project {
@@ -200,28 +202,48 @@ pub async fn index(
     .into_response())
 }
 
-/// Where the button stood, to go back there.
-#[derive(serde::Deserialize)]
-pub struct CloseForm {
-    #[serde(default)]
-    project: String,
+/// The project of a task that a visitor may administer.
+async fn find_project(db: &mut PgConnection, visitor: &Visitor, id: TaskId) -> AppResult<Project> {
+    let not_found = || AppError::NotFound("task");
+    let project: Option<ProjectId> = store::tasks::find_project(&mut *db, id).await?;
+    let project = project.ok_or_else(not_found)?;
+    let found = store::members::find_administered(db, visitor.account_id, project).await;
+    found.map_err(|error| match error {
+        AppError::NotFound(_) => not_found(),
+        other => other,
+    })
 }
 
 /// `POST /tasks/{id}/close`: nobody leases the task any more.
 pub async fn close(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<TaskId>,
-    HtmlForm(form): HtmlForm<CloseForm>,
 ) -> AppResult<Redirect> {
-    let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
-    if !store::tasks::close(&mut db, id).await? {
+    let mut transaction = state.db.begin().await?;
+    let project = find_project(&mut transaction, &visitor, id).await?;
+    store::tasks::close(&mut transaction, id).await?;
+    let event = NewEvent::by(visitor.account_id, AuditAction::TaskClosed);
+    let event = event.to("task", id.0).within(project.id);
+    store::audit_events::record(&mut transaction, event).await?;
+    transaction.commit().await?;
+    Ok(Redirect::to(&format!("/tasks?project={}", project.slug)))
+}
+
+/// `POST /tasks/{id}/reopen`: its free places are leased again.
+pub async fn reopen(
+    State(state): State<AppState>,
+    ProjectAdmin(visitor): ProjectAdmin,
+    Path(id): Path<TaskId>,
+) -> AppResult<Redirect> {
+    let mut transaction = state.db.begin().await?;
+    let project = find_project(&mut transaction, &visitor, id).await?;
+    if !store::tasks::reopen(&mut transaction, project.id, id).await? {
         return Err(AppError::NotFound("task"));
     }
-    let back = choose_project(&projects, &form.project)?;
-    Ok(match back {
-        Some(project) => Redirect::to(&format!("/tasks?project={}", project.slug)),
-        None => Redirect::to("/tasks"),
-    })
+    let event = NewEvent::by(visitor.account_id, AuditAction::TaskReopened);
+    let event = event.to("task", id.0).within(project.id);
+    store::audit_events::record(&mut transaction, event).await?;
+    transaction.commit().await?;
+    Ok(Redirect::to(&format!("/tasks?project={}", project.slug)))
 }

@@ -27,6 +27,8 @@ pub struct Account {
     pub created_at: DateTime<Utc>,
     /// When it was switched off.
     pub disabled_at: Option<DateTime<Utc>>,
+    /// Administers single projects (those that [`super::members::list_administered`] lists).
+    pub is_project_admin: bool,
 }
 
 impl Account {
@@ -54,7 +56,8 @@ pub async fn find_by_email(db: &mut PgConnection, email: &str) -> sqlx::Result<O
     sqlx::query_as!(
         Account,
         r#"
-        SELECT id AS "id: AccountId", email, name, password_hash, roles, is_simulated, created_at, disabled_at
+        SELECT id AS "id: AccountId", email, name, password_hash, roles, is_simulated, created_at, disabled_at,
+               EXISTS (SELECT 1 FROM members m WHERE m.account_id = accounts.id AND m.role = 'admin') AS "is_project_admin!"
         FROM accounts
         WHERE email = $1
         "#,
@@ -69,7 +72,8 @@ pub async fn find(db: &mut PgConnection, id: AccountId) -> sqlx::Result<Option<A
     sqlx::query_as!(
         Account,
         r#"
-        SELECT id AS "id: AccountId", email, name, password_hash, roles, is_simulated, created_at, disabled_at
+        SELECT id AS "id: AccountId", email, name, password_hash, roles, is_simulated, created_at, disabled_at,
+               EXISTS (SELECT 1 FROM members m WHERE m.account_id = accounts.id AND m.role = 'admin') AS "is_project_admin!"
         FROM accounts
         WHERE id = $1
         "#,
@@ -84,7 +88,8 @@ pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Account>> {
     sqlx::query_as!(
         Account,
         r#"
-        SELECT id AS "id: AccountId", email, name, password_hash, roles, is_simulated, created_at, disabled_at
+        SELECT id AS "id: AccountId", email, name, password_hash, roles, is_simulated, created_at, disabled_at,
+               EXISTS (SELECT 1 FROM members m WHERE m.account_id = accounts.id AND m.role = 'admin') AS "is_project_admin!"
         FROM accounts
         ORDER BY is_simulated, name, id
         "#
@@ -93,7 +98,8 @@ pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Account>> {
     .await
 }
 
-/// Makes an account without a password; it gets one through a sign-in link.
+/// Makes an account without a password; it gets one through a sign-in link. One without a role of its own
+/// may still administer single projects.
 ///
 /// # Errors
 /// `Invalid` when the address is taken or is none.
@@ -116,12 +122,6 @@ pub async fn insert(
         return Err(AppError::invalid(
             "name",
             Message::new("error-length").with("most", 100),
-        ));
-    }
-    if roles.is_empty() {
-        return Err(AppError::invalid(
-            "roles",
-            Message::new("error-choose-role"),
         ));
     }
     let id = AccountId::new();

@@ -51,7 +51,8 @@ pub async fn find_account(
         Account,
         r#"
         SELECT a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
-               a.created_at, a.disabled_at
+               a.created_at, a.disabled_at,
+               EXISTS (SELECT 1 FROM members m WHERE m.account_id = a.id AND m.role = 'admin') AS "is_project_admin!"
         FROM api_tokens t
         JOIN accounts a ON a.id = t.account_id
         WHERE t.token_hash = $1 AND t.revoked_at IS NULL AND a.disabled_at IS NULL

@@ -22,20 +22,23 @@ pub struct NewCompletion {
 }
 
 /// Stores a prompt's completions and opens a task over all of them, inside the caller's
-/// transaction.
+/// transaction. Without an `overlap` the task has the one that its project has for the prompt's category.
 pub async fn insert_task(
     db: &mut PgConnection,
     project_id: ProjectId,
     prompt_id: PromptId,
     completions: &[NewCompletion],
-    overlap: i16,
+    overlap: Option<i16>,
     run_id: Option<RunId>,
 ) -> sqlx::Result<TaskId> {
     let task_id = TaskId::new();
     sqlx::query!(
         r#"
         INSERT INTO tasks (id, project_id, prompt_id, overlap, run_id, language)
-        VALUES ($1, $2, $3, $4, $5, (SELECT language FROM prompts WHERE id = $3))
+        SELECT $1, p.id, q.id, coalesce($4, (p.overlap_by_category ->> q.category)::SMALLINT, p.overlap), $5, q.language
+        FROM projects p
+        JOIN prompts q ON q.id = $3
+        WHERE p.id = $2
         "#,
         task_id.0,
         project_id.0,

@@ -164,7 +164,7 @@ async fn find_or_insert_task(
         return Ok(found);
     }
     let rows = &row.completions;
-    let id = completions::insert_task(db, project.id, prompt_id, rows, 1, None).await?;
+    let id = completions::insert_task(db, project.id, prompt_id, rows, Some(1), None).await?;
     tasks::close(db, id).await?;
     find_task(db, prompt_id, rows)
         .await?

@@ -109,15 +109,7 @@ pub async fn insert_candidates(
         Ok(prompt) => prompt.id,
         Err(refusal) => return Ok(Some(refusal)),
     };
-    completions::insert_task(
-        db,
-        project.id,
-        prompt_id,
-        &row.completions,
-        project.overlap,
-        None,
-    )
-    .await?;
+    completions::insert_task(db, project.id, prompt_id, &row.completions, None, None).await?;
     Ok(None)
 }
 

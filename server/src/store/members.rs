@@ -1,8 +1,65 @@
-//! Who labels in a project, in which languages, and which rules each has agreed to.
+//! Who works in a project: who labels, in which languages, which rules each has agreed to, and who may
+//! administer it.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use crate::domain::ids::{AccountId, ProjectId};
+use crate::domain::role::MemberRole;
+use crate::error::{AppError, AppResult};
+use crate::store::projects::Project;
+
+/// Whether an account may administer a project: as its admin, or as an admin of everything. The
+/// database's function of the same name decides, here and in every list that is cut to what somebody may
+/// see.
+pub async fn may_administer(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    project_id: ProjectId,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT may_administer($1, $2) AS "may!""#,
+        account_id.0,
+        project_id.0
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// A project that an account may administer.
+///
+/// # Errors
+/// `NotFound` for any other project: it does not exist for them.
+pub async fn find_administered(
+    db: &mut PgConnection,
+    account_id: AccountId,
+    project_id: ProjectId,
+) -> AppResult<Project> {
+    let project = match may_administer(&mut *db, account_id, project_id).await? {
+        true => super::projects::find(db, project_id).await?,
+        false => None,
+    };
+    project.ok_or(AppError::NotFound("project"))
+}
+
+/// The projects that an account may administer: by age, archived ones last.
+pub async fn list_administered(
+    db: &mut PgConnection,
+    account_id: AccountId,
+) -> sqlx::Result<Vec<Project>> {
+    sqlx::query_as!(
+        Project,
+        r#"
+        SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds, archived_at IS NOT NULL AS "is_archived!"
+        FROM projects
+        WHERE may_administer($1, id)
+        ORDER BY archived_at IS NOT NULL, created_at, id
+        "#,
+        account_id.0
+    )
+    .fetch_all(db)
+    .await
+}
 
 /// What a labeler must acknowledge before they work in a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,4 +199,112 @@ pub async fn remove(
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// Somebody who works in a project.
+#[derive(Debug)]
+pub struct Member {
+    /// The account.
+    pub account_id: AccountId,
+    /// The name shown.
+    pub name: String,
+    /// The address signed in with.
+    pub email: String,
+    /// Whether they administer the project.
+    pub is_admin: bool,
+    /// Whether the account has the role that labeling needs.
+    pub is_labeler: bool,
+    /// Whether the account is switched off.
+    pub is_off: bool,
+    /// Whether a program labels.
+    pub is_simulated: bool,
+    /// Languages that they label in; empty is any.
+    pub languages: Vec<String>,
+    /// Whether they have acknowledged the newest guidelines and consent.
+    pub has_acknowledged: bool,
+    /// What they have submitted here.
+    pub n_submitted: i64,
+    /// Since when.
+    pub added_at: DateTime<Utc>,
+}
+
+/// The members of a project, admins first, then by name.
+pub async fn list(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<Vec<Member>> {
+    sqlx::query_as!(
+        Member,
+        r#"
+        SELECT m.account_id AS "account_id: AccountId", u.name, u.email, m.role = 'admin' AS "is_admin!",
+               'labeler' = ANY (u.roles) AS "is_labeler!", u.disabled_at IS NOT NULL AS "is_off!",
+               u.is_simulated, m.languages, m.added_at,
+               NOT EXISTS (
+                   SELECT 1
+                   FROM (SELECT subject, max(version) AS version FROM rules
+                         WHERE project_id = $1 GROUP BY subject) AS newest
+                   WHERE NOT EXISTS (
+                       SELECT 1 FROM acknowledgements k
+                       WHERE k.account_id = m.account_id AND k.project_id = $1
+                         AND k.subject = newest.subject AND k.version = newest.version)) AS "has_acknowledged!",
+               (SELECT count(*) FROM assignments a
+                JOIN tasks t ON t.id = a.task_id
+                WHERE a.labeler_id = m.account_id AND a.status = 'submitted' AND t.project_id = $1) AS "n_submitted!"
+        FROM members m
+        JOIN accounts u ON u.id = m.account_id
+        WHERE m.project_id = $1
+        ORDER BY m.role, u.name, u.id
+        "#,
+        project_id.0
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// What a member does in a project; none for who is no member.
+pub async fn find_role(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    account_id: AccountId,
+) -> sqlx::Result<Option<MemberRole>> {
+    let word = sqlx::query_scalar!(
+        "SELECT role FROM members WHERE project_id = $1 AND account_id = $2",
+        project_id.0,
+        account_id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(word.and_then(|word| word.parse().ok()))
+}
+
+/// Makes a member an admin of the project, or a labeler again.
+pub async fn set_role(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    account_id: AccountId,
+    role: MemberRole,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE members SET role = $3 WHERE project_id = $1 AND account_id = $2",
+        project_id.0,
+        account_id.0,
+        role.as_str()
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// How many labelers would be asked to acknowledge a new version of a project's rules.
+pub async fn count_asked(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "n!"
+        FROM accounts u
+        JOIN projects p ON p.id = $1
+        WHERE 'labeler' = ANY (u.roles) AND u.disabled_at IS NULL AND NOT u.is_simulated
+          AND (p.is_open OR EXISTS (
+               SELECT 1 FROM members m WHERE m.project_id = p.id AND m.account_id = u.id))
+        "#,
+        project_id.0
+    )
+    .fetch_one(db)
+    .await
 }

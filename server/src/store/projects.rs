@@ -18,6 +18,8 @@ pub struct Project {
     pub overlap: i16,
     /// How long a lease lasts, in seconds.
     pub lease_seconds: i32,
+    /// Out of sight of its labelers.
+    pub is_archived: bool,
 }
 
 /// What a researcher sets for a project.
@@ -47,6 +49,26 @@ pub struct Settings {
     pub least_seconds: i16,
     /// Every labeler may take its tasks; otherwise only members.
     pub is_open: bool,
+}
+
+impl Settings {
+    /// What a new project begins with: the defaults of the table.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            candidates: 4,
+            overlap: 1,
+            overlap_by_category: serde_json::json!({}),
+            lease_seconds: 3600,
+            next_task: "oldest".to_owned(),
+            evaluation_share: 0.2,
+            gold_share: 0.0,
+            repeat_share: 0.0,
+            repeat_after_days: 7,
+            least_seconds: 10,
+            is_open: true,
+        }
+    }
 }
 
 /// The settings of a project.
@@ -102,7 +124,7 @@ pub async fn update_settings(
 pub async fn find_by_slug(db: &mut PgConnection, slug: &str) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds FROM projects WHERE slug = $1"#,
+        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds, archived_at IS NOT NULL AS "is_archived!" FROM projects WHERE slug = $1"#,
         slug
     )
     .fetch_optional(db)
@@ -113,7 +135,7 @@ pub async fn find_by_slug(db: &mut PgConnection, slug: &str) -> sqlx::Result<Opt
 pub async fn find(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<Project>> {
     sqlx::query_as!(
         Project,
-        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds FROM projects WHERE id = $1"#,
+        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds, archived_at IS NOT NULL AS "is_archived!" FROM projects WHERE id = $1"#,
         id.0
     )
     .fetch_optional(db)
@@ -124,7 +146,7 @@ pub async fn find(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Option<P
 pub async fn list(db: &mut PgConnection) -> sqlx::Result<Vec<Project>> {
     sqlx::query_as!(
         Project,
-        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds FROM projects ORDER BY created_at, id"#
+        r#"SELECT id AS "id: ProjectId", slug, name, overlap, lease_seconds, archived_at IS NOT NULL AS "is_archived!" FROM projects ORDER BY created_at, id"#
     )
     .fetch_all(db)
     .await
@@ -235,39 +257,69 @@ pub async fn find_form_version(
     .await
 }
 
-/// What the home page counts.
-#[derive(Debug)]
-pub struct Figures {
-    /// Assignments of this labeler that are leased now.
-    pub leased: i64,
-    /// All prompts.
-    pub prompts: i64,
-    /// All rankings by people.
-    pub rankings: i64,
-    /// All snapshots.
-    pub snapshots: i64,
-    /// Runs queued or running.
-    pub active_runs: i64,
-    /// All checkpoints.
-    pub checkpoints: i64,
+/// Makes writers of a project's versions wait for each other, so that each counts those before it.
+pub(super) async fn lock(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<()> {
+    sqlx::query_scalar!(
+        "SELECT id FROM projects WHERE id = $1 FOR NO KEY UPDATE",
+        id.0
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(())
 }
 
-/// Counts what there is, and what this labeler holds.
-pub async fn figures(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<Figures> {
+/// Takes a project out of its labelers' sight, or brings it back; nothing is deleted. False when there
+/// is nothing to change.
+pub async fn set_archived(
+    db: &mut PgConnection,
+    id: ProjectId,
+    is_archived: bool,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        r#"
+        UPDATE projects SET archived_at = CASE WHEN $2 THEN now() END
+        WHERE id = $1 AND (archived_at IS NOT NULL) <> $2
+        "#,
+        id.0,
+        is_archived
+    )
+    .execute(db)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What a project holds.
+#[derive(Debug)]
+pub struct Figures {
+    /// Prompts.
+    pub prompts: i64,
+    /// Tasks for the dataset.
+    pub tasks: i64,
+    /// Of those, closed.
+    pub closed: i64,
+    /// Places of the tasks that are not closed: a task has as many as labelers are to do it.
+    pub places: i64,
+    /// Of those, taken: submitted or being worked on.
+    pub taken: i64,
+    /// People assigned to it.
+    pub members: i64,
+}
+
+/// Counts what a project holds.
+pub async fn figures(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<Figures> {
     sqlx::query_as!(
         Figures,
         r#"
-        SELECT
-            (SELECT count(*) FROM assignments
-             WHERE labeler_id = $1 AND status = 'leased' AND lease_until > now()) AS "leased!",
-            (SELECT count(*) FROM prompts) AS "prompts!",
-            (SELECT count(*) FROM assignments a JOIN accounts b ON b.id = a.labeler_id
-             WHERE a.status = 'submitted' AND NOT b.is_simulated) AS "rankings!",
-            (SELECT count(*) FROM snapshots) AS "snapshots!",
-            (SELECT count(*) FROM runs WHERE status IN ('queued', 'running')) AS "active_runs!",
-            (SELECT count(*) FROM checkpoints) AS "checkpoints!"
+        SELECT (SELECT count(*) FROM prompts WHERE project_id = $1) AS "prompts!",
+               (SELECT count(*) FROM members WHERE project_id = $1) AS "members!",
+               count(*) AS "tasks!",
+               count(*) FILTER (WHERE closed_at IS NOT NULL) AS "closed!",
+               coalesce(sum(overlap) FILTER (WHERE closed_at IS NULL), 0) AS "places!",
+               coalesce(sum(n_held) FILTER (WHERE closed_at IS NULL), 0) AS "taken!"
+        FROM tasks
+        WHERE project_id = $1 AND purpose = 'label'
         "#,
-        labeler_id.0
+        id.0
     )
     .fetch_one(db)
     .await

@@ -64,7 +64,8 @@ pub async fn find_and_touch(
         r#"
         SELECT s.id AS session_id, s.last_seen_at < now() - interval '1 minute' AS "is_stale!",
                a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
-               a.created_at, a.disabled_at
+               a.created_at, a.disabled_at,
+               EXISTS (SELECT 1 FROM members m WHERE m.account_id = a.id AND m.role = 'admin') AS "is_project_admin!"
         FROM sessions s
         JOIN accounts a ON a.id = s.account_id
         WHERE s.token_hash = $1
@@ -95,6 +96,7 @@ pub async fn find_and_touch(
         is_simulated: row.is_simulated,
         created_at: row.created_at,
         disabled_at: row.disabled_at,
+        is_project_admin: row.is_project_admin,
     };
     Ok(Some((account, SessionId(row.session_id))))
 }

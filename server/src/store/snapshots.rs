@@ -74,9 +74,11 @@ pub async fn find(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<Option<
     .await
 }
 
-/// The newest snapshots, at most `limit`, older than `before` where it is given.
+/// The newest snapshots, at most `limit`, older than `before` where it is given. With `owner`, only of
+/// projects that this account may administer.
 pub async fn list(
     db: &mut PgConnection,
+    owner: Option<AccountId>,
     before: Option<SnapshotId>,
     limit: i64,
 ) -> sqlx::Result<Vec<Snapshot>> {
@@ -89,12 +91,14 @@ pub async fn list(
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
         LEFT JOIN accounts a ON a.id = s.created_by
-        WHERE $1::uuid IS NULL OR s.id < $1
+        WHERE ($1::uuid IS NULL OR s.id < $1)
+          AND ($3::uuid IS NULL OR may_administer($3, s.project_id))
         ORDER BY s.id DESC
         LIMIT $2
         "#,
         before.map(|id| id.0),
-        limit
+        limit,
+        owner.map(|id| id.0)
     )
     .fetch_all(db)
     .await

@@ -267,6 +267,32 @@ pub async fn close(db: &mut PgConnection, id: TaskId) -> sqlx::Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
+/// Opens a closed task for the dataset again: its free places are leased once more, in the order that
+/// its project has now. False when there is no such task.
+pub async fn reopen(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    id: TaskId,
+) -> sqlx::Result<bool> {
+    let done = sqlx::query!(
+        "UPDATE tasks SET closed_at = NULL WHERE id = $1 AND project_id = $2 AND purpose = 'label'",
+        id.0,
+        project_id.0
+    )
+    .execute(&mut *db)
+    .await?;
+    super::queue_order::place_all(db, project_id).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The project of a task.
+pub async fn find_project(db: &mut PgConnection, id: TaskId) -> sqlx::Result<Option<ProjectId>> {
+    let found = sqlx::query_scalar!("SELECT project_id FROM tasks WHERE id = $1", id.0)
+        .fetch_optional(db)
+        .await?;
+    Ok(found.map(ProjectId))
+}
+
 /// A candidate as a program that ranks sees it.
 #[derive(Debug)]
 pub struct CandidateText {

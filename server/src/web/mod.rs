@@ -1,6 +1,7 @@
 //! The HTTP toolbox: knows no domain.
 
 pub mod assets;
+pub mod bars;
 pub mod chart;
 pub mod diagram;
 pub mod errors;

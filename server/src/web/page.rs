@@ -85,6 +85,11 @@ impl Page {
         at.format("%Y-%m-%d %H:%M UTC").to_string()
     }
 
+    /// A moment to the second, in UTC.
+    pub fn precise_time(&self, at: &DateTime<Utc>) -> String {
+        at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    }
+
     /// A moment as a short text, in UTC, for where there is little room.
     pub fn short_time(&self, at: &DateTime<Utc>) -> String {
         let is_this_year = at.year() == Utc::now().year();

@@ -452,6 +452,7 @@ async fn store_candidates(
         )
         .await?;
     }
+    store::queue_order::place_new(&mut *db, run.project_id).await?;
     Ok(json!({
         "tasks": answered.len(),
         "completions": n_completions,

@@ -210,8 +210,13 @@ impl Client<'_> {
         request
     }
 
+    /// The answer's head; its body is still to come.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Response<Body> {
+        self.app.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response: Response<Body> = self.app.router.clone().oneshot(request).await.unwrap();
+        let response = self.open(request).await;
         let status = response.status();
         let headers = response.headers().clone();
         let texts = |name| -> Vec<String> {

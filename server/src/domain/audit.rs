@@ -1,0 +1,86 @@
+//! What the audit log tells of: a word for each kind of deed.
+
+use crate::domain::task::words;
+
+words! {
+    /// Something that was done, and is logged in the same transaction.
+    AuditAction ("action") {
+        /// Signed in, by password or link.
+        SignIn = "sign_in",
+        /// Typed a wrong password, or an address that no account has.
+        SignInFailed = "sign_in_failed",
+        /// Signed out.
+        SignOut = "sign_out",
+        /// Made an account.
+        AccountCreated = "account_created",
+        /// Gave an account other roles.
+        AccountRoles = "account_roles",
+        /// Switched an account off.
+        AccountOff = "account_off",
+        /// Switched an account on again.
+        AccountOn = "account_on",
+        /// Made a sign-in link for an account.
+        LinkCreated = "link_created",
+        /// Set the own password.
+        PasswordSet = "password_set",
+        /// Made an API token.
+        TokenCreated = "token_created",
+        /// Revoked an API token.
+        TokenRevoked = "token_revoked",
+        /// Made a project.
+        ProjectCreated = "project_created",
+        /// Took a project out of sight of its labelers.
+        ProjectArchived = "project_archived",
+        /// Brought an archived project back.
+        ProjectRestored = "project_restored",
+        /// Changed a project's settings.
+        SettingsChanged = "settings_changed",
+        /// Published a version of a form.
+        FormPublished = "form_published",
+        /// Published a version of guidelines.
+        GuidelinesPublished = "guidelines_published",
+        /// Published a version of a consent.
+        ConsentPublished = "consent_published",
+        /// Made somebody a member of a project, or changed what they do there.
+        MemberAssigned = "member_assigned",
+        /// Ended somebody's membership.
+        MemberRemoved = "member_removed",
+        /// Imported a file.
+        Import = "import",
+        /// Took a snapshot.
+        SnapshotTaken = "snapshot_taken",
+        /// Began to download a snapshot or this log.
+        Export = "export",
+        /// Closed a task.
+        TaskClosed = "task_closed",
+        /// Opened a closed task again.
+        TaskReopened = "task_reopened",
+        /// Queued a run.
+        RunStarted = "run_started",
+        /// Asked a run to stop.
+        RunStopped = "run_stopped",
+        /// Let a run go on.
+        RunResumed = "run_resumed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::i18n::{Lang, find};
+
+    #[test]
+    fn every_action_has_a_sentence_in_both_languages_and_fits_the_database() {
+        for action in AuditAction::ALL {
+            let word = action.as_str();
+            assert!(
+                word.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            );
+            for lang in Lang::ALL {
+                let key = format!("audit-action-{}", word.replace('_', "-"));
+                assert!(find(lang, &key).is_some(), "no {key} in {lang}");
+            }
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Who may do what in which project: an admin of one project sees it and nothing of another.
+
+use axum::http::StatusCode;
+use serde_json::json;
+use server::domain::ids::{AccountId, ProjectId, SnapshotId, TaskId};
+use server::domain::role::{MemberRole, Role};
+use server::domain::snapshot::{Selection, SnapshotKind};
+use server::exchange::export::create_snapshot;
+use server::store;
+use sqlx::PgPool;
+
+use crate::projects::encode;
+use crate::support::{Answer, Client, TestApp, fake};
+
+/// A project with a prompt, a task and a snapshot of its own.
+struct World {
+    own: Project,
+    other: Project,
+}
+
+struct Project {
+    id: ProjectId,
+    slug: &'static str,
+    task: TaskId,
+    snapshot: SnapshotId,
+}
+
+async fn project(db: &PgPool, id: ProjectId, slug: &'static str, name: &str) -> Project {
+    sqlx::query("UPDATE projects SET slug = $2, name = $3 WHERE id = $1")
+        .bind(id.0)
+        .bind(slug)
+        .bind(name)
+        .execute(db)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE prompts SET external_id = $2 || '-' || external_id WHERE project_id = $1")
+        .bind(id.0)
+        .bind(slug)
+        .execute(db)
+        .await
+        .unwrap();
+    let task: uuid::Uuid = sqlx::query_scalar("SELECT id FROM tasks WHERE project_id = $1")
+        .bind(id.0)
+        .fetch_one(db)
+        .await
+        .unwrap();
+    let selection = Selection {
+        project_id: id,
+        kind: SnapshotKind::Prompts,
+        name: format!("all of {slug}"),
+        categories: Vec::new(),
+        include_simulated: false,
+    };
+    let snapshot = create_snapshot(db, &selection, None).await.unwrap();
+    let task = TaskId(task);
+    Project {
+        id,
+        slug,
+        task,
+        snapshot,
+    }
+}
+
+async fn world(db: &PgPool) -> World {
+    let own = fake::project(db, 1, 4, 1, 3600).await;
+    let own = project(db, own, "own", "Own project").await;
+    let other = fake::project(db, 1, 4, 1, 3600).await;
+    let other = project(db, other, "elsewhere", "Other project").await;
+    World { own, other }
+}
+
+/// Somebody who administers a project and has no other role.
+async fn project_admin<'app>(app: &'app TestApp, name: &str, project: ProjectId) -> Client<'app> {
+    let mut db = app.state.db.acquire().await.unwrap();
+    let email = format!("{name}@example.org");
+    let id = store::accounts::insert(&mut db, &email, name, &[], false)
+        .await
+        .unwrap();
+    appoint(app, project, id, MemberRole::Admin).await;
+    app.sign_in(id).await
+}
+
+async fn appoint(app: &TestApp, project: ProjectId, id: AccountId, role: MemberRole) {
+    let mut db = app.state.db.acquire().await.unwrap();
+    store::members::assign(&mut db, project, id, &[], None)
+        .await
+        .unwrap();
+    store::members::set_role(&mut db, project, id, role)
+        .await
+        .unwrap();
+}
+
+/// Every page of a project that is read.
+fn pages(project: &Project) -> Vec<String> {
+    let Project {
+        id, slug, snapshot, ..
+    } = project;
+    vec![
+        format!("/projects/{id}"),
+        format!("/projects/{id}/form"),
+        format!("/projects/{id}/rules/guidelines"),
+        format!("/projects/{id}/rules/consent"),
+        format!("/projects/{id}/members"),
+        format!("/prompts?project={slug}"),
+        format!("/tasks?project={slug}"),
+        format!("/snapshots/{snapshot}"),
+        format!("/snapshots/{snapshot}/export"),
+        format!("/api/v1/snapshots/{snapshot}"),
+        format!("/api/v1/snapshots/{snapshot}/export"),
+    ]
+}
+
+/// Every form of a project, with what it sends.
+fn forms(project: &Project) -> Vec<(String, String)> {
+    let Project { id, task, .. } = project;
+    let settings = "name=Taken&candidates=4&overlap=1&lease_seconds=60&least_seconds=1&gold_percent=0&repeat_percent=0\
+        &repeat_after_days=1&evaluation_percent=0&next_task=random&is_open=true";
+    let rules = encode(&[("en", "# Other rules"), ("action", "publish")]);
+    let who = encode(&[("who", "ada@example.org"), ("role", "labeler")]);
+    let nobody = AccountId::new();
+    vec![
+        (format!("/projects/{id}"), settings.to_owned()),
+        (
+            format!("/projects/{id}/archived"),
+            "archived=true".to_owned(),
+        ),
+        (
+            format!("/projects/{id}/form"),
+            "action=publish&last=1".to_owned(),
+        ),
+        (format!("/projects/{id}/rules/guidelines"), rules.clone()),
+        (format!("/projects/{id}/rules/consent"), rules),
+        (format!("/projects/{id}/members"), who),
+        (
+            format!("/projects/{id}/members/import"),
+            "lines=ada%40example.org".to_owned(),
+        ),
+        (
+            format!("/projects/{id}/members/{nobody}/remove"),
+            String::new(),
+        ),
+        (format!("/tasks/{task}/close"), String::new()),
+        (format!("/tasks/{task}/reopen"), String::new()),
+    ]
+}
+
+async fn upload(admin: &Client<'_>, slug: &str) -> Answer {
+    let line = json!({"id": "x", "prompt": "x"});
+    let part = |name: &str, value: &str| {
+        format!("--B\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+    };
+    let parts = [
+        part("project", slug),
+        part("kind", "prompts"),
+        part("lines", &line.to_string()),
+    ];
+    let body = format!("{}--B--\r\n", parts.concat());
+    let request = admin
+        .request("POST", "/prompts/import")
+        .header("content-type", "multipart/form-data; boundary=B");
+    admin
+        .send(request.body(axum::body::Body::from(body)).unwrap())
+        .await
+}
+
+/// Rows of every table that the forms write to.
+async fn rows(db: &PgPool) -> Vec<i64> {
+    let mut counts = Vec::new();
+    for table in [
+        "projects",
+        "prompts",
+        "tasks WHERE closed_at IS NOT NULL",
+        "forms",
+        "guidelines",
+        "consents",
+        "members",
+        "accounts",
+        "snapshots",
+        "projects WHERE next_task = 'random'",
+        "projects WHERE archived_at IS NOT NULL",
+    ] {
+        let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        counts.push(sqlx::query_scalar(statement).fetch_one(db).await.unwrap());
+    }
+    counts
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_admin_of_a_project_sees_all_of_it_and_nothing_of_another(db: PgPool) {
+    let world = world(&db).await;
+    let app = TestApp::new(db.clone());
+    app.labeler("ada").await;
+    let paula = project_admin(&app, "paula", world.own.id).await;
+    for page in pages(&world.own) {
+        let answer = paula.get(&page).await;
+        assert_eq!(answer.status, StatusCode::OK, "{page}: {}", answer.body);
+    }
+    let before = rows(&db).await;
+    for page in pages(&world.other) {
+        let answer = paula.get(&page).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{page}");
+        assert!(!answer.body.contains("Other project"), "{page}");
+    }
+    for (path, form) in forms(&world.other) {
+        let answer = paula.post(&path, &form).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let snapshot = encode(&[
+        ("project", "elsewhere"),
+        ("name", "mine"),
+        ("kind", "prompts"),
+    ]);
+    let refused = paula.post("/snapshots", &snapshot).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        upload(&paula, "elsewhere").await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        rows(&db).await,
+        before,
+        "something of the other project was changed"
+    );
+
+    // Lists are cut to what is theirs.
+    for list in [
+        "/",
+        "/projects",
+        "/prompts",
+        "/tasks",
+        "/snapshots",
+        "/guidelines",
+        "/api/v1/projects",
+        "/api/v1/snapshots",
+    ] {
+        let answer = paula.get(list).await;
+        assert_eq!(answer.status, StatusCode::OK, "{list}");
+        for word in [
+            "Other project",
+            "all of elsewhere",
+            "elsewhere-p0",
+            "\"elsewhere\"",
+        ] {
+            assert!(!answer.body.contains(word), "{list} tells of {word}");
+        }
+    }
+    assert!(paula.get("/projects").await.body.contains("Own project"));
+    assert!(paula.get("/snapshots").await.body.contains("all of own"));
+    assert_eq!(
+        paula
+            .get("/api/v1/projects")
+            .await
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+
+    // What is theirs they may change.
+    assert_eq!(upload(&paula, "own").await.status, StatusCode::OK);
+    let snapshot = encode(&[("project", "own"), ("name", "mine"), ("kind", "prompts")]);
+    assert_eq!(
+        paula.post("/snapshots", &snapshot).await.status,
+        StatusCode::SEE_OTHER
+    );
+    for (path, form) in forms(&world.own) {
+        let answer = paula.post(&path, &form).await;
+        let is_fine = match path.as_str() {
+            // Nobody of that id is a member; the form says nothing and is complained about.
+            path if path.ends_with("/remove") => answer.status == StatusCode::NOT_FOUND,
+            path if path.ends_with("/form") => answer.status == StatusCode::UNPROCESSABLE_ENTITY,
+            path if path.ends_with("/import") => answer.status == StatusCode::OK,
+            _ => answer.status == StatusCode::SEE_OTHER,
+        };
+        assert!(is_fine, "{path}: {} {}", answer.status, answer.body);
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn what_is_everybodys_stays_with_admins_of_everything(db: PgPool) {
+    let world = world(&db).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let paula = project_admin(&app, "paula", world.own.id).await;
+    for page in [
+        "/accounts",
+        "/audit",
+        "/audit/export",
+        "/projects/new",
+        "/runs",
+        "/checkpoints",
+    ] {
+        assert_eq!(
+            paula.get(page).await.status,
+            StatusCode::FORBIDDEN,
+            "{page}"
+        );
+    }
+    let made = paula.post("/projects", "slug=mine&name=Mine").await;
+    assert_eq!(made.status, StatusCode::FORBIDDEN);
+    // She labels nowhere: that is a role of the account.
+    assert_eq!(paula.post("/work", "").await.status, StatusCode::FORBIDDEN);
+
+    let members = format!("/projects/{}/members", world.own.id);
+    let page = paula.get(&members).await.body;
+    assert!(
+        !page.contains("ada@example.org"),
+        "the list of all accounts is not hers"
+    );
+    // She assigns labelers by their address, not by name, and invites nobody.
+    for who in ["ada", "unknown@example.org"] {
+        let answer = paula
+            .post(&members, &encode(&[("who", who), ("role", "labeler")]))
+            .await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{who}");
+    }
+    let list = encode(&[("lines", "ada@example.org\nunknown@example.org")]);
+    let refused = paula.post(&format!("{members}/import"), &list).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(refused.body.contains("Line 2: ") && !refused.body.contains("Line 1: "));
+    // Nor does she say who administers the project.
+    let appoint_her = encode(&[("who", "ada@example.org"), ("role", "admin")]);
+    let refused = paula.post(&members, &appoint_her).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let own = format!("{members}/{}/remove", paula.account_id.unwrap());
+    assert_eq!(
+        paula.post(&own, "").await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    let demote = encode(&[("who", "paula@example.org"), ("role", "labeler")]);
+    assert_eq!(
+        paula.post(&members, &demote).await.status,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    assert_eq!(ada.get(&members).await.status, StatusCode::FORBIDDEN);
+
+    let admin = app.admin().await;
+    assert_eq!(
+        admin.post(&members, &appoint_her).await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(ada.get(&members).await.status, StatusCode::OK);
+    let nav = ada.get("/").await.body;
+    assert!(nav.contains("href=\"/projects\"") && !nav.contains("href=\"/accounts\""));
+    let demote = encode(&[("who", "ada@example.org"), ("role", "labeler")]);
+    assert_eq!(
+        admin.post(&members, &demote).await.status,
+        StatusCode::SEE_OTHER
+    );
+    assert_eq!(ada.get(&members).await.status, StatusCode::FORBIDDEN);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn labelers_operators_and_strangers_set_nothing(db: PgPool) {
+    let world = world(&db).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let operator = app.operator().await;
+    // A member who labels is no admin of the project.
+    appoint(
+        &app,
+        world.own.id,
+        ada.account_id.unwrap(),
+        MemberRole::Labeler,
+    )
+    .await;
+    let before = rows(&db).await;
+    for client in [&ada, &operator] {
+        for page in pages(&world.own)
+            .into_iter()
+            .chain(["/projects".to_owned()])
+        {
+            // Operators see snapshots, since runs read them; they export none.
+            let is_seen = page.starts_with("/snapshots")
+                && !page.ends_with("export")
+                && client.account_id == operator.account_id;
+            let expected = if is_seen {
+                StatusCode::OK
+            } else {
+                StatusCode::FORBIDDEN
+            };
+            assert_eq!(client.get(&page).await.status, expected, "{page}");
+        }
+        for (path, form) in forms(&world.own) {
+            assert_eq!(
+                client.post(&path, &form).await.status,
+                StatusCode::FORBIDDEN,
+                "{path}"
+            );
+        }
+        assert_eq!(upload(client, "own").await.status, StatusCode::FORBIDDEN);
+    }
+    for (path, form) in forms(&world.own) {
+        let answer = app.anonymous().post(&path, &form).await;
+        // Who sent nothing is led to the sign-in; who typed something is told first.
+        let expected = match form.is_empty() {
+            true => StatusCode::SEE_OTHER,
+            false => StatusCode::UNAUTHORIZED,
+        };
+        assert_eq!(answer.status, expected, "{path}");
+    }
+    assert_eq!(rows(&db).await, before);
+    assert_eq!(
+        operator
+            .get("/api/v1/projects")
+            .await
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn whoever_loses_a_project_loses_it_at_once(db: PgPool) {
+    let world = world(&db).await;
+    let app = TestApp::new(db.clone());
+    let paula = project_admin(&app, "paula", world.own.id).await;
+    let page = format!("/projects/{}", world.own.id);
+    assert_eq!(paula.get(&page).await.status, StatusCode::OK);
+    let mut connection = db.acquire().await.unwrap();
+    let id = paula.account_id.unwrap();
+    assert!(
+        store::members::may_administer(&mut connection, id, world.own.id)
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store::members::may_administer(&mut connection, id, world.other.id)
+            .await
+            .unwrap()
+    );
+    store::members::remove(&mut connection, world.own.id, id)
+        .await
+        .unwrap();
+    assert_eq!(paula.get(&page).await.status, StatusCode::FORBIDDEN);
+    assert!(
+        !store::members::may_administer(&mut connection, id, world.own.id)
+            .await
+            .unwrap()
+    );
+    // Nor does an account that is switched off administer anything, whatever its role.
+    let roles = [Role::Admin];
+    let gone = store::accounts::insert(&mut connection, "gone@example.org", "Gone", &roles, false)
+        .await
+        .unwrap();
+    assert!(
+        store::members::may_administer(&mut connection, gone, world.own.id)
+            .await
+            .unwrap()
+    );
+    store::accounts::set_disabled(&mut connection, gone, true)
+        .await
+        .unwrap();
+    assert!(
+        !store::members::may_administer(&mut connection, gone, world.own.id)
+            .await
+            .unwrap()
+    );
+}
