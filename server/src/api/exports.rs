@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::address::{ApiQuery, IdPath};
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::ProjectAdmin;
 use crate::domain::ids::{ExportId, SnapshotId};
 use crate::error::{AppError, AppResult};
 use crate::pages::snapshots::ExportQuery;
@@ -100,11 +100,11 @@ impl From<Export> for ExportView {
 )]
 pub async fn create(
     State(state): State<AppState>,
-    Admin(admin): Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     IdPath(id): IdPath<SnapshotId>,
     ApiQuery(query): ApiQuery<ExportQuery>,
 ) -> AppResult<Response> {
-    let export = crate::pages::exports::want(&state, admin.account_id, id, &query).await?;
+    let export = crate::pages::exports::want(&state, &visitor, id, &query).await?;
     let address = format!("/api/v1/exports/{}", export.id);
     let view = ExportView::from(export);
     Ok((StatusCode::ACCEPTED, [(LOCATION, address)], Json(view)).into_response())
@@ -125,12 +125,16 @@ pub async fn create(
 )]
 pub async fn show(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     IdPath(id): IdPath<ExportId>,
 ) -> AppResult<Json<ExportView>> {
     let mut db = state.db.acquire().await?;
     let export = store::exports::find(&mut db, id).await?;
-    Ok(Json(export.ok_or(AppError::NotFound("export"))?.into()))
+    let export = export.ok_or(AppError::NotFound("export"))?;
+    let snapshot = store::snapshots::find(&mut db, export.snapshot_id).await?;
+    let snapshot = snapshot.ok_or(AppError::NotFound("snapshot"))?;
+    store::members::find_administered(&mut db, visitor.account_id, snapshot.project_id).await?;
+    Ok(Json(export.into()))
 }
 
 /// Downloads an export that is ready, whole or a part of it (`Range`).
@@ -154,7 +158,7 @@ pub async fn show(
 )]
 pub async fn file(
     state: State<AppState>,
-    admin: Admin,
+    admin: ProjectAdmin,
     IdPath(id): IdPath<ExportId>,
     request: Request,
 ) -> AppResult<Response> {

@@ -41,8 +41,6 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-pub(crate) use words;
-
 words! {
     /// What a labeler does in a task.
     TaskKind ("kind of task") {

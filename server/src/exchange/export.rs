@@ -24,41 +24,6 @@ use crate::store::snapshots;
 /// Bytes that are collected before they are written.
 const CHUNK: usize = 64 * 1024;
 
-/// A line of a rankings export: the contract's fields, and what traces the label.
-#[derive(Serialize)]
-struct RankingLine {
-    #[serde(flatten)]
-    ranked: RankedPrompt,
-    ranking_id: uuid::Uuid,
-    display_order: Vec<i16>,
-    form_version: i32,
-    guidelines_version: i32,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    note: String,
-    #[serde(skip_serializing_if = "is_false")]
-    simulated: bool,
-}
-
-/// A line of a prompts export: the contract's fields, and whose prompt it is and what a reviewer said
-/// of it, where that is known.
-#[derive(Serialize)]
-struct PromptLine {
-    #[serde(flatten)]
-    record: PromptRecord,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    customer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    review: Option<serde_json::Value>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the shape that serde wants"
-)]
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
 /// Takes a snapshot: selects, freezes, counts and hashes in one repeatable-read transaction.
 ///
 /// # Errors

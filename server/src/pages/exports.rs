@@ -6,27 +6,30 @@ use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form;
+use serde_json::json;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::{ProjectAdmin, Visitor};
+use crate::domain::audit::AuditAction;
 use crate::domain::export::Container;
-use crate::domain::ids::{AccountId, ExportId, SnapshotId};
+use crate::domain::ids::{ExportId, SnapshotId};
 use crate::error::{AppError, AppResult};
 use crate::exchange::export_file::folder;
 use crate::pages::snapshots::{ExportQuery, file_name};
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::store::exports::Export;
 
 /// `POST /snapshots/{id}/exports`: has a snapshot built into a file.
 pub async fn create(
     State(state): State<AppState>,
-    Admin(admin): Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<SnapshotId>,
     Form(query): Form<ExportQuery>,
 ) -> AppResult<Redirect> {
-    want(&state, admin.account_id, id, &query).await?;
+    want(&state, &visitor, id, &query).await?;
     Ok(Redirect::to(&format!("/snapshots/{id}#exports")))
 }
 
@@ -36,16 +39,18 @@ pub async fn create(
 /// `NotFound`, or `Invalid` with the first wrong word.
 pub async fn want(
     state: &AppState,
-    by: AccountId,
+    visitor: &Visitor,
     id: SnapshotId,
     query: &ExportQuery,
 ) -> AppResult<Export> {
     let mut db = state.db.acquire().await?;
     let snapshot = store::snapshots::find(&mut db, id).await?;
     let snapshot = snapshot.ok_or(AppError::NotFound("snapshot"))?;
+    let who = visitor.account_id;
+    store::members::find_administered(&mut db, who, snapshot.project_id).await?;
     let kind = snapshot.parsed_kind()?;
     let choice = query.choice(kind)?;
-    let wanted = store::exports::want(&mut db, id, kind, &choice, Some(by)).await?;
+    let wanted = store::exports::want(&mut db, id, kind, &choice, Some(who)).await?;
     let export = store::exports::find(&mut db, wanted).await?;
     let export = export.ok_or(AppError::NotFound("export"))?;
     if export.status == "ready" && !path_of(state, &export)?.is_file() {
@@ -64,7 +69,7 @@ fn path_of(state: &AppState, export: &Export) -> AppResult<std::path::PathBuf> {
 /// of an export never change, and `ETag` is their SHA-256.
 pub async fn show(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<ExportId>,
     request: Request,
 ) -> AppResult<Response> {
@@ -73,7 +78,7 @@ pub async fn show(
     let export = export.ok_or(AppError::NotFound("export"))?;
     let snapshot = store::snapshots::find(&mut db, export.snapshot_id).await?;
     let snapshot = snapshot.ok_or(AppError::NotFound("snapshot"))?;
-    drop(db);
+    store::members::find_administered(&mut db, visitor.account_id, snapshot.project_id).await?;
     let (Some(sha256), "ready") = (&export.sha256, export.status.as_str()) else {
         return Err(AppError::conflict("exports-not-ready"));
     };
@@ -82,6 +87,12 @@ pub async fn show(
         return Err(AppError::conflict("exports-file-gone"));
     }
     let choice = export.choice()?;
+    // Before the first byte, so that none leaves unnoted.
+    let event = NewEvent::by(visitor.account_id, AuditAction::Export);
+    let event = event.to("snapshot", snapshot.id.0).within(snapshot.project_id);
+    let words = json!({"format": export.format, "container": export.container, "items": export.n_items});
+    store::audit_events::record(&mut db, event.with(words)).await?;
+    drop(db);
     let kind = match choice.container {
         Container::Jsonl => "application/x-ndjson; charset=utf-8",
         Container::Parquet => "application/vnd.apache.parquet",

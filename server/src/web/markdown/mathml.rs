@@ -443,7 +443,7 @@ mod tests {
             let (open, close) = ("{".repeat(DEEPEST - 1), "}".repeat(DEEPEST - 1));
             format!("{open}{} x{close}", unit.repeat(n))
         };
-        let left = r"\left(".repeat(200) + "x" + &r"\right)".repeat(200);
+        let left = format!("{}x{}", r"\left(".repeat(200), r"\right)".repeat(200));
         let formulas: Vec<String> = chains.into_iter().map(chain).chain([left]).collect();
         // Threads of the server have 2 MiB. Debug builds need more stack than others.
         let thread = std::thread::Builder::new().stack_size(1 << 20);
@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn deeper_and_longer_formulas_are_refused_at_once() {
         for latex in [
-            "{".repeat(41) + &"}".repeat(41),
+            format!("{}{}", "{".repeat(41), "}".repeat(41)),
             r"\sqrt".repeat(401) + "x",
             "x".repeat(4_001),
         ] {
