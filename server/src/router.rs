@@ -18,8 +18,9 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks, work,
+    account, account_keys, accounts, checkpoints, guidelines, health, home, language, prompts,
+    rank, rank_differences, run_events, runs, sign_in, snapshots, tasks, theme, work, work_ahead,
+    work_history,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -33,6 +34,7 @@ pub fn router(state: AppState) -> Router {
     let site = Router::new()
         .route("/", get(home::index))
         .route("/language", post(language::set))
+        .route("/theme", post(theme::set))
         // Signing in, and one's own account.
         .route("/sign-in", get(sign_in::index).post(sign_in::create))
         .route(
@@ -43,6 +45,10 @@ pub fn router(state: AppState) -> Router {
         .route("/account", get(account::index))
         .route("/account/password", post(account::set_password))
         .route(
+            "/account/keys",
+            get(account_keys::index).post(account_keys::update),
+        )
+        .route(
             "/account/sessions/{id}/revoke",
             post(account::revoke_session),
         )
@@ -50,7 +56,12 @@ pub fn router(state: AppState) -> Router {
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         // Labelers.
         .route("/work", get(work::index).post(work::create))
+        .route("/work/ahead", post(work_ahead::create))
+        .route("/work/history", get(work_history::index))
+        .route("/work/last", get(work_history::last))
+        .route("/work/{id}/open", post(work_ahead::open))
         .route("/rank/{id}", get(rank::show).post(rank::update))
+        .route("/rank/{id}/differences", get(rank_differences::show))
         .route(
             "/guidelines",
             get(guidelines::index).post(guidelines::create),
@@ -109,7 +120,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/snapshots/{id}", get(api::snapshots::show))
         .route("/api/v1/snapshots/{id}/export", get(api::snapshots::export))
         // The house itself.
-        .route("/static/{*path}", get(assets::serve))
+        .route("/static/{version}/{*path}", get(assets::serve))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

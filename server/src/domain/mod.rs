@@ -3,6 +3,7 @@
 pub mod assignment;
 pub mod form;
 pub mod ids;
+pub mod keys;
 pub mod prompt;
 pub mod ranking;
 pub mod role;

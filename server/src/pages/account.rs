@@ -12,13 +12,14 @@ use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
-use crate::web::page::{Page, render};
+use crate::web::page::{Page, Theme, render};
 
 #[derive(Template)]
 #[template(path = "account/index.html")]
 struct AccountPage {
     page: Page,
     email: String,
+    is_labeler: bool,
     sessions: Vec<store::sessions::Session>,
     current: Option<SessionId>,
     tokens: Vec<store::api_tokens::ApiToken>,
@@ -51,6 +52,7 @@ async fn show(
     let body = render(&AccountPage {
         page: page.titled("account-title"),
         email: visitor.email.clone(),
+        is_labeler: visitor.is_labeler,
         sessions: store::sessions::list(&mut db, visitor.account_id).await?,
         current: visitor.session_id,
         tokens: store::api_tokens::list(&mut db, visitor.account_id).await?,

@@ -1,6 +1,7 @@
 //! Handlers of the pages: one file for each folder of `templates/`, thin.
 
 pub mod account;
+pub mod account_keys;
 pub mod accounts;
 pub mod checkpoints;
 pub mod guidelines;
@@ -9,7 +10,9 @@ pub mod home;
 pub mod language;
 pub mod prompts;
 pub mod rank;
+pub mod rank_differences;
 pub mod rank_form;
+pub mod rank_view;
 pub mod run_events;
 pub mod run_figures;
 pub mod run_form;
@@ -21,4 +24,7 @@ pub mod runs;
 pub mod sign_in;
 pub mod snapshots;
 pub mod tasks;
+pub mod theme;
 pub mod work;
+pub mod work_ahead;
+pub mod work_history;

@@ -1,13 +1,16 @@
 //! All SQL: one file for each aggregate, plain async functions over a connection.
 
 pub mod accounts;
+pub mod ahead;
 pub mod api_tokens;
 pub mod assignments;
 pub mod checkpoints;
 pub mod completions;
 pub mod demonstrations;
+pub mod history;
 pub mod imported_rankings;
 pub mod imports;
+pub mod key_bindings;
 pub mod members;
 pub mod projects;
 pub mod prompts;
