@@ -7,15 +7,18 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
+mod ahead;
 mod api;
 mod architecture;
 mod best_of_n;
 mod browser;
 mod importing;
+mod keys;
 mod killed_training;
 mod labeling;
 mod queue;
 mod rank_page;
+mod ranking_browser;
 mod run_pages;
 mod runs;
 mod signing_in;
