@@ -18,7 +18,10 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, exports, guidelines, health, home, language, prompts, rank, csp_reports, run_events, runs, sign_in, snapshots, tasks, work, demonstrate, review, task_opening, audit, project_form, project_members, project_rules, projects,
+    account, account_keys, accounts, audit, checkpoints, csp_reports, demonstrate, exports,
+    guidelines, health, home, language, project_form, project_members, project_rules, projects,
+    prompts, rank, rank_differences, review, run_events, runs, sign_in, snapshots, task_opening,
+    tasks, theme, work, work_ahead, work_history,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -36,6 +39,7 @@ pub fn router(state: AppState) -> Router {
     let site = Router::new()
         .route("/", get(home::index))
         .route("/language", post(language::set))
+        .route("/theme", post(theme::set))
         // Signing in, and one's own account.
         .route("/sign-in", get(sign_in::index).post(sign_in::create))
         .route(
@@ -46,6 +50,10 @@ pub fn router(state: AppState) -> Router {
         .route("/account", get(account::index))
         .route("/account/password", post(account::set_password))
         .route(
+            "/account/keys",
+            get(account_keys::index).post(account_keys::update),
+        )
+        .route(
             "/account/sessions/{id}/revoke",
             post(account::revoke_session),
         )
@@ -53,7 +61,12 @@ pub fn router(state: AppState) -> Router {
         .route("/account/tokens/{id}/revoke", post(account::revoke_token))
         // Labelers.
         .route("/work", get(work::index).post(work::create))
+        .route("/work/ahead", post(work_ahead::create))
+        .route("/work/history", get(work_history::index))
+        .route("/work/last", get(work_history::last))
+        .route("/work/{id}/open", post(work_ahead::open))
         .route("/rank/{id}", get(rank::show).post(rank::update))
+        .route("/rank/{id}/differences", get(rank_differences::show))
         .route(
             "/demonstrate/{id}",
             get(demonstrate::show)
@@ -152,7 +165,7 @@ pub fn router(state: AppState) -> Router {
         .route("/api/v1/exports/{id}", get(api::exports::show))
         .route("/api/v1/exports/{id}/file", get(api::exports::file))
         // The house itself.
-        .route("/static/{*path}", get(assets::serve))
+        .route("/static/{version}/{*path}", get(assets::serve))
         .route(
             "/csp-reports",
             post(csp_reports::create).layer(DefaultBodyLimit::max(csp_reports::LONGEST)),

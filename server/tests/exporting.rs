@@ -36,6 +36,8 @@ async fn snapshot(db: &PgPool) -> SnapshotId {
         name: "May".to_owned(),
         categories: Vec::new(),
         include_simulated: true,
+        reviewed_categories: false,
+        include_personal: false,
     };
     create_snapshot(db, &selection, None).await.unwrap()
 }

@@ -50,6 +50,8 @@ async fn project(db: &PgPool, id: ProjectId, slug: &'static str, name: &str) -> 
         name: format!("all of {slug}"),
         categories: Vec::new(),
         include_simulated: false,
+        reviewed_categories: false,
+        include_personal: false,
     };
     let snapshot = create_snapshot(db, &selection, None).await.unwrap();
     let task = TaskId(task);

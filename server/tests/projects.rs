@@ -293,6 +293,8 @@ async fn a_generation_run_follows_the_project_where_it_says_nothing_else(db: PgP
         name: "all".to_owned(),
         categories: Vec::new(),
         include_simulated: false,
+        reviewed_categories: false,
+        include_personal: false,
     };
     let snapshot = create_snapshot(&db, &selection, None).await.unwrap();
     let base = CheckpointId::new();

@@ -1,242 +1,370 @@
-// Keys and self-saving drafts for the ranking page. Without this file the page is a plain form.
-const form = document.querySelector('#rank-form');
-const cards = [...form.querySelectorAll('.candidate')];
-const status = document.querySelector('#draft-status');
-const words = status.dataset;
+// The labeling page with a script: keys, a board, drafts that save themselves, submissions that survive a
+// lost connection, and the next task without a wait. Without this file the page is a plain form.
+import { showPage, startAhead } from './ahead.js';
+import { startBoard } from './board.js';
+import { startClock } from './clock.js';
+import { startDraft } from './saving.js';
+import { startKeys } from './keys.js';
+import { deliver, drop, keep, list } from './outbox.js';
+import { announce, fill, find, goToWork, notice, words } from './page.js';
+
 document.documentElement.classList.add('has-script');
 
-let current = 0;
-const revision = form.elements.revision;
-let timer = 0;
-// Changes so far, and how many of them the server has.
-let typed = 0;
-let kept = 0;
-let saving = false;
-let leaving = false;
+function start() {
+  const ended = new AbortController();
+  const { signal } = ended;
+  const form = find('#rank-form');
+  const { id, owner, kind } = form.dataset;
+  const isCompare = kind === 'compare';
+  const isCorrection = form.elements.replaces.value !== '';
+  const cards = [...form.querySelectorAll('.candidate')];
+  const radio = (card, part, value) => card.querySelector(`.${part} input[value="${value}"]`);
+  let current = 0;
 
-function select(index, focus = true) {
-  current = Math.max(0, Math.min(cards.length - 1, index));
-  cards.forEach((card, i) => card.classList.toggle('is-current', i === current));
-  if (focus) {
-    cards[current].focus({ preventScroll: true });
-    show(cards[current]);
-  }
-}
-
-// Brings a card's beginning into sight unless all of it is: between the prompt and the bar, where
-// those stick.
-function show(card) {
-  const { top, bottom } = card.getBoundingClientRect();
-  const margin = getComputedStyle(card);
-  const above = parseFloat(margin.scrollMarginTop);
-  const below = innerHeight - parseFloat(margin.scrollMarginBottom);
-  if (top < above || (bottom > below && top > above + 1)) card.scrollIntoView({ block: 'start' });
-}
-
-// Which letters sit at which rank, ties side by side; and on each card its rank and how many of its
-// questions are answered.
-function draw() {
-  for (const place of document.querySelectorAll('#board [data-rank]')) {
-    const letters = cards.filter((card) => rankOf(card) === place.dataset.rank);
-    place.querySelector('span').textContent = letters.map((card) => card.dataset.letter).join('');
-  }
-  for (const card of cards) {
-    const place = card.querySelector('.place');
-    const rank = rankOf(card);
-    place.textContent = rank ? place.dataset.text.replace('#', rank) : '';
-    const summary = card.querySelector('.questions > summary');
-    const answered = card.querySelectorAll('.flag input:checked:not([value=""])').length;
-    summary.textContent = summary.dataset.text.replace('#', answered);
-  }
-}
-
-function rankOf(card) {
-  return card.querySelector('.rank input:checked')?.value;
-}
-
-function collect() {
-  const candidates = cards.map((card) => {
-    const item = { position: Number(card.dataset.position) };
-    const flags = {};
-    for (const input of card.querySelectorAll('input:checked')) {
-      const [kind, , ...rest] = input.name.split('-');
-      if (kind === 'rank') item.rank = Number(input.value);
-      else if (kind === 'rating') item.rating = Number(input.value);
-      else if (input.value) flags[rest.join('-')] = input.value === 'yes';
-    }
-    if (Object.keys(flags).length) item.flags = flags;
-    return item;
-  });
-  return { candidates, note: form.elements.note.value, revision: Number(revision.value) };
-}
-
-// A live region is read aloud whenever it changes, so the same words are not written again.
-function say(text) {
-  if (status.textContent !== text) status.textContent = text;
-}
-
-// Saves what was typed so far. The request outlives the page.
-async function save(isRetry = false) {
-  if (saving || leaving) return;
-  saving = true;
-  const sent = typed;
-  let retry = false;
-  if (!isRetry) say(words.saving);
-  try {
-    const answer = await fetch(form.dataset.draftUrl, {
-      method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(collect()), keepalive: true,
+  // What the labeler said, as the API takes it.
+  function collect() {
+    const candidates = cards.map((card) => {
+      const item = { position: Number(card.dataset.position) };
+      const [flags, scales] = [{}, {}];
+      for (const input of card.querySelectorAll('input:checked')) {
+        const [part, , ...rest] = input.name.split('-');
+        if (part === 'rank' && input.value === 'cannot') item.cannot_judge = true;
+        else if (part === 'rank') item.rank = Number(input.value);
+        else if (part === 'rating') item.rating = Number(input.value);
+        else if (part === 'scale') scales[rest.join('-')] = Number(input.value);
+        else if (input.value) flags[rest.join('-')] = input.value === 'yes';
+      }
+      if (Object.keys(scales).length) item.scales = scales;
+      if (Object.keys(flags).length) item.flags = flags;
+      const note = card.querySelector('.own-note textarea').value;
+      if (note) item.note = note;
+      return item;
     });
-    const body = await answer.json();
-    retry = [401, 429].includes(answer.status) || answer.status >= 500;
-    if (answer.ok) {
-      revision.value = body.revision;
-      kept = sent;
-      say(words.saved);
-    } else {
-      say({ 401: words.signedOut, 409: words.conflict }[answer.status] ?? body.detail);
+    const said = { candidates, note: form.elements.note.value };
+    if (form.elements.all_bad.checked) said.all_bad = true;
+    const preference = form.elements.preference?.value;
+    if (preference === 'tie') for (const item of candidates) item.rank = 1;
+    else if (preference) {
+      const [better, strength] = preference.split('-').map(Number);
+      for (const item of candidates) item.rank = item.position === better ? 1 : 2;
+      said.strength = strength;
     }
-    choice.hidden = answer.status !== 409;
-  } catch {
-    retry = true;
-    say(words.offline);
+    return said;
   }
-  saving = false;
-  if (retry) schedule(5000, true);
-  else if (typed !== sent) schedule(0);
-}
 
-function schedule(delay = 600, isRetry = false) {
-  clearTimeout(timer);
-  timer = setTimeout(() => save(isRetry), delay);
-}
+  const clock = startClock(form, signal);
+  const draft = startDraft({ form, collect, clock, signal });
+  const board = isCompare ? null : startBoard({ cards, select, current: () => cards[current], changed: touched, signal });
+  const ahead = isCorrection ? null : startAhead(clock.isActive, signal);
 
-form.addEventListener('input', (event) => {
-  typed += 1;
-  leaving = false;
-  // What is mended is wrong no more.
-  event.target.closest('[aria-invalid]')?.removeAttribute('aria-invalid');
+  // Something was said: draw it, and save it.
+  function touched(part) {
+    part.querySelector?.('.rank[aria-invalid]')?.removeAttribute('aria-invalid');
+    if (sending) stopSending();
+    draw();
+    draft.changed();
+  }
+
+  function draw() {
+    board?.draw();
+    for (const card of cards) {
+      const summary = card.querySelector('.questions > summary');
+      const answered = card.querySelectorAll('.flag input:checked:not([value=""])').length;
+      summary.textContent = fill(summary.dataset.text, answered);
+    }
+    drawContradictions();
+    const chosen = form.querySelector('.preference input:checked');
+    if (chosen) form.querySelector('.preference .chosen').textContent = chosen.nextElementSibling.title;
+  }
+
+  // A better rank with a lower rating: pointed out on both cards, and never forbidden.
+  function drawContradictions() {
+    const judged = collect().candidates;
+    const contradicts = (better, worse) => better.rank < worse.rank && better.rating < worse.rating;
+    judged.forEach((one, index) => {
+      const letters = (test) => judged.filter(test).map((other) => cards[other.position - 1].dataset.letter).join(', ');
+      for (const [side, found] of [
+        ['above', letters((other) => contradicts(one, other))],
+        ['below', letters((other) => contradicts(other, one))],
+      ]) {
+        const line = cards[index].querySelector(`.contradiction[data-side=${side}]`);
+        if (found && line.dataset.letters !== found) {
+          line.textContent = fill(words()[side], found);
+          if (isStarted && side === 'above') announce(`${cards[index].dataset.letter}: ${line.textContent}`);
+        }
+        line.dataset.letters = found;
+        line.hidden = !found;
+      }
+    });
+  }
+
+  function select(index, focus = true) {
+    current = Math.max(0, Math.min(cards.length - 1, index));
+    cards.forEach((card, i) => card.classList.toggle('is-current', i === current));
+    if (focus) show(cards[current]);
+    board?.draw();
+  }
+
+  // Brings a card's beginning into sight unless all of it is: between the prompt and the bar, where
+  // those stick.
+  function show(card) {
+    if (!document.activeElement?.closest('.board')) card.focus({ preventScroll: true });
+    const { top, bottom } = card.getBoundingClientRect();
+    const margin = getComputedStyle(card);
+    const above = parseFloat(margin.scrollMarginTop);
+    const below = innerHeight - parseFloat(margin.scrollMarginBottom);
+    if (top < above || (bottom > below && top > above + 1)) card.scrollIntoView({ block: 'start' });
+  }
+
+  form.addEventListener('input', (event) => {
+    // What is mended is wrong no more.
+    event.target.closest('[aria-invalid]')?.removeAttribute('aria-invalid');
+    touched(event.target);
+    if (event.target.closest('.rank')) board.say(event.target.closest('.candidate'));
+  }, { signal });
+  form.addEventListener('focusin', (event) => {
+    const card = event.target.closest('.candidate');
+    if (card) select(cards.indexOf(card), false);
+  }, { signal });
+
+  // Submitting.
+  let sending = null;
+  let confirmed = false;
+
+  function complaints() {
+    const said = collect();
+    if (said.all_bad) return [];
+    if (isCompare) return form.elements.preference.value ? [] : [['preference', words().needsPreference]];
+    const open = said.candidates.filter((item) => !item.rank && !item.cannot_judge);
+    if (open.length) {
+      return open.map((item) => [`rank-${item.position}`, fill(words().needsRank, cards[item.position - 1].dataset.letter)]);
+    }
+    return said.candidates.filter((item) => item.rank).length < 2 ? [['note', words().needsTwo]] : [];
+  }
+
+  function complain(wrong) {
+    find('#errors')?.remove();
+    const box = document.createElement('div');
+    box.className = 'alert alert-error';
+    box.id = 'errors';
+    box.tabIndex = -1;
+    const list_ = document.createElement('ul');
+    for (const [anchor, text] of wrong) {
+      const link = document.createElement('a');
+      link.href = `#${anchor}`;
+      link.textContent = text;
+      const line = document.createElement('li');
+      line.id = `wrong-${anchor}`;
+      line.append(link);
+      list_.append(line);
+      const part = document.getElementById(anchor);
+      part.setAttribute('aria-invalid', 'true');
+      part.setAttribute('aria-describedby', line.id);
+    }
+    const head = document.createElement('p');
+    head.textContent = words().errors;
+    box.append(head, list_);
+    find('#notices').prepend(box);
+    box.focus();
+  }
+
+  const isUntouched = () => !isCompare && collect().candidates.every((item) => item.rank === item.position);
+
+  form.addEventListener('submit', (event) => {
+    event.preventDefault();
+    if (sending) return;
+    confirmed ||= event.submitter?.name === 'confirmed';
+    const wrong = complaints();
+    if (wrong.length) complain(wrong);
+    else if (isUntouched() && !confirmed && !isCorrection) find('#untouched').showModal();
+    else submit();
+  }, { signal });
+  find('#untouched').addEventListener('close', (event) => {
+    if (event.target.returnValue !== 'yes') return;
+    confirmed = true;
+    submit();
+  }, { signal });
+
+  function submit() {
+    find('#errors')?.remove();
+    draft.stop();
+    const replaces = form.elements.replaces.value;
+    // Which version is the newest only the server knows.
+    if (replaces === 'newest') { handOver(); return; }
+    const entry = {
+      id, owner, page: location.pathname,
+      url: `/api/v1/assignments/${id}/submission${replaces && `?replaces=${replaces}`}`,
+      key: form.elements.idempotency_key.value,
+      body: { ...collect(), time: clock.time() },
+    };
+    keep(entry);
+    finish(entry);
+  }
+
+  async function finish(entry) {
+    sending = new AbortController();
+    signal.addEventListener('abort', () => sending?.abort());
+    draft.say(words().sending);
+    const tell = (state) => draft.say(state === 'signed-out' ? words().keptSignedOut : words().kept);
+    const state = await deliver(entry, sending.signal, tell);
+    if (state === 'stopped') return;
+    drop(id);
+    if (state === 'refused') { handOver(); return; }
+    await goOn();
+  }
+
+  // Something was changed while the submission waited for a connection: what is said now counts.
+  function stopSending() {
+    sending.abort();
+    sending = null;
+    drop(id);
+    form.elements.idempotency_key.value = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+    draft.goOn();
+  }
+
+  // The server refused it: its own page says why, in words, with everything still there.
+  function handOver() {
+    if (confirmed) {
+      const input = document.createElement('input');
+      Object.assign(input, { type: 'hidden', name: 'confirmed', value: 'yes' });
+      form.append(input);
+    }
+    clock.time();
+    // The button's id hides the form's own method.
+    HTMLFormElement.prototype.submit.call(form);
+  }
+
+  async function goOn() {
+    const late = clock.isOver();
+    sessionStorage.setItem('submitted', JSON.stringify({ late, at: Date.now() }));
+    if (isCorrection) { location.assign('/work'); return; }
+    const next = await ahead.take();
+    ended.abort();
+    const shown = next && await showPage(next).catch(() => false);
+    if (shown) start();
+    else goToWork();
+  }
+
+  // Buttons and dialogs.
+  const help = find('#help');
+  find('#help-button').addEventListener('click', () => help.showModal(), { signal });
+  const pause = find('#break');
+  function takeBreak() {
+    draft.save();
+    clock.pause();
+    pause.showModal();
+  }
+  find('#break-button')?.addEventListener('click', takeBreak, { signal });
+  pause.addEventListener('close', () => clock.resume(), { signal });
+
+  const differences = find('#differences');
+  const differencesForm = find('#differences-form');
+  async function showDifferences() {
+    differences.open = true;
+    const place = find('#differences-shown');
+    const query = new URLSearchParams(new FormData(differencesForm));
+    query.set('part', 'true');
+    try {
+      const answer = await fetch(`${differencesForm.getAttribute('action')}?${query}`);
+      if (!answer.ok) throw new Error(answer.statusText);
+      place.innerHTML = await answer.text();
+    } catch {
+      place.textContent = words().differencesFailed;
+    }
+    place.focus({ preventScroll: true });
+    differences.scrollIntoView({ block: 'nearest' });
+  }
+  differencesForm.addEventListener('submit', (event) => { event.preventDefault(); showDifferences(); }, { signal });
+
+  // The radio of a part of the current card, chosen as by a click.
+  function choose(input, focus = false) {
+    if (!input) return;
+    input.checked = true;
+    if (focus) input.focus();
+    input.dispatchEvent(new Event('input', { bubbles: true }));
+  }
+
+  // Answers the question that has the focus and goes on to the next one of its card.
+  function answer(value) {
+    const question = document.activeElement.closest('.flag');
+    if (!question) return false;
+    choose(question.querySelector(`input[value="${value}"]`), true);
+    question.nextElementSibling?.querySelector('input:checked').focus();
+    return true;
+  }
+
+  const onCard = (then) => (isCompare ? undefined : () => { then(cards[current]); return true; });
+  startKeys(form, {
+    submit: () => form.requestSubmit(find('#submit')),
+    leave: (field) => field.closest('.candidate')?.focus(),
+    digit(n, rates, event) {
+      const card = cards[current];
+      // A digit typed on a rating or a scale is that answer.
+      const onScale = event.target.closest('.rating, .scale');
+      if (rates || onScale) choose((onScale ?? card.querySelector('.rating')).querySelector(`input[value="${n}"]`), Boolean(onScale));
+      else if (isCompare) choose(form.querySelectorAll('.preference input')[n - 1]);
+      else if (n === 0) board.place(card, 0);
+      else choose(radio(card, 'rank', n));
+      return true;
+    },
+    next: () => { select(current + 1); return true; },
+    previous: () => { select(current - 1); return true; },
+    up: onCard((card) => board.move(card, 'up')),
+    down: onCard((card) => board.move(card, 'down')),
+    tie: onCard((card) => board.move(card, 'tie')),
+    cannot: onCard((card) => board.cannot(card)),
+    'all-bad': () => { form.elements.all_bad.click(); return true; },
+    questions() {
+      const questions = cards[current].querySelector('.questions');
+      questions.open = true;
+      const unanswered = questions.querySelector('input:checked[value=""]');
+      (unanswered ?? questions.querySelector('input:checked'))?.focus();
+      return true;
+    },
+    yes: () => answer('yes'),
+    no: () => answer('no'),
+    unanswer: () => answer(''),
+    note() {
+      const note = cards[current].querySelector('.own-note');
+      note.open = true;
+      note.querySelector('textarea').focus();
+      return true;
+    },
+    differences() {
+      const other = current > 0 ? current - 1 : 1;
+      differencesForm.elements.a.value = Math.min(current, other) + 1;
+      differencesForm.elements.b.value = Math.max(current, other) + 1;
+      showDifferences();
+      return true;
+    },
+    break: () => (isCorrection ? false : (takeBreak(), true)),
+    last: () => { location.assign('/work/last'); return true; },
+    help: () => { help.showModal(); return true; },
+  }, signal);
+
+  let isStarted = false;
   draw();
-  schedule();
-});
+  select(0, false);
+  isStarted = true;
 
-const view = form.dataset.draftUrl.replace(/\/draft$/, '');
-async function newestRevision() {
-  const answer = await fetch(view);
-  if (!answer.ok) throw new Error(answer.statusText);
-  return (await answer.json()).draft_revision;
-}
-
-// After a conflict: what is here takes the place of the newer draft, because the labeler says so.
-const choice = document.querySelector('#draft-choice');
-document.querySelector('#keep-mine').addEventListener('click', async () => {
-  try {
-    revision.value = await newestRevision();
-    await save();
-  } catch {
-    say(words.offline);
+  // Said on the page that follows at once, and not on one that is opened much later.
+  const past = JSON.parse(sessionStorage.getItem('submitted'));
+  sessionStorage.removeItem('submitted');
+  if (past && Date.now() - past.at < 30_000) {
+    const text = past.late ? words().submittedLate : words().submitted;
+    notice('submitted', text, { links: [[words().back, '/work/last']] });
   }
-});
-
-// A page that goes away within the moment before a save sends what was typed first. If it is loaded
-// again, the server may have answered before that arrived; the mark makes the new page look.
-const mark = `draft sent late: ${form.dataset.draftUrl}`;
-function flush() {
-  if (typed === kept || leaving) return;
-  sessionStorage.setItem(mark, 'yes');
-  clearTimeout(timer);
-  save();
-}
-addEventListener('beforeunload', flush);
-addEventListener('pagehide', flush);
-addEventListener('pageshow', () => { leaving = false; });
-document.addEventListener('visibilitychange', () => { if (document.hidden) flush(); });
-
-async function lookForLateDraft() {
-  if (!sessionStorage.getItem(mark)) return;
-  sessionStorage.removeItem(mark);
-  const newest = await newestRevision();
-  if (typed === 0 && newest > Number(revision.value)) location.reload();
-}
-lookForLateDraft().catch(() => {});
-
-form.addEventListener('submit', () => { leaving = true; clearTimeout(timer); });
-form.addEventListener('focusin', (event) => {
-  const card = event.target.closest('.candidate');
-  if (card) select(cards.indexOf(card), false);
-});
-
-const help = document.querySelector('#help');
-document.querySelector('#help-button').addEventListener('click', () => help.showModal());
-
-// Whoever speaks to the computer, or hits keys by mistake, can switch single keys off.
-const keysOn = document.querySelector('#keys-on');
-keysOn.checked = localStorage.getItem('keys') !== 'off';
-keysOn.addEventListener('change', () => localStorage.setItem('keys', keysOn.checked ? 'on' : 'off'));
-
-// The radio of a part of the current card, chosen as by a click.
-function choose(input, focus = false) {
-  if (!input) return;
-  input.checked = true;
-  if (focus) input.focus();
-  input.dispatchEvent(new Event('input', { bubbles: true }));
-}
-
-// Answers the question that has the focus and goes on to the next one of its card.
-function answer(question, value) {
-  choose(question.querySelector(`input[value="${value}"]`), true);
-  const next = question.nextElementSibling;
-  next?.querySelector('input:checked').focus();
-}
-
-function openQuestions() {
-  const questions = cards[current].querySelector('.questions');
-  questions.open = true;
-  const unanswered = questions.querySelector('input:checked[value=""]');
-  (unanswered ?? questions.querySelector('input:checked'))?.focus();
-}
-
-document.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    form.requestSubmit(document.querySelector('#submit'));
-    return;
+  const left = list(owner).find((entry) => entry.id === id);
+  if (left) {
+    draft.stop();
+    finish(left);
   }
-  const typing = event.target.matches('textarea, select, input:not([type=radio])');
-  if (typing || !keysOn.checked || help.open || event.ctrlKey || event.metaKey || event.altKey) return;
-  const key = event.key.toLowerCase();
-  if (event.key === '?') {
-    event.preventDefault();
-    help.showModal();
-    return;
+  const errors = find('#errors');
+  if (errors) {
+    errors.focus();
+    // What a refused submit brought back may be newer than the draft.
+    if (!errors.querySelector('a[href^="/rank/"]')) draft.changed();
   }
-  // A digit ranks; the other sign on its key, which most keyboards give with Shift, rates.
-  const ranks = /^[1-9]$/.exec(event.key)?.[0];
-  const digit = ranks ?? /^Digit([1-9])$/.exec(event.code)?.[1];
-  const question = event.target.closest('.flag');
-  if (digit) {
-    // A digit typed on a rating is that rating.
-    const onRating = event.target.closest('.rating') !== null;
-    const part = onRating || !ranks ? 'rating' : 'rank';
-    event.preventDefault();
-    choose(cards[current].querySelector(`.${part} input[value="${digit}"]`), onRating);
-  } else if (key === 'j' || key === 'k') {
-    event.preventDefault();
-    select(current + (key === 'j' ? 1 : -1));
-  } else if (key === 'f') {
-    event.preventDefault();
-    openQuestions();
-  } else if (question && 'ynu'.includes(key)) {
-    event.preventDefault();
-    answer(question, { y: 'yes', n: 'no', u: '' }[key]);
-  }
-});
-
-draw();
-select(0, false);
-const errors = document.querySelector('#errors');
-if (errors) {
-  errors.focus();
-  // What a refused submit brought back may be newer than the draft.
-  typed += 1;
-  if (!errors.querySelector('a[href^="/rank/"]')) schedule();
 }
+
+start();

@@ -250,6 +250,11 @@ fn take<T: serde::de::DeserializeOwned>(body: &mut Value, name: &str) -> AppResu
 pub struct DraftSaved {
     /// The draft's revision now.
     revision: i64,
+    /// When the lease ends now (RFC 3339, UTC).
+    lease_until: chrono::DateTime<chrono::Utc>,
+    /// Whether the place is still held. Where it is not, others may have taken it; the draft is kept,
+    /// and the work can still be submitted.
+    is_held: bool,
 }
 
 /// Saves a draft in place of the one before, and renews the lease.
@@ -280,8 +285,12 @@ pub async fn save_draft(
     let kind = store::assignments::find(&mut db, id, who).await?.kind;
     let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
     let time = time.unwrap_or_default();
-    let revision = store::assignments::save_draft(&mut db, id, who, &input, time, revision).await?;
-    Ok(Json(DraftSaved { revision }))
+    let saved = store::assignments::save_draft(&mut db, id, who, &input, time, revision).await?;
+    Ok(Json(DraftSaved {
+        revision: saved.revision,
+        lease_until: saved.lease_until,
+        is_held: saved.is_held,
+    }))
 }
 
 /// A submission, by the kind of its task: `rank` and `compare` take a ranking, `demonstrate` a

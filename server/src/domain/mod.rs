@@ -1,16 +1,17 @@
 //! The nouns and their rules: no SQL, no HTTP.
 
 pub mod assignment;
-pub mod export;
 pub mod audit;
 pub mod diff;
+pub mod export;
 pub mod form;
 pub mod form_draft;
 pub mod form_versions;
 pub mod gold_pairs;
 pub mod ids;
-pub mod opening;
+pub mod keys;
 pub mod member_list;
+pub mod opening;
 pub mod project;
 pub mod prompt;
 pub mod ranking;

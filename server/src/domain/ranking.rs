@@ -221,15 +221,32 @@ impl RankingInput {
             judgements,
             strength: self.strength,
             is_all_bad: self.all_bad,
-            is_untouched: n > 2 && self.is_as_shown(),
+            is_untouched: self.is_untouched(n),
             note: self.note.trim().to_owned(),
         })
     }
 
-    /// Whether the ranks are 1, 2, 3 ... in the order shown.
-    fn is_as_shown(&self) -> bool {
+    /// Whether the ranks of all `n` candidates are 1, 2, 3 ... in the order shown. Of two candidates
+    /// half of all answers are.
+    pub fn is_untouched(&self, n: usize) -> bool {
         let as_shown = |item: &CandidateInput| item.rank == i16::try_from(item.position).ok();
-        self.candidates.iter().all(as_shown)
+        n > 2 && self.candidates.len() == n && self.candidates.iter().all(as_shown)
+    }
+
+    /// Where ranks and overall ratings contradict each other: positions (better, worse) of candidates
+    /// of which the one that is ranked better is rated lower.
+    pub fn contradictions(&self) -> Vec<(usize, usize)> {
+        let judged = |item: &CandidateInput| Some((item.position, item.rank?, item.rating?));
+        let judged: Vec<_> = self.candidates.iter().filter_map(judged).collect();
+        let mut found = Vec::new();
+        for (better, rank, rating) in &judged {
+            for (worse, lower, other) in &judged {
+                if rank < lower && rating < other {
+                    found.push((*better, *worse));
+                }
+            }
+        }
+        found
     }
 
     /// What a submission needs and this has not.
@@ -347,6 +364,24 @@ mod tests {
         assert!(!ranking.is_untouched);
         let as_shown = input(&[1, 2, 3, 4]).parse(&[2, 0, 3, 1], &Form::default());
         assert!(as_shown.unwrap().is_untouched);
+    }
+
+    #[test]
+    fn a_better_rank_with_a_lower_rating_is_a_contradiction_and_a_tie_or_a_missing_rating_is_none()
+    {
+        let mut said = input(&[1, 2, 2, 3]);
+        for (item, rating) in said
+            .candidates
+            .iter_mut()
+            .zip([Some(4), Some(6), Some(3), None])
+        {
+            item.rating = rating;
+        }
+        assert_eq!(said.contradictions(), [(1, 2)]);
+        said.candidates[3].rating = Some(4);
+        assert_eq!(said.contradictions(), [(1, 2), (3, 4)]);
+        said.candidates[0].rank = None;
+        assert_eq!(said.contradictions(), [(3, 4)]);
     }
 
     #[test]

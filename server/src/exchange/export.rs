@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, PgPool};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::domain::export::{ExportChoice, ExportFormat};
 use crate::domain::audit::AuditAction;
+use crate::domain::export::{ExportChoice, ExportFormat};
 use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::category_complaint;
 use crate::domain::snapshot::{Selection, SnapshotKind, free_name};

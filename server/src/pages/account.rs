@@ -15,13 +15,14 @@ use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
 use crate::store::audit_events::NewEvent;
-use crate::web::page::{Page, render};
+use crate::web::page::{Page, Theme, render};
 
 #[derive(Template)]
 #[template(path = "account/index.html")]
 struct AccountPage {
     page: Page,
     email: String,
+    is_labeler: bool,
     sessions: Vec<store::sessions::Session>,
     current: Option<SessionId>,
     tokens: Vec<store::api_tokens::ApiToken>,
@@ -54,6 +55,7 @@ async fn show(
     let body = render(&AccountPage {
         page: page.titled("account-title"),
         email: visitor.email.clone(),
+        is_labeler: visitor.is_labeler,
         sessions: store::sessions::list(&mut db, visitor.account_id).await?,
         current: visitor.session_id,
         tokens: store::api_tokens::list(&mut db, visitor.account_id).await?,

@@ -89,8 +89,11 @@ pub async fn show(
     let choice = export.choice()?;
     // Before the first byte, so that none leaves unnoted.
     let event = NewEvent::by(visitor.account_id, AuditAction::Export);
-    let event = event.to("snapshot", snapshot.id.0).within(snapshot.project_id);
-    let words = json!({"format": export.format, "container": export.container, "items": export.n_items});
+    let event = event
+        .to("snapshot", snapshot.id.0)
+        .within(snapshot.project_id);
+    let words =
+        json!({"format": export.format, "container": export.container, "items": export.n_items});
     store::audit_events::record(&mut db, event.with(words)).await?;
     drop(db);
     let kind = match choice.container {

@@ -1,14 +1,15 @@
 //! Handlers of the pages: one file for each folder of `templates/`, thin.
 
 pub mod account;
+pub mod account_keys;
 pub mod accounts;
 pub mod answer;
 pub mod answer_form;
 pub mod audit;
 pub mod checkpoints;
-pub mod exports;
 pub mod csp_reports;
 pub mod demonstrate;
+pub mod exports;
 pub mod guidelines;
 pub mod health;
 pub mod home;
@@ -20,7 +21,9 @@ pub mod project_settings;
 pub mod projects;
 pub mod prompts;
 pub mod rank;
+pub mod rank_differences;
 pub mod rank_form;
+pub mod rank_view;
 pub mod review;
 pub mod run_events;
 pub mod run_figures;
@@ -34,4 +37,7 @@ pub mod sign_in;
 pub mod snapshots;
 pub mod task_opening;
 pub mod tasks;
+pub mod theme;
 pub mod work;
+pub mod work_ahead;
+pub mod work_history;

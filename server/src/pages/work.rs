@@ -8,11 +8,12 @@ use rand::SeedableRng;
 use sqlx::PgConnection;
 
 use crate::auth::visitor::Labeler;
-use crate::domain::ids::{AccountId, AssignmentId};
+use crate::domain::ids::{AccountId, AssignmentId, ProjectId};
 use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
+use crate::store::queue::Lease;
 use crate::store::tasks::Progress;
 use crate::web::page::{Page, render};
 
@@ -72,15 +73,34 @@ async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<S
     if let Some((id, kind)) = store::assignments::find_open(&mut *db, labeler_id).await? {
         return Ok(path_of(kind, id));
     }
+    Ok(match lease_fresh(db, labeler_id).await? {
+        Fresh::Lease(lease) => path_of(lease.kind, lease.assignment_id),
+        Fresh::AcknowledgeFirst(project_id) => format!("/guidelines#project-{project_id}"),
+        Fresh::Nothing => "/work".to_owned(),
+    })
+}
+
+/// What came of asking the queue.
+pub(super) enum Fresh {
+    /// A lease.
+    Lease(Lease),
+    /// The guidelines of this project come first.
+    AcknowledgeFirst(ProjectId),
+    /// No task is waiting.
+    Nothing,
+}
+
+/// Leases the next task of the labeler's projects, the oldest project first.
+pub(super) async fn lease_fresh(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Fresh> {
     let places = store::members::list_places(&mut *db, labeler_id).await?;
     if let Some(place) = places.iter().find(|place| !place.has_acknowledged) {
-        return Ok(format!("/guidelines#project-{}", place.project_id));
+        return Ok(Fresh::AcknowledgeFirst(place.project_id));
     }
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
     for place in places {
         let lease = store::queue::lease(&mut *db, place.project_id, labeler_id, &mut rng).await;
         match lease {
-            Ok(Some(lease)) => return Ok(path_of(lease.kind, lease.assignment_id)),
+            Ok(Some(lease)) => return Ok(Fresh::Lease(lease)),
             Ok(None) => (),
             // Another request of theirs may have taken the last that they may hold, or an admin may
             // have changed the project since the list was read.
@@ -88,7 +108,7 @@ async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<S
             Err(error) => return Err(error),
         }
     }
-    Ok("/work".to_owned())
+    Ok(Fresh::Nothing)
 }
 
 /// After work that is written: on to the next task. When leasing fails the work is still safe, so

@@ -163,8 +163,19 @@ pub async fn find_form(db: &mut PgConnection, assignment: &Assignment) -> AppRes
     }
 }
 
+/// A draft as it was saved.
+#[derive(Debug, Clone, Copy)]
+pub struct SavedDraft {
+    /// The draft's revision now.
+    pub revision: i64,
+    /// When the lease ends now.
+    pub lease_until: chrono::DateTime<chrono::Utc>,
+    /// Whether the place is still held: of a lease that ran out and was given to others it is not.
+    pub is_held: bool,
+}
+
 /// Saves a draft, of a correction too, and renews the lease. With `revision`, only over that one, so
-/// that two tabs never overwrite each other unseen. Returns the new revision.
+/// that two tabs never overwrite each other unseen.
 ///
 /// # Errors
 /// `Invalid` for wrong fields, `Conflict` when the work was skipped or another tab saved.
@@ -175,7 +186,7 @@ pub async fn save_draft(
     input: &Input,
     time: TimeSpent,
     revision: Option<i64>,
-) -> AppResult<i64> {
+) -> AppResult<SavedDraft> {
     let assignment = find(db, id, labeler_id).await?;
     let form = find_form(db, &assignment).await?;
     let complaints = input.complaints(assignment.display_order.len(), &form);
@@ -184,7 +195,8 @@ pub async fn save_draft(
     }
     let draft = input.to_json().map_err(anyhow::Error::from)?;
     let time = time.clamped();
-    let saved = sqlx::query_scalar!(
+    let saved = sqlx::query_as!(
+        SavedDraft,
         r#"
         UPDATE assignments a
         SET draft = $3, draft_revision = draft_revision + 1,
@@ -200,7 +212,7 @@ pub async fn save_draft(
               WHEN 'skipped' THEN FALSE
               WHEN 'submitted' THEN a.draft_revision = $4
               ELSE $4::BIGINT IS NULL OR a.draft_revision = $4 END
-        RETURNING a.draft_revision
+        RETURNING a.draft_revision AS revision, a.lease_until, a.status = 'leased' AS "is_held!"
         "#,
         id.0,
         labeler_id.0,

@@ -1,6 +1,7 @@
 //! All SQL: one file for each aggregate, plain async functions over a connection.
 
 pub mod accounts;
+pub mod ahead;
 pub mod api_tokens;
 pub mod assignments;
 pub mod audit_events;
@@ -9,9 +10,11 @@ pub mod completions;
 pub mod demonstrations;
 pub mod exports;
 pub mod forms;
+pub mod history;
 pub mod home;
 pub mod imported_rankings;
 pub mod imports;
+pub mod key_bindings;
 pub mod members;
 pub mod openings;
 pub mod projects;

@@ -327,7 +327,7 @@ pub(crate) async fn hold_place(
         WHERE t.id = $3
         ON CONFLICT ON CONSTRAINT assignments_task_labeler_key DO UPDATE
             SET status = 'leased', place = EXCLUDED.place, leased_at = now(),
-                lease_until = EXCLUDED.lease_until, ended_at = NULL
+                lease_until = EXCLUDED.lease_until, ended_at = NULL, opened_at = NULL
             WHERE assignments.status = 'expired'
         RETURNING id, display_order
         "#,

@@ -69,34 +69,39 @@ pub async fn insert(
 pub async fn find_view(db: &mut PgConnection, id: TaskId) -> sqlx::Result<TaskView> {
     let task = sqlx::query!(
         r#"
-        SELECT p.body AS "body?", p.category AS "category?", t.language, t.brief
+        SELECT p.body AS "body?", p.category AS "category?", t.language, t.brief,
+               ARRAY(SELECT c.text FROM candidates k JOIN completions c ON c.id = k.completion_id
+                     WHERE k.task_id = t.id ORDER BY k.slot) AS "texts!"
         FROM tasks t
         LEFT JOIN prompts p ON p.id = t.prompt_id
         WHERE t.id = $1
         "#,
         id.0
     )
-    .fetch_one(&mut *db)
-    .await?;
-    let texts = sqlx::query_scalar!(
-        r#"
-        SELECT c.text
-        FROM candidates k
-        JOIN completions c ON c.id = k.completion_id
-        WHERE k.task_id = $1
-        ORDER BY k.slot
-        "#,
-        id.0
-    )
-    .fetch_all(db)
+    .fetch_one(db)
     .await?;
     Ok(TaskView {
         prompt: task.body.unwrap_or_default(),
         category: task.category.unwrap_or_default(),
         language: task.language,
         brief: task.brief,
-        texts,
+        texts: task.texts,
     })
+}
+
+/// How many tasks a labeler has submitted since the day began, UTC. A page that is shown all day counts
+/// no more than that.
+pub async fn count_today(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        SELECT count(*) AS "n!" FROM assignments
+        WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
+          AND ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        "#,
+        labeler_id.0
+    )
+    .fetch_one(db)
+    .await
 }
 
 /// What a labeler has done and what waits for them.

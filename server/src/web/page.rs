@@ -15,11 +15,47 @@ use crate::message::Message;
 /// The cookie that remembers the chosen language.
 pub const LANG_COOKIE: &str = "lang";
 
+/// The cookie that remembers the chosen theme.
+pub const THEME_COOKIE: &str = "theme";
+
+/// Whether pages are light or dark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Theme {
+    /// As the visitor's system has it.
+    #[default]
+    System,
+    /// Dark on light.
+    Light,
+    /// Light on dark.
+    Dark,
+}
+
+impl Theme {
+    /// Every one, in the order pages list them.
+    pub const ALL: [Self; 3] = [Self::System, Self::Light, Self::Dark];
+
+    /// The word in the cookie and in the page's root element.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "light",
+            Self::Dark => "dark",
+        }
+    }
+
+    /// The theme of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|theme| theme.as_str() == word)
+    }
+}
+
 /// What every page knows; a field `page` of each template.
 #[derive(Debug, Clone)]
 pub struct Page {
     /// The visitor's language.
     pub lang: Lang,
+    /// Whether it is light or dark.
+    pub theme: Theme,
     /// The page's title.
     pub title: String,
     /// Who is signed in.
@@ -90,6 +126,11 @@ impl Page {
         at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
     }
 
+    /// The hour and minute of a moment, in UTC.
+    pub fn clock(&self, at: &DateTime<Utc>) -> String {
+        at.format("%H:%M").to_string()
+    }
+
     /// A moment as a short text, in UTC, for where there is little room.
     pub fn short_time(&self, at: &DateTime<Utc>) -> String {
         let is_this_year = at.year() == Utc::now().year();
@@ -111,6 +152,19 @@ impl Page {
                 .is_some_and(|rest| rest.starts_with('/'))
     }
 
+    /// Whether the browser may hold a labeler's submission that was not sent yet.
+    pub fn may_have_outbox(&self) -> bool {
+        self.visitor
+            .as_ref()
+            .is_none_or(|visitor| visitor.is_labeler)
+    }
+
+    /// The visitor's account; empty where nobody is signed in.
+    pub fn account(&self) -> String {
+        let visitor = self.visitor.as_ref();
+        visitor.map_or_else(String::new, |visitor| visitor.account_id.to_string())
+    }
+
     /// From the parts of any request.
     pub fn from_parts(parts: &Parts) -> Self {
         let header = parts
@@ -121,8 +175,10 @@ impl Page {
             .and_then(Lang::from_tag)
             .or_else(|| header.and_then(Lang::from_accept_language))
             .unwrap_or_default();
+        let theme = read_cookie(&parts.headers, THEME_COOKIE).and_then(Theme::from_word);
         Self {
             lang,
+            theme: theme.unwrap_or_default(),
             title: "Plackett".to_owned(),
             visitor: parts.extensions.get::<Visitor>().cloned(),
             path: parts.uri.path().to_owned(),

@@ -204,6 +204,7 @@ mod tests {
             title: String::new(),
             visitor: None,
             path: "/".to_owned(),
+            theme: Default::default(),
         };
         let conversation = Conversation::new(prompt, language);
         Shown { page, conversation }.render().unwrap()

@@ -4,7 +4,7 @@ use server::domain::form::Form;
 use server::domain::ids::{CompletionId, ProjectId, PromptId, TaskId};
 use server::domain::task::TaskKind;
 use server::store;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// A project with `n` open tasks of `k` candidates each.
 pub(crate) async fn project(
@@ -27,47 +27,59 @@ pub(crate) async fn project(
         .await
         .unwrap();
     for task in 0..n {
-        let prompt_id = PromptId::new();
-        sqlx::query(
-            "INSERT INTO prompts (id, project_id, external_id, body) VALUES ($1, $2, $3, $4)",
-        )
-        .bind(prompt_id.0)
-        .bind(id.0)
-        .bind(format!("p{task}"))
-        .bind(serde_json::json!(format!("What is {task} + 1?")))
-        .execute(&mut *transaction)
-        .await
-        .unwrap();
-        let mut completions = Vec::new();
-        for slot in 0..k {
-            let completion_id = CompletionId::new();
-            sqlx::query("INSERT INTO completions (id, prompt_id, text, model) VALUES ($1, $2, $3, 'secret-model')")
-                .bind(completion_id.0)
-                .bind(prompt_id.0)
-                .bind(format!(
-                "It is **{}**, says {slot}.{}",
-                task + slot,
-                " Truly so.".repeat(slot)
-            ))
-                .execute(&mut *transaction)
-                .await
-                .unwrap();
-            completions.push(completion_id);
-        }
-        store::tasks::insert(
-            &mut transaction,
-            id,
-            prompt_id,
-            TaskKind::Rank,
-            None,
-            &completions,
-        )
-        .await
-        .unwrap();
+        let prompt = format!("What is {task} + 1?");
+        let texts: Vec<String> = (0..k)
+            .map(|slot| {
+                let more = " Truly so.".repeat(slot);
+                format!("It is **{}**, says {slot}.{more}", task + slot)
+            })
+            .collect();
+        insert_task(&mut transaction, id, &format!("p{task}"), &prompt, &texts).await;
     }
     transaction.commit().await.unwrap();
     acknowledge(db).await;
     id
+}
+
+/// Adds a ranking task over these texts to a project.
+pub(crate) async fn insert_task(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    external_id: &str,
+    prompt: &str,
+    texts: &[String],
+) {
+    let prompt_id = PromptId::new();
+    sqlx::query("INSERT INTO prompts (id, project_id, external_id, body) VALUES ($1, $2, $3, $4)")
+        .bind(prompt_id.0)
+        .bind(project_id.0)
+        .bind(external_id)
+        .bind(serde_json::json!(prompt))
+        .execute(&mut *db)
+        .await
+        .unwrap();
+    let mut completions = Vec::new();
+    for text in texts {
+        let completion_id = CompletionId::new();
+        sqlx::query("INSERT INTO completions (id, prompt_id, text, model) VALUES ($1, $2, $3, 'secret-model')")
+            .bind(completion_id.0)
+            .bind(prompt_id.0)
+            .bind(text)
+            .execute(&mut *db)
+            .await
+            .unwrap();
+        completions.push(completion_id);
+    }
+    store::tasks::insert(
+        db,
+        project_id,
+        prompt_id,
+        TaskKind::Rank,
+        None,
+        &completions,
+    )
+    .await
+    .unwrap();
 }
 
 /// Every account has read the guidelines of every project.

@@ -54,8 +54,18 @@ impl Program {
 
     /// As a crash does: no chance to clean up. Then starts again at the same address.
     pub(crate) async fn kill_and_restart(&mut self, db: &PgPool, flags: &[&str]) {
+        self.kill();
+        self.restart(db, flags).await;
+    }
+
+    /// As a crash does: no chance to clean up.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Starts again at the same address.
+    pub(crate) async fn restart(&mut self, db: &PgPool, flags: &[&str]) {
         let address = self.url.trim_start_matches("http://").to_owned();
         self.child = spawn(db, self.folder.path(), &address, flags);
         self.wait_until_ready().await;

@@ -1,0 +1,56 @@
+// What the modules of a labeling page share: its words, its notices and its voice.
+export const find = (css) => document.querySelector(css);
+export const words = () => find('#words').dataset;
+
+// Puts values where a sentence has # or #name.
+export function fill(sentence, values) {
+  if (typeof values !== 'object') return sentence.replace('#', values);
+  return sentence.replace(/#(\w+)/g, (mark, name) => values[name] ?? mark);
+}
+
+// Says something to those who do not see the page. The same words twice are read twice.
+export function announce(text) {
+  const region = find('#announcer');
+  region.textContent = region.textContent === text ? `${text}\u00a0` : text;
+}
+
+// A line above the task; one with the same name takes its place. `links` are [text, address].
+export function notice(name, text, { kind = '', links = [] } = {}) {
+  dismiss(name);
+  const line = document.createElement('p');
+  line.className = `alert ${kind}`;
+  line.dataset.notice = name;
+  line.setAttribute('role', 'status');
+  line.append(text);
+  for (const [label, address] of links) {
+    const link = document.createElement('a');
+    link.href = address;
+    link.textContent = label;
+    line.append(' ', link);
+  }
+  find('#notices').append(line);
+  return line;
+}
+
+export function dismiss(name) {
+  find(`#notices [data-notice="${name}"]`)?.remove();
+}
+
+// A request that a script makes: JSON both ways.
+export function ask(method, url, body, headers = {}) {
+  const options = { method, headers: { ...headers }, keepalive: true };
+  if (body !== undefined) {
+    options.headers['content-type'] = 'application/json';
+    options.body = JSON.stringify(body);
+  }
+  return fetch(url, options);
+}
+
+// Goes on to whatever the queue has, as the button on /work does.
+export function goToWork() {
+  const form = document.createElement('form');
+  form.method = 'post';
+  form.action = '/work';
+  document.body.append(form);
+  form.submit();
+}
