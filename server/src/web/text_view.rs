@@ -172,10 +172,10 @@ impl Conversation {
 }
 
 impl Page {
-    /// The beginning of a text, or a name, in a line of the page's own, as HTML: alone in its direction,
-    /// with its invisible characters marked.
-    pub fn inline(&self, text: &str) -> String {
-        format!("<bdi>{}</bdi>", escape(text, View::Raw))
+    /// The beginning of a text, or a name, as HTML for a line of the page's own: its invisible characters are
+    /// marked. Templates put `bdi` around, so that it keeps its direction to itself.
+    pub fn marked(&self, text: &str) -> String {
+        escape(text, View::Raw)
     }
 }
 

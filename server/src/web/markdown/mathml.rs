@@ -238,7 +238,7 @@ pub(super) const LENGTHS: [&str; 6] = [
 ];
 
 /// Their classes: what stands in a box or is struck through, and how the cells of a table stand.
-pub(super) const CLASSES: [&str; 7] = [
+pub(super) const CLASSES: [&str; 8] = [
     "boxed",
     "struck",
     "left",
@@ -246,6 +246,7 @@ pub(super) const CLASSES: [&str; 7] = [
     "ruled-above",
     "ruled-right",
     "tight",
+    "apart",
 ];
 
 /// What `math-core` wrote, of allowed parts only; none where a length is too large.
@@ -350,6 +351,7 @@ fn classes_of(style: &str) -> Vec<&'static str> {
         ("border-right:", "ruled-right"),
         ("padding-right: 0", "tight"),
         ("padding-left: 0", "tight"),
+        ("padding-left:1em", "apart"),
     ];
     let found = known.iter().filter(|(words, _)| style.contains(words));
     found.map(|(_, class)| *class).collect()
