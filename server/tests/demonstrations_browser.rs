@@ -357,6 +357,8 @@ async fn what_is_wrong_is_said_beside_its_field_and_too_long_a_text_while_it_is_
                   field.dispatchEvent(new Event('input', {bubbles: true}))";
     browser.execute(script, Vec::new()).await.unwrap();
     wait_for_text(&browser, "#count-response", "1 characters over the limit").await;
+    // Too long to be submitted, it is kept all the same.
+    wait_for_text(&browser, "#draft-status", "Draft saved").await;
     press_with(&browser, Key::Control, Key::Enter).await;
     wait_for(&browser, ".has-script #errors").await;
     wait_for_text(

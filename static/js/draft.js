@@ -90,7 +90,7 @@ async function save(isRetry = false) {
       kept = sent;
       say(words.saved);
     } else {
-      say({ 401: words.signedOut, 409: words.conflict }[answer.status] ?? told.detail);
+      say({ 401: words.signedOut, 409: words.conflict, 422: words.refused }[answer.status] ?? told.detail);
     }
     choice.hidden = answer.status !== 409;
   } catch {
@@ -199,6 +199,7 @@ for (const list of form.querySelectorAll('[data-list]')) {
     template.insertAdjacentHTML('beforebegin', html);
     draw();
     measureAll();
+    entries().at(-1).scrollIntoView({ block: 'nearest' });
     return entries().at(-1);
   };
   const shrink = (gone) => {

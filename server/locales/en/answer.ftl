@@ -33,3 +33,4 @@ answer-choose = Choose
 answer-yes = Yes
 answer-no = No
 answer-unanswered = not answered
+answer-draft-refused = The draft cannot be saved as it is: a text is far too long, or holds a character that cannot be kept.

@@ -33,3 +33,4 @@ answer-choose = 请选择
 answer-yes = 是
 answer-no = 否
 answer-unanswered = 未回答
+answer-draft-refused = 草稿无法保存：某段文字过长，或含有无法保存的字符。

@@ -4,6 +4,7 @@ pub mod assignment;
 pub mod audit;
 pub mod diff;
 pub mod export;
+pub mod few_shot;
 pub mod form;
 pub mod form_draft;
 pub mod form_versions;

@@ -7,9 +7,10 @@ use axum_extra::extract::Form as HtmlForm;
 use serde_json::Value;
 
 use crate::auth::visitor::Labeler;
+use crate::domain::few_shot::{PAIRS, Pair};
 use crate::domain::ids::AssignmentId;
 use crate::domain::task::{BriefKind, TaskKind};
-use crate::domain::writing::{Brief, LONGEST_TEXT, PAIRS, Pair, WritingInput};
+use crate::domain::writing::{Brief, LONGEST_TEXT, WritingInput};
 use crate::error::AppResult;
 use crate::pages::answer::{
     self, AnswerPage, Around, SelectOption, ShowQuery, Shown, Turn, edit_list, turns,
