@@ -18,8 +18,10 @@ use crate::auth::visitor::Labeler;
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId};
 use crate::domain::ranking::RankingInput;
+use crate::domain::review::ReviewInput;
 use crate::domain::submission::{Input, TimeSpent};
 use crate::domain::task::TaskKind;
+use crate::domain::writing::{Brief, WritingInput};
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
@@ -50,9 +52,12 @@ pub struct AssignmentView {
     /// The prompt: a string, or turns with `role` and `content`; null where the labeler writes one.
     #[schema(value_type = Object)]
     prompt: serde_json::Value,
-    /// Use-case category.
+    /// Use-case category of the prompt; empty where the labeler writes one.
     category: String,
-    /// The candidates in the order shown, random for each assignment.
+    /// Of a demonstration: what to write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brief: Option<Brief>,
+    /// The candidates in the order shown, random for each assignment; none where nothing is ranked.
     candidates: Vec<CandidateView>,
     /// When the lease ends (RFC 3339, UTC); saving a draft renews it.
     lease_until: chrono::DateTime<chrono::Utc>,
@@ -89,8 +94,13 @@ async fn view(
             position: index + 1,
             text: task.texts.get(*slot as usize).cloned().unwrap_or_default(),
         });
+    let brief = match assignment.kind {
+        TaskKind::Demonstrate => Some(Brief::read(task.brief).map_err(anyhow::Error::from)?),
+        _ => None,
+    };
     Ok(AssignmentView {
         id,
+        brief,
         project_id: assignment.project_id,
         kind: assignment.kind,
         status,
@@ -203,8 +213,9 @@ pub async fn show(
     Ok(Json(view(&mut db, id, labeler.account_id).await?))
 }
 
-/// A draft to save. This is the shape for tasks that rank or compare; those of other kinds take the
-/// content of their submission in the place of `candidates`, `strength` and `all_bad`.
+/// A draft to save: the content of a submission of the task's kind so far, with `time` and `revision`
+/// beside it. This is the shape for tasks that rank or compare; the others take the members of
+/// `WritingInput` or `ReviewInput` in the place of `candidates`, `strength` and `all_bad`.
 #[derive(ToSchema)]
 #[expect(
     dead_code,
@@ -273,6 +284,19 @@ pub async fn save_draft(
     Ok(Json(DraftSaved { revision }))
 }
 
+/// A submission, by the kind of its task: `rank` and `compare` take a ranking, `demonstrate` a
+/// demonstration, `review` a review.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub enum SubmissionInput {
+    /// Of a ranking or a comparison of two.
+    Ranking(RankingInput),
+    /// Of a demonstration.
+    Writing(WritingInput),
+    /// Of a review of a prompt.
+    Review(ReviewInput),
+}
+
 /// What a submission answers.
 #[derive(Serialize, ToSchema)]
 pub struct Submitted {
@@ -293,7 +317,7 @@ pub struct SubmissionQuery {
     replaces: Option<i32>,
 }
 
-/// Submits a ranking, or whatever the task asks for. With `replaces`, corrects one of the last 20
+/// Submits a ranking, or whatever the task's kind asks for. With `replaces`, corrects one of the last 20
 /// submissions: a new version is written beside the old one. A member `time` of the body says how the
 /// time in the task was spent. Repeating a request with the same key and content changes nothing and gives
 /// the same answer.
@@ -306,7 +330,7 @@ pub struct SubmissionQuery {
         ("Idempotency-Key" = String, Header, description = "made by the client, one for each submission"),
         ("replaces" = Option<i32>, Query, description = "the version that this corrects; it must be the newest"),
     ),
-    request_body = RankingInput,
+    request_body = SubmissionInput,
     responses(
         (status = 201, description = "written", body = Submitted),
         (status = 403, description = "not a labeler"),

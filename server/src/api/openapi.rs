@@ -16,7 +16,8 @@ use crate::web::errors::{Problem, WrongField};
 #[openapi(
     info(
         title = "Plackett",
-        description = "Lease ranking tasks, save drafts, submit rankings, download snapshots.\n\n\
+        description = "Lease tasks, save drafts, submit rankings, demonstrations and reviews of prompts, \
+            download snapshots.\n\n\
             Programs send a token of their account (page *Account*) as `Authorization: Bearer`. Ids \
             are UUIDs; where one is wanted, a short name is refused.\n\n\
             What people count is counted from 1: `position` is a candidate's place in the order \
@@ -122,17 +123,33 @@ impl Modify for FormKeys {
             "Why a task is skipped. Those of a project's form: these, unless it has a form of its own.",
             form.skip_reasons.into_iter().map(|reason| reason.key),
         );
+        let prompt_flags = keys(
+            "A yes/no question about a prompt. Those of a project's form: these, the fields of \
+             InstructGPT's Table 7, unless it has a form of its own.",
+            form.prompt_flags.into_iter().map(|flag| flag.key),
+        );
+        let kinds = keys(
+            "What personal data is. Those of a project's form: these, unless it has a form of its own.",
+            form.pii_kinds.into_iter().map(|kind| kind.key),
+        );
         let components = description.components.get_or_insert_with(Default::default);
-        if let Some(RefOr::T(Schema::Object(answers))) =
-            property(components, "CandidateInput", "flags")
-        {
-            answers.property_names = Some(Box::new(flags.clone().into()));
+        for (component, keys) in [("CandidateInput", &flags), ("ReviewInput", &prompt_flags)] {
+            if let Some(RefOr::T(Schema::Object(answers))) =
+                property(components, component, "flags")
+            {
+                answers.property_names = Some(Box::new(keys.clone().into()));
+            }
+        }
+        if let Some(kind) = property(components, "Found", "kind") {
+            *kind = Ref::from_schema_name("PersonalData").into();
         }
         if let Some(reason) = property(components, "SkipInput", "reason") {
             *reason = Ref::from_schema_name("SkipReason").into();
         }
         let schemas = &mut components.schemas;
         schemas.insert("Flag".to_owned(), flags.into());
+        schemas.insert("PromptFlag".to_owned(), prompt_flags.into());
+        schemas.insert("PersonalData".to_owned(), kinds.into());
         schemas.insert("SkipReason".to_owned(), reasons.into());
     }
 }

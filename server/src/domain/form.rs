@@ -1,5 +1,5 @@
-//! The labeling form as data: the overall scale, the yes/no flags and the reasons to skip. A
-//! project's forms are versioned, and each label names the version it was given under.
+//! The labeling form as data: the overall scale, the yes/no flags, what is asked of a prompt and the
+//! reasons to skip. A project's forms are versioned, and each label names the version it was given under.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Scale {
     pub high: Texts,
 }
 
-/// A yes/no question about one candidate.
+/// A yes/no question about one candidate, or about a prompt.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Flag {
     /// The key in exports.
@@ -56,7 +56,17 @@ pub struct SkipReason {
     pub label: Texts,
 }
 
-/// A form.
+/// One of several answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Choice {
+    /// The key in exports.
+    pub key: String,
+    /// What it says.
+    pub label: Texts,
+}
+
+/// A form. What a stored one lacks, because it was written before that was asked, is as in the standard
+/// form.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Form {
     /// The overall rating.
@@ -68,9 +78,31 @@ pub struct Form {
     pub flags: Vec<Flag>,
     /// Reasons to skip.
     pub skip_reasons: Vec<SkipReason>,
+    /// The yes/no flags of a prompt's review, in the order shown.
+    #[serde(default = "standard_prompt_flags")]
+    pub prompt_flags: Vec<Flag>,
+    /// Kinds of personal data that a review names.
+    #[serde(default = "standard_pii_kinds")]
+    pub pii_kinds: Vec<Choice>,
+    /// Languages of prompts, by primary tag, as labelers' languages and the queue have them.
+    #[serde(default = "standard_languages")]
+    pub languages: Vec<Choice>,
 }
 
-/// The form that new projects start with: the fields of InstructGPT's Table 3.
+fn standard_prompt_flags() -> Vec<Flag> {
+    Form::default().prompt_flags
+}
+
+fn standard_pii_kinds() -> Vec<Choice> {
+    Form::default().pii_kinds
+}
+
+fn standard_languages() -> Vec<Choice> {
+    Form::default().languages
+}
+
+/// The form that new projects start with: the fields of InstructGPT's Table 3 for candidates, those of
+/// its Table 7 for prompts.
 const STANDARD: &str = include_str!("../../demo/form.json");
 
 impl Form {
@@ -83,6 +115,21 @@ impl Form {
     pub fn scale(&self, key: &str) -> Option<&Scale> {
         let found = self.scales.iter().find(|scale| scale.key == key);
         found.map(|named| &named.scale)
+    }
+
+    /// Whether the form asks this flag of a prompt.
+    pub fn has_prompt_flag(&self, key: &str) -> bool {
+        self.prompt_flags.iter().any(|flag| flag.key == key)
+    }
+
+    /// Whether the form knows this kind of personal data.
+    pub fn has_pii_kind(&self, key: &str) -> bool {
+        self.pii_kinds.iter().any(|kind| kind.key == key)
+    }
+
+    /// Whether the form knows this language.
+    pub fn has_language(&self, tag: &str) -> bool {
+        self.languages.iter().any(|language| language.key == tag)
     }
 
     /// Whether the form knows this reason.
@@ -127,6 +174,70 @@ mod tests {
                 .iter()
                 .all(|reason| reason.label.contains_key("zh"))
         );
+    }
+
+    #[test]
+    fn the_standard_form_asks_of_prompts_what_table_7_has_in_both_languages() {
+        let form = Form::default();
+        let keys: Vec<&str> = form
+            .prompt_flags
+            .iter()
+            .map(|flag| flag.key.as_str())
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "ambiguous",
+                "sensitive_content",
+                "identity_dependent",
+                "closed_domain",
+                "continuation_style",
+                "requests_opinion",
+                "requests_advice",
+                "requests_moral_judgment",
+                "safety_constraints",
+                "other_constraints",
+                "intent_unclear"
+            ]
+        );
+        let kinds: Vec<&str> = form
+            .pii_kinds
+            .iter()
+            .map(|kind| kind.key.as_str())
+            .collect();
+        assert_eq!(
+            kinds,
+            ["name", "email", "phone", "address", "id_number", "other"]
+        );
+        let texts = (form
+            .prompt_flags
+            .iter()
+            .flat_map(|flag| [&flag.label, &flag.help]))
+        .chain(form.pii_kinds.iter().map(|kind| &kind.label))
+        .chain(form.languages.iter().map(|language| &language.label));
+        for text in texts {
+            assert!(
+                text.contains_key("en") && text.contains_key("zh"),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_form_from_before_prompts_were_reviewed_gets_the_standard_and_an_emptied_one_stays_empty() {
+        let mut stored = serde_json::to_value(Form::default()).unwrap_or_default();
+        let added = ["prompt_flags", "pii_kinds", "languages"];
+        for name in added {
+            stored[name] = serde_json::json!([]);
+        }
+        let emptied: Form = serde_json::from_value(stored.clone()).expect("a form");
+        assert!(emptied.prompt_flags.is_empty() && emptied.languages.is_empty());
+        for name in added {
+            stored.as_object_mut().map(|form| form.shift_remove(name));
+        }
+        let older: Form = serde_json::from_value(stored).expect("a form");
+        assert_eq!(older.prompt_flags.len(), 11);
+        assert!(older.has_pii_kind("email") && older.has_language("ar"));
     }
 
     #[test]

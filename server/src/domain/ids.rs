@@ -59,6 +59,12 @@ id!(/// One labeler's lease of one task.
     AssignmentId);
 id!(/// One labeler's weak order over a task's candidates.
     RankingId);
+id!(/// A version of what a labeler wrote for a task.
+    WritingId);
+id!(/// A version of what a labeler said of a prompt.
+    ReviewId);
+id!(/// Tasks that an admin opened together.
+    OpeningId);
 id!(/// A completion written by a labeler.
     DemonstrationId);
 id!(/// A plain text of the pretraining mix.

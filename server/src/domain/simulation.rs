@@ -136,10 +136,27 @@ pub fn rank(utilities: &[f64], scale: &[f64], error_rate: f64, rng: &mut impl Rn
             ..Default::default()
         }
     };
+    let candidates: Vec<CandidateInput> = candidates.map(judge).collect();
     RankingInput {
-        candidates: candidates.map(judge).collect(),
+        strength: strength(&candidates),
+        candidates,
         ..Default::default()
     }
+}
+
+/// How much better the preferred one of two is: the further apart their ratings are, the more. None of a
+/// tie, or of more than two.
+fn strength(candidates: &[CandidateInput]) -> Option<i16> {
+    let [first, second] = candidates else {
+        return None;
+    };
+    let gap = (first.rating? - second.rating?).abs();
+    (first.rank != second.rank).then_some(match gap {
+        0 => 1,
+        1 => 2,
+        2 | 3 => 3,
+        _ => 4,
+    })
 }
 
 /// How many pairs each candidate wins, twice counted so that a tie is one for each.
@@ -226,6 +243,17 @@ mod tests {
         assert_eq!(input.candidates[2].rating, Some(1));
         assert!(input.candidates[2].flags["fails_instruction"]);
         assert!(input.candidates[1].rating > input.candidates[0].rating);
+    }
+
+    #[test]
+    fn a_comparison_of_two_says_how_much_better_and_a_tie_does_not() {
+        let mut rng = ChaCha12Rng::seed_from_u64(5);
+        let scale: Vec<f64> = (0..14).map(f64::from).collect();
+        let mut strength = |utilities: &[f64]| rank(utilities, &scale, 0.0, &mut rng).strength;
+        assert_eq!(strength(&[0.0, 13.0]), Some(4));
+        assert_eq!(strength(&[13.0, 12.5]), Some(1));
+        assert_eq!(strength(&[5.0, 5.0]), None);
+        assert_eq!(strength(&[0.0, 4.0, 8.0, 13.0]), None);
     }
 
     #[test]

@@ -4,7 +4,9 @@ use serde_json::Value;
 
 use crate::domain::form::Form;
 use crate::domain::ranking::RankingInput;
+use crate::domain::review::ReviewInput;
 use crate::domain::task::TaskKind;
+use crate::domain::writing::WritingInput;
 use crate::error::FieldError;
 
 /// Longest time in a task that is believed, in milliseconds: a week.
@@ -46,6 +48,10 @@ impl TimeSpent {
 pub enum Input {
     /// Of a ranking or a comparison of two.
     Ranking(RankingInput),
+    /// Of a demonstration.
+    Writing(WritingInput),
+    /// Of a review of a prompt.
+    Review(ReviewInput),
 }
 
 impl Input {
@@ -56,10 +62,8 @@ impl Input {
     pub fn from_json(kind: TaskKind, json: Value) -> Result<Self, FieldError> {
         match kind {
             TaskKind::Rank | TaskKind::Compare => read(json).map(Self::Ranking),
-            TaskKind::Demonstrate | TaskKind::Review => Err(FieldError::new(
-                "kind",
-                "no program can answer this kind of task yet",
-            )),
+            TaskKind::Demonstrate => read(json).map(Self::Writing),
+            TaskKind::Review => read(json).map(Self::Review),
         }
     }
 
@@ -70,6 +74,8 @@ impl Input {
     pub fn to_json(&self) -> serde_json::Result<Value> {
         match self {
             Self::Ranking(input) => serde_json::to_value(input),
+            Self::Writing(input) => serde_json::to_value(input),
+            Self::Review(input) => serde_json::to_value(input),
         }
     }
 
@@ -78,6 +84,8 @@ impl Input {
     pub fn complaints(&self, n: usize, form: &Form) -> Vec<FieldError> {
         match self {
             Self::Ranking(input) => input.complaints(n, form),
+            Self::Writing(input) => input.complaints(form),
+            Self::Review(input) => input.complaints(form),
         }
     }
 }
@@ -86,4 +94,39 @@ impl Input {
 fn read<T: serde::de::DeserializeOwned>(json: Value) -> Result<T, FieldError> {
     serde_path_to_error::deserialize(json)
         .map_err(|error| FieldError::of_json(&error.path().to_string(), error.inner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_task_takes_its_own_json_and_gives_it_back() {
+        for (kind, json) in [
+            (TaskKind::Rank, json!({"candidates": [], "note": ""})),
+            (
+                TaskKind::Demonstrate,
+                json!({"pairs": [{"query": "a", "response": ""}], "note": "n"}),
+            ),
+            (
+                TaskKind::Review,
+                json!({"flags": {"ambiguous": false}, "note": ""}),
+            ),
+        ] {
+            let input = Input::from_json(kind, json.clone()).map(|input| input.to_json().ok());
+            assert_eq!(input.ok().flatten(), Some(json), "{kind}");
+        }
+        let wrong = Input::from_json(TaskKind::Demonstrate, json!({"pairs": [{"query": 1}]}));
+        assert_eq!(
+            wrong.err().map(|error| error.field).as_deref(),
+            Some("pairs[0].query")
+        );
+        let other = Input::from_json(TaskKind::Review, json!({"candidates": []}));
+        assert_eq!(
+            other.err().map(|error| error.field).as_deref(),
+            Some("candidates")
+        );
+    }
 }

@@ -40,6 +40,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words! {
     /// What a labeler does in a task.
     TaskKind ("kind of task") {
@@ -77,6 +79,18 @@ words! {
         Random = "random",
         /// Where reward models disagree most first, with a random share kept for evaluation.
         Informative = "informative",
+    }
+}
+
+words! {
+    /// How a demonstration comes about (InstructGPT, section 3.2).
+    BriefKind ("kind of demonstration") {
+        /// A prompt is answered: a given one, or one that the labeler writes too.
+        Plain = "plain",
+        /// An instruction with several query and response pairs, recombined into as many examples.
+        FewShot = "few_shot",
+        /// From the text of a use case: a prompt that fits it, and its response.
+        UserBased = "user_based",
     }
 }
 

@@ -14,6 +14,7 @@ pub mod prompts;
 pub mod queue;
 pub mod rankings;
 pub mod repeats;
+pub mod reviews;
 pub mod run_events;
 pub mod run_feed;
 pub mod runs;
@@ -23,6 +24,7 @@ pub mod snapshots;
 pub mod submissions;
 pub mod tasks;
 pub mod texts;
+pub mod writings;
 
 /// Runs by status, for `/metrics`.
 pub async fn queue_figures(db: &sqlx::PgPool) -> sqlx::Result<Vec<(String, i64)>> {

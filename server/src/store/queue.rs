@@ -45,6 +45,8 @@ pub(crate) struct Rules {
     pub(crate) project_id: ProjectId,
     /// Primary language tags that the labeler works in; empty is any.
     pub(crate) languages: Vec<String>,
+    /// A program that ranks, and neither writes nor reviews.
+    is_simulated: bool,
     gold_share: f64,
     repeat_share: f64,
     pub(crate) repeat_after_days: i16,
@@ -139,7 +141,7 @@ async fn find_rules(
 ) -> AppResult<Rules> {
     let row = sqlx::query!(
         r#"
-        SELECT p.gold_share, p.repeat_share, p.repeat_after_days,
+        SELECT p.gold_share, p.repeat_share, p.repeat_after_days, u.is_simulated,
                p.is_open OR m.account_id IS NOT NULL OR u.is_simulated AS "is_assigned!",
                p.archived_at IS NOT NULL AS "is_archived!",
                coalesce(m.languages, '{}') AS "languages!",
@@ -184,6 +186,7 @@ async fn find_rules(
         labeler_id,
         project_id,
         languages: row.languages,
+        is_simulated: row.is_simulated,
         gold_share: f64::from(row.gold_share),
         repeat_share: f64::from(row.repeat_share),
         repeat_after_days: row.repeat_after_days,
@@ -231,6 +234,7 @@ macro_rules! pick_task {
         FROM tasks t
         WHERE t.project_id = $1 AND t.purpose = 'label' AND t.closed_at IS NULL AND t.n_held < t.overlap
           AND (cardinality($3::TEXT[]) = 0 OR t.language IS NULL OR t.language = ANY($3))
+          AND NOT ($4 AND t.kind IN ('demonstrate', 'review'))
           AND NOT EXISTS (
               SELECT 1 FROM assignments a
               WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
@@ -239,7 +243,8 @@ macro_rules! pick_task {
         "# + $lock,
             $rules.project_id.0,
             $rules.labeler_id.0,
-            &$rules.languages
+            &$rules.languages,
+            $rules.is_simulated
         )
         .fetch_optional($db)
         .await
@@ -265,6 +270,7 @@ async fn pick_gold(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<
         FROM tasks t
         WHERE t.project_id = $1 AND t.purpose = 'gold' AND t.closed_at IS NULL AND t.n_held < t.overlap
           AND (cardinality($3::TEXT[]) = 0 OR t.language IS NULL OR t.language = ANY($3))
+          AND NOT ($4 AND t.kind IN ('demonstrate', 'review'))
           AND NOT EXISTS (SELECT 1 FROM assignments a WHERE a.task_id = t.id AND a.labeler_id = $2)
         ORDER BY random()
         LIMIT 1
@@ -272,7 +278,8 @@ async fn pick_gold(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<
         "#,
         rules.project_id.0,
         rules.labeler_id.0,
-        &rules.languages
+        &rules.languages,
+        rules.is_simulated
     )
     .fetch_optional(db)
     .await?;

@@ -7,11 +7,18 @@ use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 use crate::domain::assignment::AssignmentStatus;
+use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, AssignmentId};
+use crate::domain::ranking::Ranking;
+use crate::domain::review::Review;
 use crate::domain::submission::{Input, TimeSpent};
+use crate::domain::task::TaskKind;
+use crate::domain::writing::{Brief, Writing};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
-use crate::store::{assignments, rankings};
+use crate::store::assignments::{self, Assignment};
+use crate::store::tasks::{self, TaskView};
+use crate::store::{rankings, reviews, writings};
 
 /// How many of their last submissions a labeler can correct.
 pub const CORRECTABLE: i64 = 20;
@@ -72,17 +79,15 @@ pub async fn submit(
     let content = new.input.to_json().map_err(anyhow::Error::from)?;
     let digest = digest(&content)?;
     let key = new.idempotency_key;
-    let Input::Ranking(input) = new.input;
-    let ranking = input
-        .parse(&assignment.display_order, &form)
-        .map_err(AppError::Invalid)?;
-    if let Some(existing) = rankings::find_by_key(&mut transaction, id, key).await? {
+    let said = parse(&mut transaction, &assignment, new.input, &form).await?;
+    let kind = assignment.kind;
+    if let Some(existing) = find_by_key(&mut transaction, kind, id, key).await? {
         return match existing.request_sha256 == digest {
             true => Ok(existing.submitted),
             false => Err(AppError::conflict("error-key-used")),
         };
     }
-    let newest = rankings::newest_version(&mut transaction, id).await?;
+    let newest = newest_version(&mut transaction, kind, id).await?;
     match (assignment.status, new.replaces) {
         (AssignmentStatus::Leased, None) => (),
         (AssignmentStatus::Expired, None) => take_place_back(&mut transaction, id).await?,
@@ -107,10 +112,76 @@ pub async fn submit(
         digest: &digest,
         time,
     };
-    let submitted = rankings::insert(&mut transaction, &assignment, &head, &ranking).await?;
+    let submitted = match &said {
+        Said::Ranking(ranking) => {
+            rankings::insert(&mut transaction, &assignment, &head, ranking).await?
+        }
+        Said::Writing(writing, view) => {
+            writings::insert(&mut transaction, &assignment, &head, writing, view).await?
+        }
+        Said::Review(review) => reviews::insert(&mut transaction, id, &head, review).await?,
+    };
     transaction.commit().await?;
     metrics::counter!("plackett_submissions_total").increment(1);
     Ok(submitted)
+}
+
+/// A submission that is right, with what writing it needs.
+enum Said {
+    Ranking(Ranking),
+    /// With the task's prompt, which it answers.
+    Writing(Writing, Box<TaskView>),
+    Review(Review),
+}
+
+/// Checks a submission by what its task asks for.
+async fn parse(
+    db: &mut PgConnection,
+    assignment: &Assignment,
+    input: &Input,
+    form: &Form,
+) -> AppResult<Said> {
+    let said = match (assignment.kind, input) {
+        (TaskKind::Rank | TaskKind::Compare, Input::Ranking(input)) => input
+            .parse(&assignment.display_order, form)
+            .map(Said::Ranking),
+        (TaskKind::Demonstrate, Input::Writing(input)) => {
+            let view = tasks::find_view(db, assignment.task_id).await?;
+            let brief = Brief::read(view.brief.clone()).map_err(anyhow::Error::from)?;
+            let writing = input.parse(&brief, !view.prompt.is_null(), form);
+            writing.map(|writing| Said::Writing(writing, Box::new(view)))
+        }
+        (TaskKind::Review, Input::Review(input)) => input.parse(form).map(Said::Review),
+        _ => return Err(AppError::conflict("error-other-kind")),
+    };
+    said.map_err(AppError::Invalid)
+}
+
+/// Finds the submission that a key made.
+async fn find_by_key(
+    db: &mut PgConnection,
+    kind: TaskKind,
+    id: AssignmentId,
+    key: &str,
+) -> sqlx::Result<Option<Existing>> {
+    match kind {
+        TaskKind::Rank | TaskKind::Compare => rankings::find_by_key(db, id, key).await,
+        TaskKind::Demonstrate => writings::find_by_key(db, id, key).await,
+        TaskKind::Review => reviews::find_by_key(db, id, key).await,
+    }
+}
+
+/// The newest version of what was submitted for an assignment; 0 before the first.
+pub async fn newest_version(
+    db: &mut PgConnection,
+    kind: TaskKind,
+    id: AssignmentId,
+) -> sqlx::Result<i32> {
+    match kind {
+        TaskKind::Rank | TaskKind::Compare => rankings::newest_version(db, id).await,
+        TaskKind::Demonstrate => writings::newest_version(db, id).await,
+        TaskKind::Review => reviews::newest_version(db, id).await,
+    }
 }
 
 /// What every kind of submission carries.
@@ -198,6 +269,18 @@ pub async fn list_correctable(
     .fetch_all(db)
     .await?;
     Ok(ids.into_iter().map(AssignmentId).collect())
+}
+
+/// This labeler's last submission, if there is one, with its kind: where a correction begins.
+pub async fn find_last(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+) -> AppResult<Option<(AssignmentId, TaskKind)>> {
+    let Some(id) = list_correctable(&mut *db, labeler_id, 1).await?.pop() else {
+        return Ok(None);
+    };
+    let assignment = assignments::find(db, id, labeler_id).await?;
+    Ok(Some((id, assignment.kind)))
 }
 
 /// Of an expired assignment whose task is locked: a free place again, or late without one.
