@@ -18,14 +18,18 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks, work,
+    account, accounts, checkpoints, demonstrate, guidelines, health, home, language, prompts, rank,
+    review, run_events, runs, sign_in, snapshots, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
 
 /// Largest body of an ordinary form or JSON request; imports have a limit of their own.
 const BODY_LIMIT: usize = 2 * 1024 * 1024;
+
+/// Largest form of a demonstration: all texts of the greatest length, of characters that a form writes in
+/// twelve bytes each.
+const WRITING_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The whole site.
 pub fn router(state: AppState) -> Router {
@@ -51,6 +55,13 @@ pub fn router(state: AppState) -> Router {
         // Labelers.
         .route("/work", get(work::index).post(work::create))
         .route("/rank/{id}", get(rank::show).post(rank::update))
+        .route(
+            "/demonstrate/{id}",
+            get(demonstrate::show)
+                .post(demonstrate::update)
+                .layer(DefaultBodyLimit::max(WRITING_LIMIT)),
+        )
+        .route("/review/{id}", get(review::show).post(review::update))
         .route(
             "/guidelines",
             get(guidelines::index).post(guidelines::create),

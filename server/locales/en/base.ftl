@@ -1,6 +1,6 @@
 nav-skip = Skip to content
 nav-label = Main
-nav-rank = Rank
+nav-rank = Work
 nav-guidelines = Guidelines
 nav-prompts = Prompts
 nav-tasks = Tasks

@@ -1,6 +1,6 @@
 nav-skip = 跳到正文
 nav-label = 主导航
-nav-rank = 排序
+nav-rank = 工作
 nav-guidelines = 标注指南
 nav-prompts = 提示
 nav-tasks = 任务

@@ -2,7 +2,10 @@
 
 pub mod account;
 pub mod accounts;
+pub mod answer;
+pub mod answer_form;
 pub mod checkpoints;
+pub mod demonstrate;
 pub mod guidelines;
 pub mod health;
 pub mod home;
@@ -10,6 +13,7 @@ pub mod language;
 pub mod prompts;
 pub mod rank;
 pub mod rank_form;
+pub mod review;
 pub mod run_events;
 pub mod run_figures;
 pub mod run_form;
