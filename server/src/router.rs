@@ -19,7 +19,7 @@ use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
     account, accounts, checkpoints, demonstrate, guidelines, health, home, language, prompts, rank,
-    review, run_events, runs, sign_in, snapshots, tasks, work,
+    review, run_events, runs, sign_in, snapshots, task_opening, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -81,6 +81,10 @@ pub fn router(state: AppState) -> Router {
             post(prompts::create).layer(DefaultBodyLimit::max(upload_limit)),
         )
         .route("/tasks", get(tasks::index))
+        .route(
+            "/tasks/new",
+            get(task_opening::new).post(task_opening::create),
+        )
         .route("/tasks/{id}/close", post(tasks::close))
         .route("/snapshots", get(snapshots::index).post(snapshots::create))
         .route("/snapshots/{id}", get(snapshots::show))

@@ -18,6 +18,7 @@ prompts-kind-demonstrations = demonstrations
 prompts-kind-texts = plain texts
 prompts-kind-rankings = rankings
 prompts-kind-candidates = prompts with candidates to rank
+prompts-kind-use-cases = use cases to write from
 prompts-format = Format
 prompts-format-name = by the file's name
 prompts-file = File

@@ -18,6 +18,7 @@ prompts-kind-demonstrations = 示范
 prompts-kind-texts = 纯文本
 prompts-kind-rankings = 排序
 prompts-kind-candidates = 带待排序候选的提示
+prompts-kind-use-cases = 供撰写示范的用例
 prompts-format = 格式
 prompts-format-name = 按文件名判断
 prompts-file = 文件

@@ -4,6 +4,7 @@ pub mod assignment;
 pub mod few_shot;
 pub mod form;
 pub mod ids;
+pub mod opening;
 pub mod prompt;
 pub mod ranking;
 pub mod review;

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
 use crate::domain::form::Form;
+use crate::domain::opening::GivenText;
 use crate::exchange::lines::{Bounded, Lines, read_utf8, skip_byte_order_mark};
 use crate::exchange::records::{Complaint, ImportKind, Row, parse_cells, parse_line};
 use crate::store;
@@ -318,6 +319,7 @@ struct Rows {
     texts: (Vec<usize>, Vec<store::texts::NewText>),
     rankings: Vec<(usize, store::imported_rankings::NewRanking)>,
     candidates: Vec<(usize, store::imports::NewCandidates)>,
+    use_cases: (Vec<usize>, Vec<GivenText>),
 }
 
 impl Rows {
@@ -328,6 +330,7 @@ impl Rows {
             Row::Text(row) => push_both(&mut self.texts, line, row),
             Row::Ranking(row) => self.rankings.push((line, row)),
             Row::Candidates(row) => self.candidates.push((line, row)),
+            Row::UseCase(row) => push_both(&mut self.use_cases, line, row),
         }
     }
 
@@ -361,6 +364,10 @@ impl Rows {
                 refused.push((*line, why));
             }
         }
+        let (lines, rows) = &self.use_cases;
+        let known = store::openings::insert_use_cases(db, project, rows).await;
+        let known = known.map_err(|error| anyhow::anyhow!("{error}"))?;
+        refused.extend(known.into_iter().map(|(index, why)| (lines[index], why)));
         Ok(refused)
     }
 }

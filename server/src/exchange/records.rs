@@ -7,7 +7,9 @@ use trainer::records::{
 };
 
 use crate::domain::form::Form;
+use crate::domain::opening::GivenText;
 use crate::domain::ranking::{CANDIDATES, Judgement, LONGEST_NOTE, Ranking};
+use crate::domain::writing::LONGEST_TEXT;
 use crate::store::completions::NewCompletion;
 use crate::store::demonstrations::NewDemonstration;
 use crate::store::imported_rankings::NewRanking;
@@ -32,16 +34,19 @@ pub enum ImportKind {
     Rankings,
     /// Prompts with completions to be ranked, as `plackett generate` writes them.
     Candidates,
+    /// `{"use_case","language"}`: what customers want to do; a task each, to write a demonstration from.
+    UseCases,
 }
 
 impl ImportKind {
     /// Every kind, in the order pages list them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Prompts,
         Self::Demonstrations,
         Self::Texts,
         Self::Rankings,
         Self::Candidates,
+        Self::UseCases,
     ];
 
     /// The word for forms and `--kind`.
@@ -52,15 +57,18 @@ impl ImportKind {
             Self::Texts => "texts",
             Self::Rankings => "rankings",
             Self::Candidates => "candidates",
+            Self::UseCases => "use-cases",
         }
     }
 
     /// The fields that a line may have; any other is refused, so that a misspelt one is noticed.
     pub fn fields(self) -> &'static [&'static str] {
         match self {
-            Self::Prompts => &["id", "prompt", "category", "customer", "language"],
+            // A review belongs to whoever gave it: an exported line may have one, but none is imported.
+            Self::Prompts => &["id", "prompt", "category", "customer", "language", "review"],
             Self::Demonstrations => &["id", "messages", "category"],
             Self::Texts => &["id", "text"],
+            Self::UseCases => &["use_case", "language"],
             Self::Candidates => &[
                 "id",
                 "prompt",
@@ -102,6 +110,8 @@ pub enum Row {
     Ranking(NewRanking),
     /// A prompt with completions to rank.
     Candidates(NewCandidates),
+    /// A use case to write a demonstration from.
+    UseCase(GivenText),
 }
 
 /// A wrong field and what is wrong with it.
@@ -144,6 +154,7 @@ fn parse_object(kind: ImportKind, mut fields: Fields, form: &Form) -> Result<Row
         ImportKind::Texts => text(&mut fields).map(Row::Text),
         ImportKind::Candidates => candidates(&mut fields).map(Row::Candidates),
         ImportKind::Rankings => ranking(&mut fields, form).map(Row::Ranking),
+        ImportKind::UseCases => use_case(&mut fields).map(Row::UseCase),
     }
 }
 
@@ -197,6 +208,22 @@ fn text(fields: &mut Fields) -> Result<NewText, Complaint> {
         external_id: record.id,
         body: record.text,
     })
+}
+
+fn use_case(fields: &mut Fields) -> Result<GivenText, Complaint> {
+    let text: String = fields.required("use_case")?;
+    let text = text.trim().to_owned();
+    match text.chars().count() {
+        0 => Err(complaint("use_case", "is empty")),
+        n if n > LONGEST_TEXT => {
+            let message = format!("is longer than {LONGEST_TEXT} characters");
+            Err(complaint("use_case", message))
+        }
+        _ => Ok(GivenText {
+            text,
+            language: fields.optional("language")?,
+        }),
+    }
 }
 
 /// A completion of a candidates file.

@@ -24,5 +24,6 @@ pub mod run_settings;
 pub mod runs;
 pub mod sign_in;
 pub mod snapshots;
+pub mod task_opening;
 pub mod tasks;
 pub mod work;

@@ -80,7 +80,7 @@ pub struct PromptsQuery {
 }
 
 impl PromptsPage {
-    fn kinds(&self) -> [ImportKind; 5] {
+    fn kinds(&self) -> [ImportKind; 6] {
         ImportKind::ALL
     }
 

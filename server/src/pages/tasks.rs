@@ -1,4 +1,4 @@
-//! `/tasks`: what is being ranked, by whom, and what is done. Names of models stay out of it.
+//! `/tasks`: what labelers are doing, who does it, and what is done. Names of models stay out of it.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -8,6 +8,8 @@ use axum_extra::extract::Form as HtmlForm;
 use crate::auth::visitor::Admin;
 use crate::domain::form::{Form, text_in};
 use crate::domain::ids::TaskId;
+use crate::domain::task::TaskKind;
+use crate::domain::writing::Brief;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::pages::prompts::{choose_project, excerpt};
@@ -39,6 +41,8 @@ struct TasksPage {
 struct TaskRow {
     task: TaskItem,
     excerpt: String,
+    /// How a demonstration comes about, as a key of the catalogue.
+    writes: Option<String>,
 }
 
 /// What the list is narrowed to.
@@ -50,6 +54,12 @@ pub struct TasksQuery {
     /// `open`, `held`, `done`, `closed`, or empty.
     #[serde(default)]
     state: String,
+    /// A kind of task, or empty.
+    #[serde(default)]
+    kind: String,
+    /// How many tasks were opened just now.
+    #[serde(default)]
+    opened: Option<i64>,
     /// The last task of the page before.
     #[serde(default)]
     before: Option<TaskId>,
@@ -58,6 +68,17 @@ pub struct TasksQuery {
 impl TasksPage {
     fn states(&self) -> [(&'static str, String); 4] {
         STATES.map(|state| (state, self.page.t(&format!("tasks-state-{state}"))))
+    }
+
+    fn kinds(&self) -> Vec<(TaskKind, String)> {
+        let kinds = TaskKind::ALL.iter();
+        kinds
+            .map(|kind| (*kind, self.page.t(&format!("tasks-kind-{kind}"))))
+            .collect()
+    }
+
+    fn is_kind(&self, kind: &TaskKind) -> bool {
+        self.query.kind == kind.as_str()
     }
 
     fn is_project(&self, project: &Project) -> bool {
@@ -81,8 +102,23 @@ impl TasksPage {
 
 impl TaskRow {
     fn new(task: TaskItem) -> Self {
-        let excerpt = excerpt(&task.body);
-        Self { task, excerpt }
+        // Without a prompt, what the labeler was given to write from.
+        let brief = Brief::read(task.brief.clone()).ok();
+        let given = brief.as_ref().and_then(Brief::text).unwrap_or_default();
+        let excerpt = match task.body.is_null() {
+            true => excerpt(&given.into()),
+            false => excerpt(&task.body),
+        };
+        let writes = brief.filter(|_| task.kind == TaskKind::Demonstrate.as_str());
+        let writes = writes.map(|brief| match task.body.is_null() {
+            true => format!("tasks-writes-{}", brief.kind.as_str().replace('_', "-")),
+            false => "tasks-writes-answer".to_owned(),
+        });
+        Self {
+            task,
+            excerpt,
+            writes,
+        }
     }
 
     /// Where the task stands, in one word.
@@ -126,13 +162,22 @@ pub async fn index(
             Message::new("error-choose-state"),
         ));
     }
+    let kind = match query.kind.as_str() {
+        "" => None,
+        word => {
+            let known = word.parse::<TaskKind>();
+            let unknown = |_| AppError::invalid("kind", Message::new("error-unknown-choice"));
+            Some(known.map_err(unknown)?)
+        }
+    };
     let mut db = state.db.acquire().await?;
     let projects = store::projects::list(&mut db).await?;
     let project = choose_project(&projects, &query.project)?;
     let mut tasks = Vec::new();
     if let Some(project) = &project {
         let limit = PAGE_LENGTH as i64 + 1;
-        tasks = store::tasks::list(&mut db, project.id, &query.state, query.before, limit).await?;
+        let (id, before) = (project.id, query.before);
+        tasks = store::tasks::list(&mut db, id, &query.state, kind, before, limit).await?;
     }
     let form = match &project {
         Some(project) => store::projects::find_form(&mut db, project.id).await?,

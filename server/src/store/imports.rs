@@ -39,6 +39,8 @@ pub enum Refusal {
     RankedAlready,
     /// More labelers than a task takes.
     TooManyLabelers,
+    /// The use case has a task already, of an earlier line or of before.
+    KnownUseCase,
 }
 
 impl fmt::Display for Refusal {
@@ -54,6 +56,7 @@ impl fmt::Display for Refusal {
             Self::HasTask => "belongs to a prompt that has a task already",
             Self::RankedAlready => "this ranking is here already",
             Self::TooManyLabelers => "a task takes at most 100 labelers",
+            Self::KnownUseCase => "has a task already",
         })
     }
 }
@@ -63,6 +66,7 @@ impl Refusal {
     pub fn field(self) -> &'static str {
         match self {
             Self::OtherCustomer | Self::KnownCustomer => "customer",
+            Self::KnownUseCase => "use_case",
             _ => "id",
         }
     }

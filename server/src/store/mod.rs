@@ -9,6 +9,7 @@ pub mod demonstrations;
 pub mod imported_rankings;
 pub mod imports;
 pub mod members;
+pub mod openings;
 pub mod projects;
 pub mod prompts;
 pub mod queue;

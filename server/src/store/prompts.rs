@@ -166,3 +166,29 @@ pub async fn count_by_category(
     .await?;
     Ok(rows.into_iter().map(|row| (row.category, row.n)).collect())
 }
+
+/// Where the prompts of a project come from, and which languages they are in, where that is known.
+#[derive(Debug, Default)]
+pub struct Origins {
+    /// Sources, in alphabetical order.
+    pub sources: Vec<String>,
+    /// Language tags, in alphabetical order.
+    pub languages: Vec<String>,
+}
+
+/// The sources and languages of a project's prompts.
+pub async fn find_origins(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<Origins> {
+    sqlx::query_as!(
+        Origins,
+        r#"
+        SELECT coalesce(array_agg(DISTINCT source ORDER BY source), '{}') AS "sources!",
+               coalesce(array_agg(DISTINCT language ORDER BY language) FILTER (WHERE language IS NOT NULL), '{}')
+                   AS "languages!"
+        FROM prompts
+        WHERE project_id = $1
+        "#,
+        project_id.0
+    )
+    .fetch_one(db)
+    .await
+}

@@ -158,6 +158,8 @@ pub struct TaskItem {
     pub external_id: String,
     /// The prompt: a string or turns; null where the labeler writes one.
     pub body: Value,
+    /// Of a demonstration: what to write.
+    pub brief: Option<Value>,
     /// What is done in it.
     pub kind: String,
     /// What it is there for.
@@ -197,6 +199,7 @@ pub async fn list(
     db: &mut PgConnection,
     project_id: ProjectId,
     state: &str,
+    kind: Option<TaskKind>,
     before: Option<TaskId>,
     limit: i64,
 ) -> sqlx::Result<Vec<TaskItem>> {
@@ -204,7 +207,7 @@ pub async fn list(
         TaskItem,
         r#"
         SELECT t.id AS "id: TaskId", coalesce(p.external_id, '') AS "external_id!",
-               coalesce(p.body, 'null') AS "body!", t.kind, t.purpose, t.overlap, t.n_held,
+               coalesce(p.body, 'null') AS "body!", t.brief, t.kind, t.purpose, t.overlap, t.n_held,
                t.closed_at IS NOT NULL AS "is_closed!",
                (SELECT count(*) FROM candidates k WHERE k.task_id = t.id) AS "n_candidates!",
                n.n_submitted AS "n_submitted!", n.holders AS "holders!: Json<Vec<Holder>>"
@@ -216,11 +219,14 @@ pub async fn list(
                    coalesce(jsonb_agg(jsonb_build_object('name', u.name, 'status', a.status,
                                                          'is_simulated', u.is_simulated,
                                                          'skip_reason', a.skip_reason,
-                                                         'note', coalesce(a.skip_note,
-                                                             (SELECT r.note FROM rankings r
-                                                              WHERE r.assignment_id = a.id
-                                                              ORDER BY r.version DESC LIMIT 1),
-                                                             '')) ORDER BY a.id)
+                                                         'note', coalesce(a.skip_note, (
+                                                             SELECT s.note
+                                                             FROM (SELECT note, version FROM rankings WHERE assignment_id = a.id
+                                                                   UNION ALL
+                                                                   SELECT note, version FROM writings WHERE assignment_id = a.id
+                                                                   UNION ALL
+                                                                   SELECT note, version FROM reviews WHERE assignment_id = a.id) s
+                                                             ORDER BY s.version DESC LIMIT 1), '')) ORDER BY a.id)
                             FILTER (WHERE a.status IN ('leased', 'submitted', 'skipped')), '[]') AS holders
             FROM assignments a
             JOIN accounts u ON u.id = a.labeler_id
@@ -228,6 +234,7 @@ pub async fn list(
         ) n
         WHERE t.project_id = $1
           AND ($3::uuid IS NULL OR t.id < $3)
+          AND ($5::TEXT IS NULL OR t.kind = $5)
           AND CASE $2
               WHEN 'open' THEN t.closed_at IS NULL AND t.n_held < t.overlap
               WHEN 'held' THEN n.n_leased > 0
@@ -241,7 +248,8 @@ pub async fn list(
         project_id.0,
         state,
         before.map(|task| task.0),
-        limit
+        limit,
+        kind.map(TaskKind::as_str)
     )
     .fetch_all(db)
     .await
