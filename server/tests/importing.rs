@@ -174,7 +174,7 @@ async fn candidates_open_one_task_for_each_prompt(db: PgPool) {
     let report = import_jsonl(&db, ImportKind::Candidates, &file).await;
     assert!(report.is_clean(), "{report:?}");
     let mut connection = db.acquire().await.unwrap();
-    let tasks = store::tasks::list(&mut connection, project, "open", None, 10)
+    let tasks = store::tasks::list(&mut connection, project, "open", None, None, 10)
         .await
         .unwrap();
     assert_eq!(tasks.len(), 2);
@@ -245,6 +245,8 @@ async fn export(db: &PgPool, project_id: ProjectId, kind: SnapshotKind) -> Strin
         name: "all".to_owned(),
         categories: Vec::new(),
         include_simulated: true,
+        reviewed_categories: false,
+        include_personal: false,
     };
     let id = create_snapshot(db, &selection, None).await.unwrap();
     written(db, id).await
@@ -461,5 +463,46 @@ async fn an_admin_sees_who_holds_a_task_and_closes_it(db: PgPool) {
         bob.post("/work", "").await.location.as_deref(),
         Some("/work"),
         "no task is left"
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn use_cases_open_a_task_each_and_none_twice(db: PgPool) {
+    empty_project(&db).await;
+    let kind = ImportKind::UseCases;
+    let lines = "{\"use_case\":\"A zoo names its animals.\",\"language\":\"en\"}\n\
+                 {\"use_case\":\"A choir\\nplans its year.\"}\n";
+    let report = import_jsonl(&db, kind, lines).await;
+    assert!(report.is_clean(), "{report:?}");
+    let tasks: Vec<(String, i16, Option<String>, serde_json::Value)> =
+        sqlx::query_as("SELECT kind, overlap, language, brief FROM tasks ORDER BY id")
+            .fetch_all(&db)
+            .await
+            .unwrap();
+    let brief = serde_json::json!({"kind": "user_based", "use_case": "A zoo names its animals."});
+    let first = ("demonstrate".to_owned(), 2, Some("en".to_owned()), brief);
+    assert_eq!((tasks.len(), &tasks[0]), (2, &first));
+    let again = "{\"use_case\":\"new\"}\n{\"use_case\":\"A zoo names its animals.\"}\n{\"use_case\":\" \"}\n\
+                 {\"use_case\":\"new\"}\n{\"usecase\":\"x\"}\n";
+    let report = import_jsonl(&db, kind, again).await;
+    let wrong = [
+        (2, "use_case"),
+        (3, "use_case"),
+        (4, "use_case"),
+        (5, "usecase"),
+    ];
+    assert_eq!(places(&report), wrong);
+    assert_eq!(count(&db, "tasks").await, 2);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn exported_prompts_come_back_without_the_reviews_of_others(db: PgPool) {
+    empty_project(&db).await;
+    let line = r#"{"id":"a","prompt":"one","category":"chat","review":{"category":"other","language":"en","flags":{}}}"#;
+    let report = import_jsonl(&db, ImportKind::Prompts, line).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(
+        (count(&db, "prompts").await, count(&db, "reviews").await),
+        (1, 0)
     );
 }

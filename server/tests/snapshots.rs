@@ -34,6 +34,8 @@ fn selection(project_id: ProjectId, include_simulated: bool) -> Selection {
         name: "first / try".to_owned(),
         categories: Vec::new(),
         include_simulated,
+        reviewed_categories: false,
+        include_personal: false,
     }
 }
 

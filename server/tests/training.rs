@@ -99,6 +99,8 @@ impl<'app> Place<'app> {
             name: "all".to_owned(),
             categories: Vec::new(),
             include_simulated: true,
+            reviewed_categories: false,
+            include_personal: false,
         };
         create_snapshot(&self.app.state.db, &selection, None)
             .await

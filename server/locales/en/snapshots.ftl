@@ -37,3 +37,13 @@ snapshots-id = Id
 snapshots-download = Download
 snapshots-format-own = One record a line, as the trainer reads them. The SHA-256 above is of this file.
 snapshots-format-trl = Preference pairs for TRL: prompt, chosen, rejected. Ties are left out.
+snapshots-reviewed-categories = Take the categories that reviewers gave, where there are any
+snapshots-include-personal = Include prompts in which a reviewer found personal data, with their rankings and demonstrations
+snapshots-left-out = Left out
+snapshots-n-left-out = { $n ->
+    [one] { $n } record, for personal data in its prompt
+   *[other] { $n } records, for personal data in their prompts
+  }
+snapshots-personal = Personal data
+snapshots-personal-included = prompts in which a reviewer found some are included
+snapshots-as-reviewed = as reviewed, where there is a review

@@ -37,6 +37,15 @@ pub struct ExportArgs {
     #[arg(long, requires = "project")]
     include_simulated: bool,
 
+    /// With --project: a prompt's category is that of its newest review, where it has one.
+    #[arg(long, requires = "project")]
+    reviewed_categories: bool,
+
+    /// With --project: take prompts in which a reviewer found personal data, too, with their rankings
+    /// and demonstrations.
+    #[arg(long, requires = "project")]
+    include_personal: bool,
+
     /// The snapshot's own format (rankings, demonstrations, prompts, texts) or, for rankings,
     /// trl. Default: its own.
     #[arg(long)]
@@ -93,6 +102,8 @@ async fn take_snapshot(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<Snaps
         name: format!("{slug} {kind}"),
         categories: Vec::new(),
         include_simulated: args.include_simulated,
+        reviewed_categories: args.reviewed_categories,
+        include_personal: args.include_personal,
     };
     export::create_snapshot(pool, &selection, None)
         .await

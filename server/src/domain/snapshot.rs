@@ -115,6 +115,12 @@ pub struct Selection {
     pub categories: Vec<String>,
     /// Whether what simulated labelers said is taken too.
     pub include_simulated: bool,
+    /// Whether a prompt's category is that of its newest review, where it has one; then `categories`
+    /// chooses by it, too. Demonstrations keep theirs.
+    pub reviewed_categories: bool,
+    /// Whether prompts in which a reviewer found personal data are taken too, with their rankings and
+    /// demonstrations.
+    pub include_personal: bool,
 }
 
 /// The name wanted, or with the first number that makes it one that no other snapshot has: taking

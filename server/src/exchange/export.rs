@@ -40,13 +40,16 @@ struct RankingLine {
     simulated: bool,
 }
 
-/// A line of a prompts export: the contract's fields, and whose prompt it is, where that is known.
+/// A line of a prompts export: the contract's fields, and whose prompt it is and what a reviewer said
+/// of it, where that is known.
 #[derive(Serialize)]
 struct PromptLine {
     #[serde(flatten)]
     record: PromptRecord,
     #[serde(skip_serializing_if = "Option::is_none")]
     customer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    review: Option<serde_json::Value>,
 }
 
 #[expect(
@@ -91,21 +94,22 @@ pub async fn create_snapshot(
         .on_constraint("snapshots_project_id_name_key", || {
             AppError::invalid("name", Message::new("snapshots-name-taken"))
         })?;
-    let n_items = snapshots::freeze(&mut db, id, selection).await?;
-    if n_items == 0 {
-        return Err(AppError::invalid(
-            "kind",
-            Message::new("error-nothing-selected"),
-        ));
+    let frozen = snapshots::freeze(&mut db, id, selection).await?;
+    if frozen.n_items == 0 {
+        let message = match frozen.n_left_out {
+            0 => Message::new("error-nothing-selected"),
+            n => Message::new("error-only-personal").with("n", n),
+        };
+        return Err(AppError::invalid("kind", message));
     }
     let n_prompts = match selection.kind {
         SnapshotKind::Rankings => snapshots::count_ranked_prompts(&mut db, id).await?,
-        SnapshotKind::Demonstrations | SnapshotKind::Prompts => n_items,
+        SnapshotKind::Demonstrations | SnapshotKind::Prompts => frozen.n_items,
         SnapshotKind::Texts => 0,
     };
     let out = &mut tokio::io::sink();
     let sha256 = write(&mut db, id, selection.kind, ExportFormat::Plackett, out).await?;
-    snapshots::seal(&mut db, id, n_items, n_prompts, &sha256).await?;
+    snapshots::seal(&mut db, id, frozen, n_prompts, &sha256).await?;
     db.commit().await?;
     Ok(id)
 }
@@ -184,6 +188,7 @@ async fn write(
                         category: Some(row.category),
                     },
                     customer: row.customer,
+                    review: row.review,
                 }])
             };
             lines.write_all(rows, record).await

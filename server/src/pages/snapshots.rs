@@ -63,6 +63,10 @@ pub struct SnapshotForm {
     categories: Vec<String>,
     #[serde(default)]
     include_simulated: bool,
+    #[serde(default)]
+    reviewed_categories: bool,
+    #[serde(default)]
+    include_personal: bool,
 }
 
 impl SnapshotsPage {
@@ -196,6 +200,8 @@ async fn read_selection(state: &AppState, form: &SnapshotForm) -> AppResult<Sele
         name: form.name.trim().to_owned(),
         categories: form.categories.clone(),
         include_simulated: form.include_simulated,
+        reviewed_categories: form.reviewed_categories,
+        include_personal: form.include_personal,
     })
 }
 

@@ -25,6 +25,12 @@ pub struct Snapshot {
     pub name: String,
     /// Whether what simulated labelers said was taken too.
     pub includes_simulated: bool,
+    /// Whether a prompt's category is that of its review.
+    pub reviewed_categories: bool,
+    /// Whether prompts with personal data were taken too.
+    pub includes_personal: bool,
+    /// Records that were left out because their prompt has personal data.
+    pub n_left_out: i64,
     /// Lines of the export.
     pub n_items: i64,
     /// Distinct prompts.
@@ -55,7 +61,7 @@ pub async fn find(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<Option<
         Snapshot,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
-               s.name, s.includes_simulated, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               s.name, s.includes_simulated, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
                a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
@@ -78,7 +84,7 @@ pub async fn list(
         Snapshot,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
-               s.name, s.includes_simulated, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               s.name, s.includes_simulated, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
                a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
@@ -120,14 +126,17 @@ pub async fn insert(
     let id = SnapshotId::new();
     sqlx::query!(
         r#"
-        INSERT INTO snapshots (id, project_id, kind, name, includes_simulated, n_items, n_prompts, sha256, created_by)
-        VALUES ($1, $2, $3, $4, $5, 0, 0, '', $6)
+        INSERT INTO snapshots (id, project_id, kind, name, includes_simulated, reviewed_categories,
+                               includes_personal, n_items, n_prompts, sha256, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, '', $8)
         "#,
         id.0,
         selection.project_id.0,
         selection.kind.as_str(),
         name,
         selection.include_simulated,
+        selection.reviewed_categories,
+        selection.include_personal,
         created_by.map(|id| id.0)
     )
     .execute(db)
@@ -135,76 +144,125 @@ pub async fn insert(
     Ok(id)
 }
 
-/// Fills a snapshot with the selected rows; returns how many there are.
+/// What a snapshot was filled with.
+#[derive(Debug, Clone, Copy)]
+pub struct Frozen {
+    /// Rows.
+    pub n_items: i64,
+    /// Rows that were selected but left out, because their prompt has personal data.
+    pub n_left_out: i64,
+}
+
+/// Fills a snapshot with the selected rows.
 pub async fn freeze(
     db: &mut PgConnection,
     id: SnapshotId,
     selection: &Selection,
-) -> sqlx::Result<i64> {
-    let done = match selection.kind {
-        SnapshotKind::Rankings => freeze_rankings(db, id, selection).await?,
-        SnapshotKind::Demonstrations => freeze_demonstrations(db, id, selection).await?,
-        SnapshotKind::Prompts => freeze_prompts(db, id, selection).await?,
-        SnapshotKind::Texts => freeze_texts(db, id, selection).await?,
-    };
-    Ok(done.rows_affected() as i64)
+) -> sqlx::Result<Frozen> {
+    match selection.kind {
+        SnapshotKind::Rankings => freeze_rankings(db, id, selection).await,
+        SnapshotKind::Demonstrations => freeze_demonstrations(db, id, selection).await,
+        SnapshotKind::Prompts => freeze_prompts(db, id, selection).await,
+        SnapshotKind::Texts => freeze_texts(db, id, selection).await,
+    }
 }
-
-type Done = sqlx::postgres::PgQueryResult;
 
 /// The newest version of each submitted ranking.
 async fn freeze_rankings(
     db: &mut PgConnection,
     id: SnapshotId,
     selection: &Selection,
-) -> sqlx::Result<Done> {
-    sqlx::query!(
+) -> sqlx::Result<Frozen> {
+    sqlx::query_as!(
+        Frozen,
         r#"
-        INSERT INTO snapshot_items (snapshot_id, position, item_id)
-        SELECT $1, row_number() OVER (ORDER BY p.external_id COLLATE "C", r.id) - 1, r.id
-        FROM rankings r
-        JOIN assignments a ON a.id = r.assignment_id
-        JOIN accounts u ON u.id = a.labeler_id
-        JOIN tasks t ON t.id = a.task_id
-        JOIN prompts p ON p.id = t.prompt_id
-        WHERE t.project_id = $2
-          AND a.status = 'submitted'
-          AND t.purpose = 'label'
-          AND (SELECT count(*) FROM ratings g WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) >= 2
-          AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
-          AND (cardinality($3::text[]) = 0 OR p.category = ANY($3))
-          AND ($4 OR NOT u.is_simulated)
+        WITH reviewed AS MATERIALIZED (
+            SELECT DISTINCT ON (prompt_id) prompt_id, id, content ->> 'category' AS category,
+                   bool_or((content ->> 'personal_data')::BOOLEAN) OVER (PARTITION BY prompt_id) AS is_personal
+            FROM current_reviews
+            WHERE project_id = $2
+            ORDER BY prompt_id, created_at DESC, id DESC
+        ), selected AS MATERIALIZED (
+            SELECT r.id, p.external_id, v.id AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
+            FROM rankings r
+            JOIN assignments a ON a.id = r.assignment_id
+            JOIN accounts u ON u.id = a.labeler_id
+            JOIN tasks t ON t.id = a.task_id
+            JOIN prompts p ON p.id = t.prompt_id
+            LEFT JOIN reviewed v ON v.prompt_id = p.id
+            WHERE t.project_id = $2
+              AND a.status = 'submitted'
+              AND t.purpose = 'label'
+              AND (SELECT count(*) FROM ratings g WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) >= 2
+              AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
+              AND (cardinality($3::text[]) = 0
+                   OR CASE WHEN $5 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
+              AND ($4 OR NOT u.is_simulated)
+        ), taken AS (
+            INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
+            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C", id) - 1, id, review_id
+            FROM selected
+            WHERE $6 OR NOT is_personal
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM taken) AS "n_items!",
+               (SELECT count(*) FROM selected WHERE is_personal AND NOT $6) AS "n_left_out!"
         "#,
         id.0,
         selection.project_id.0,
         &selection.categories,
-        selection.include_simulated
+        selection.include_simulated,
+        selection.reviewed_categories,
+        selection.include_personal
     )
-    .execute(db)
+    .fetch_one(db)
     .await
 }
 
+/// Demonstrations of files, and those of the newest version of each writing that is for the dataset.
 async fn freeze_demonstrations(
     db: &mut PgConnection,
     id: SnapshotId,
     selection: &Selection,
-) -> sqlx::Result<Done> {
-    sqlx::query!(
+) -> sqlx::Result<Frozen> {
+    sqlx::query_as!(
+        Frozen,
         r#"
-        INSERT INTO snapshot_items (snapshot_id, position, item_id)
-        SELECT $1, row_number() OVER (ORDER BY d.external_id COLLATE "C") - 1, d.id
-        FROM demonstrations d
-        LEFT JOIN accounts u ON u.id = d.labeler_id
-        WHERE d.project_id = $2
-          AND (cardinality($3::text[]) = 0 OR d.category = ANY($3))
-          AND ($4 OR NOT coalesce(u.is_simulated, false))
+        WITH personal AS MATERIALIZED (
+            SELECT DISTINCT prompt_id FROM current_reviews
+            WHERE project_id = $2 AND (content ->> 'personal_data')::BOOLEAN
+        ), selected AS MATERIALIZED (
+            SELECT d.id, d.external_id, s.prompt_id IS NOT NULL AS is_personal
+            FROM demonstrations d
+            LEFT JOIN accounts u ON u.id = d.labeler_id
+            LEFT JOIN writings w ON w.id = d.writing_id
+            LEFT JOIN assignments a ON a.id = w.assignment_id
+            LEFT JOIN tasks t ON t.id = a.task_id
+            LEFT JOIN personal s ON s.prompt_id = t.prompt_id
+            WHERE d.project_id = $2
+              AND (d.writing_id IS NULL
+                   OR a.status = 'submitted' AND t.purpose = 'label'
+                      AND NOT EXISTS (SELECT 1 FROM writings n
+                                      WHERE n.assignment_id = w.assignment_id AND n.version > w.version))
+              AND (cardinality($3::text[]) = 0 OR d.category = ANY($3))
+              AND ($4 OR NOT coalesce(u.is_simulated, false))
+        ), taken AS (
+            INSERT INTO snapshot_items (snapshot_id, position, item_id)
+            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
+            FROM selected
+            WHERE $5 OR NOT is_personal
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM taken) AS "n_items!",
+               (SELECT count(*) FROM selected WHERE is_personal AND NOT $5) AS "n_left_out!"
         "#,
         id.0,
         selection.project_id.0,
         &selection.categories,
-        selection.include_simulated
+        selection.include_simulated,
+        selection.include_personal
     )
-    .execute(db)
+    .fetch_one(db)
     .await
 }
 
@@ -212,19 +270,40 @@ async fn freeze_prompts(
     db: &mut PgConnection,
     id: SnapshotId,
     selection: &Selection,
-) -> sqlx::Result<Done> {
-    sqlx::query!(
+) -> sqlx::Result<Frozen> {
+    sqlx::query_as!(
+        Frozen,
         r#"
-        INSERT INTO snapshot_items (snapshot_id, position, item_id)
-        SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
-        FROM prompts
-        WHERE project_id = $2 AND (cardinality($3::text[]) = 0 OR category = ANY($3))
+        WITH reviewed AS MATERIALIZED (
+            SELECT DISTINCT ON (prompt_id) prompt_id, id, content ->> 'category' AS category,
+                   bool_or((content ->> 'personal_data')::BOOLEAN) OVER (PARTITION BY prompt_id) AS is_personal
+            FROM current_reviews
+            WHERE project_id = $2
+            ORDER BY prompt_id, created_at DESC, id DESC
+        ), selected AS MATERIALIZED (
+            SELECT p.id, p.external_id, v.id AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
+            FROM prompts p
+            LEFT JOIN reviewed v ON v.prompt_id = p.id
+            WHERE p.project_id = $2
+              AND (cardinality($3::text[]) = 0
+                   OR CASE WHEN $4 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
+        ), taken AS (
+            INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
+            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id, review_id
+            FROM selected
+            WHERE $5 OR NOT is_personal
+            RETURNING 1
+        )
+        SELECT (SELECT count(*) FROM taken) AS "n_items!",
+               (SELECT count(*) FROM selected WHERE is_personal AND NOT $5) AS "n_left_out!"
         "#,
         id.0,
         selection.project_id.0,
-        &selection.categories
+        &selection.categories,
+        selection.reviewed_categories,
+        selection.include_personal
     )
-    .execute(db)
+    .fetch_one(db)
     .await
 }
 
@@ -232,8 +311,8 @@ async fn freeze_texts(
     db: &mut PgConnection,
     id: SnapshotId,
     selection: &Selection,
-) -> sqlx::Result<Done> {
-    sqlx::query!(
+) -> sqlx::Result<Frozen> {
+    let done = sqlx::query!(
         r#"
         INSERT INTO snapshot_items (snapshot_id, position, item_id)
         SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
@@ -244,7 +323,11 @@ async fn freeze_texts(
         selection.project_id.0
     )
     .execute(db)
-    .await
+    .await?;
+    Ok(Frozen {
+        n_items: done.rows_affected() as i64,
+        n_left_out: 0,
+    })
 }
 
 /// How many distinct prompts a snapshot of rankings holds.
@@ -269,14 +352,15 @@ pub async fn count_ranked_prompts(db: &mut PgConnection, id: SnapshotId) -> sqlx
 pub async fn seal(
     db: &mut PgConnection,
     id: SnapshotId,
-    n_items: i64,
+    frozen: Frozen,
     n_prompts: i64,
     sha256: &str,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE snapshots SET n_items = $2, n_prompts = $3, sha256 = $4 WHERE id = $1",
+        "UPDATE snapshots SET n_items = $2, n_left_out = $3, n_prompts = $4, sha256 = $5 WHERE id = $1",
         id.0,
-        n_items,
+        frozen.n_items,
+        frozen.n_left_out,
         n_prompts,
         sha256
     )
@@ -322,7 +406,10 @@ pub fn stream_rankings(
     sqlx::query_as!(
         RankingItem,
         r#"
-        SELECT r.id AS ranking_id, p.external_id, p.body, p.category, p.customer, a.labeler_id, u.is_simulated,
+        SELECT r.id AS ranking_id, p.external_id, p.body,
+               CASE WHEN s.reviewed_categories THEN coalesce(v.content ->> 'category', p.category)
+                    ELSE p.category END AS "category!",
+               p.customer, a.labeler_id, u.is_simulated,
                a.display_order, a.guidelines_version, a.form_version,
                CASE WHEN s.line_format >= 2 THEN r.note ELSE '' END AS "note!",
                (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
@@ -337,6 +424,7 @@ pub fn stream_rankings(
         JOIN accounts u ON u.id = a.labeler_id
         JOIN tasks t ON t.id = a.task_id
         JOIN prompts p ON p.id = t.prompt_id
+        LEFT JOIN reviews v ON v.id = i.review_id
         WHERE i.snapshot_id = $1
         ORDER BY i.position
         "#,
@@ -384,6 +472,8 @@ pub struct PromptItem {
     pub category: String,
     /// Whose it is, where known.
     pub customer: Option<String>,
+    /// What its newest reviewer said of it, where it was reviewed.
+    pub review: Option<Value>,
 }
 
 /// The prompts of a snapshot, in its order.
@@ -394,9 +484,14 @@ pub fn stream_prompts(
     sqlx::query_as!(
         PromptItem,
         r#"
-        SELECT p.external_id, p.body, p.category, p.customer
+        SELECT p.external_id, p.body,
+               CASE WHEN s.reviewed_categories THEN coalesce(v.content ->> 'category', p.category)
+                    ELSE p.category END AS "category!",
+               p.customer, v.content AS "review?"
         FROM snapshot_items i
+        JOIN snapshots s ON s.id = i.snapshot_id
         JOIN prompts p ON p.id = i.item_id
+        LEFT JOIN reviews v ON v.id = i.review_id
         WHERE i.snapshot_id = $1
         ORDER BY i.position
         "#,
