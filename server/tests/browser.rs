@@ -359,6 +359,9 @@ async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
         .find(By::XPath("//td/a[text()='all rankings']"))
         .await
         .unwrap();
+    let script = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})";
+    let arguments = vec![link.to_json().unwrap()];
+    browser.execute(script, arguments).await.unwrap();
     link.click().await.unwrap();
     let sha256 = wait_for(&browser, "dl.facts dd code")
         .await

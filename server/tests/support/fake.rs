@@ -1,7 +1,7 @@
 //! Rows to work with: a project with open ranking tasks.
 
 use server::domain::form::Form;
-use server::domain::ids::{CompletionId, ProjectId, PromptId};
+use server::domain::ids::{CompletionId, ProjectId, PromptId, TaskId};
 use server::domain::task::TaskKind;
 use server::store;
 use sqlx::PgPool;
@@ -80,4 +80,45 @@ pub(crate) async fn acknowledge(db: &PgPool) {
     .execute(db)
     .await
     .unwrap();
+}
+
+/// An open task of another kind than a ranking, over a prompt or without one.
+pub(crate) async fn task(
+    db: &PgPool,
+    project_id: ProjectId,
+    kind: TaskKind,
+    prompt: Option<&str>,
+    brief: Option<serde_json::Value>,
+) -> TaskId {
+    let id = TaskId::new();
+    let prompt_id = match prompt {
+        Some(text) => Some(self::prompt(db, project_id, &id.to_string(), text).await),
+        None => None,
+    };
+    sqlx::query(
+        "INSERT INTO tasks (id, project_id, prompt_id, kind, overlap, brief) VALUES ($1, $2, $3, $4, 1, $5)",
+    )
+    .bind(id.0)
+    .bind(project_id.0)
+    .bind(prompt_id.map(|prompt| prompt.0))
+    .bind(kind.as_str())
+    .bind(brief)
+    .execute(db)
+    .await
+    .unwrap();
+    id
+}
+
+/// A prompt without completions.
+pub(crate) async fn prompt(db: &PgPool, project_id: ProjectId, name: &str, text: &str) -> PromptId {
+    let id = PromptId::new();
+    sqlx::query("INSERT INTO prompts (id, project_id, external_id, body) VALUES ($1, $2, $3, $4)")
+        .bind(id.0)
+        .bind(project_id.0)
+        .bind(name)
+        .bind(serde_json::json!(text))
+        .execute(db)
+        .await
+        .unwrap();
+    id
 }

@@ -142,6 +142,23 @@ impl TestApp {
     }
 }
 
+/// Fields as a form sends them.
+pub(crate) fn encode(fields: &[(&str, &str)]) -> String {
+    let escape = |text: &str| -> String {
+        let escaped = text.bytes().map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        });
+        escaped.collect()
+    };
+    let pairs = fields
+        .iter()
+        .map(|(name, value)| format!("{}={}", escape(name), escape(value)));
+    pairs.collect::<Vec<_>>().join("&")
+}
+
 impl Client<'_> {
     /// Presses the button on `/work`, and returns the assignment's path.
     pub(crate) async fn open_task(&self) -> String {
