@@ -243,7 +243,7 @@ async fn an_export_is_logged_before_its_first_byte_and_a_refused_import_is_not(d
     let told = events(&db).await;
     assert_eq!(told[1].3, json!({"format": "prompts", "items": 1}));
     let wrong = admin
-        .get(&format!("/snapshots/{snapshot}/export?format=trl"))
+        .get(&format!("/snapshots/{snapshot}/export?format=hh"))
         .await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(actions(&db).await.len(), 2, "what was refused was logged");
