@@ -13,7 +13,8 @@ use thirtyfour::prelude::*;
 
 use crate::runs::{queue, record, worker};
 use crate::support::browser::{
-    Chrome, Kind, check_reach, choose, click, look, wait_for, wait_for_address, wait_for_text,
+    Chrome, Kind, check_accessible, check_reach, choose, click, find_barriers, look, wait_for,
+    wait_for_address, wait_for_text,
 };
 use crate::support::fake;
 use crate::support::program::Program;
@@ -88,6 +89,15 @@ async fn a_labeler_ranks_by_keyboard_alone_and_the_draft_saves_itself(db: PgPool
     click(&browser, "main form[action='/work'] button").await;
     wait_for(&browser, ".has-script #rank-form").await;
     look(&browser, "rank").await;
+    check_accessible(&browser).await;
+    // The checker has teeth.
+    let script = "document.querySelector('#submit').textContent = ''";
+    browser.execute(script, Vec::new()).await.unwrap();
+    if let Some(found) = find_barriers(&browser).await {
+        assert!(found[0].starts_with("button-name"), "{found:?}");
+    }
+    let script = "document.querySelector('#submit').textContent = 'Submit'";
+    browser.execute(script, Vec::new()).await.unwrap();
     assert!(!browser.source().await.unwrap().contains("secret-model"));
 
     let body = browser.find(By::Css("body")).await.unwrap();

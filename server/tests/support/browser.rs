@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -180,6 +181,55 @@ pub(crate) async fn check_reach(browser: &WebDriver, page: &str) {
     let found = browser.execute(script, Vec::new()).await.unwrap();
     let found: Vec<String> = found.convert().unwrap();
     assert!(found.is_empty(), "{page}: out of reach: {found:?}");
+}
+
+/// The source of axe-core; none, with a word on why, where no registry answers.
+fn axe_core() -> Option<&'static str> {
+    static SOURCE: OnceLock<Option<String>> = OnceLock::new();
+    let fetch = || {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/axe-core");
+        let got = Command::new(script).output().unwrap();
+        let said = String::from_utf8_lossy(&got.stderr);
+        match got.status.code() {
+            Some(0) => {
+                let path = String::from_utf8(got.stdout).unwrap();
+                Some(std::fs::read_to_string(path.trim()).unwrap())
+            }
+            Some(3) => {
+                eprintln!("skipped: axe-core is not here and no registry answers: {said}");
+                None
+            }
+            _ => panic!("axe-core cannot be fetched: {said}"),
+        }
+    };
+    SOURCE.get_or_init(fetch).as_deref()
+}
+
+/// Checks with axe-core that the page as it is now shuts nobody out: every rule of WCAG 2.2 A and AA
+/// and axe's own best practices, but for what only a person can judge. Where no registry answers and
+/// axe-core is not here, it says so and checks nothing.
+pub(crate) async fn check_accessible(browser: &WebDriver) {
+    let found = find_barriers(browser).await.unwrap_or_default();
+    let address = browser.current_url().await.unwrap();
+    assert!(found.is_empty(), "{address}:\n{}", found.join("\n"));
+}
+
+/// What axe-core has against the page; none where axe-core cannot be had.
+pub(crate) async fn find_barriers(browser: &WebDriver) -> Option<Vec<String>> {
+    let source = axe_core()?;
+    let script = "const rules = {'target-size': {enabled: true}}; \
+                  const found = await axe.run(document, {rules, resultTypes: ['violations']}); \
+                  return found.violations.map((wrong) => `${wrong.id}: ${wrong.help}\\n` \
+                    + wrong.nodes.map((node) => `    ${node.html}\\n    ${node.failureSummary}`).join('\\n'));";
+    // The driver's own world is under the page's policy too, which knows no eval: the source is
+    // handed over as the script itself.
+    let is_there = browser.execute("return Boolean(window.axe)", Vec::new());
+    let is_there: bool = is_there.await.unwrap().convert().unwrap();
+    if !is_there {
+        browser.execute(source, Vec::new()).await.unwrap();
+    }
+    let found = browser.execute(script, Vec::new()).await.unwrap();
+    Some(found.convert().unwrap())
 }
 
 /// Checks that nothing sticks out sideways, and keeps a picture of the whole page where wanted.
