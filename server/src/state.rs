@@ -6,6 +6,7 @@ use sqlx::PgPool;
 
 use crate::auth::throttle::SignInThrottle;
 use crate::config::{DataConfig, ServeConfig};
+use crate::figures::Figures;
 use crate::store::run_feed::RunFeed;
 
 /// Shared by every handler; cheap to clone.
@@ -21,6 +22,8 @@ pub struct AppState {
     pub throttle: Arc<SignInThrottle>,
     /// Wakes the pages that follow a run.
     pub run_feed: Arc<RunFeed>,
+    /// Figures that were made and still hold.
+    pub figures: Arc<Figures>,
     /// Renders `/metrics`; none in tests that do not install a recorder.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
 }
@@ -34,6 +37,7 @@ impl AppState {
             config: Arc::new(config),
             data: Arc::new(data),
             throttle: Arc::new(SignInThrottle::new()),
+            figures: Arc::new(Figures::default()),
             metrics: None,
         }
     }

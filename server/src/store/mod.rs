@@ -8,6 +8,7 @@ pub mod completions;
 pub mod demonstrations;
 pub mod imported_rankings;
 pub mod imports;
+pub mod labels;
 pub mod members;
 pub mod projects;
 pub mod prompts;
