@@ -18,8 +18,8 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, accounts, checkpoints, guidelines, health, home, language, prompts, rank, run_events,
-    runs, sign_in, snapshots, tasks, work,
+    account, accounts, agreement, checkpoints, guidelines, health, home, language, models, prompts,
+    rank, run_events, runs, sign_in, snapshots, tasks, work,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -71,6 +71,11 @@ pub fn router(state: AppState) -> Router {
         )
         .route("/tasks", get(tasks::index))
         .route("/tasks/{id}/close", post(tasks::close))
+        .route("/agreement", get(agreement::index))
+        .route("/agreement/export", get(agreement::export))
+        .route("/agreement/labelers/{id}", get(agreement::show))
+        .route("/models", get(models::index))
+        .route("/models/export", get(models::export))
         .route("/snapshots", get(snapshots::index).post(snapshots::create))
         .route("/snapshots/{id}", get(snapshots::show))
         .route("/snapshots/{id}/export", get(snapshots::export))
@@ -91,6 +96,8 @@ pub fn router(state: AppState) -> Router {
             "/api/v1/projects/{id}/assignments",
             post(api::assignments::create),
         )
+        .route("/api/v1/projects/{id}/agreement", get(api::agreement::show))
+        .route("/api/v1/projects/{id}/models", get(api::models::show))
         .route("/api/v1/assignments", get(api::assignments::index))
         .route("/api/v1/assignments/{id}", get(api::assignments::show))
         .route(

@@ -8,7 +8,7 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{assignments, projects, snapshots};
+use crate::api::{agreement, assignments, models, projects, snapshots};
 use crate::domain::form::Form;
 use crate::web::errors::{Problem, WrongField};
 
@@ -27,6 +27,8 @@ use crate::web::errors::{Problem, WrongField};
     paths(
         show,
         projects::index,
+        agreement::show,
+        models::show,
         assignments::create,
         assignments::index,
         assignments::show,

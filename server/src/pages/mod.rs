@@ -2,11 +2,17 @@
 
 pub mod account;
 pub mod accounts;
+pub mod agreement;
+pub mod agreement_labelers;
+pub mod agreement_tables;
 pub mod checkpoints;
+pub mod figure_sections;
+pub mod figure_tables;
 pub mod guidelines;
 pub mod health;
 pub mod home;
 pub mod language;
+pub mod models;
 pub mod prompts;
 pub mod rank;
 pub mod rank_form;
