@@ -7,6 +7,8 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
+mod agreement;
+mod agreement_browser;
 mod api;
 mod architecture;
 mod best_of_n;
