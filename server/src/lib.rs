@@ -5,6 +5,7 @@
 
 pub mod commands;
 pub mod config;
+pub mod figures;
 pub mod local_postgres;
 pub mod router;
 pub mod state;

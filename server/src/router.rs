@@ -18,10 +18,7 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, account_keys, accounts, audit, checkpoints, csp_reports, demonstrate, exports,
-    guidelines, health, home, language, project_form, project_members, project_rules, projects,
-    prompts, rank, rank_differences, review, run_events, runs, sign_in, snapshots, task_opening,
-    tasks, theme, work, work_ahead, work_history,
+    account, account_keys, accounts, audit, checkpoints, csp_reports, demonstrate, exports, guidelines, health, home, language, project_form, project_members, project_rules, projects, prompts, rank, rank_differences, review, run_events, runs, sign_in, snapshots, task_opening, tasks, theme, work, work_ahead, work_history, agreement, models,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -120,6 +117,11 @@ pub fn router(state: AppState) -> Router {
         )
         .route("/tasks/{id}/close", post(tasks::close))
         .route("/tasks/{id}/reopen", post(tasks::reopen))
+        .route("/agreement", get(agreement::index))
+        .route("/agreement/export", get(agreement::export))
+        .route("/agreement/labelers/{id}", get(agreement::show))
+        .route("/models", get(models::index))
+        .route("/models/export", get(models::export))
         .route("/snapshots", get(snapshots::index).post(snapshots::create))
         .route("/snapshots/{id}", get(snapshots::show))
         .route("/snapshots/{id}/export", get(snapshots::export))
@@ -144,6 +146,8 @@ pub fn router(state: AppState) -> Router {
             "/api/v1/projects/{id}/assignments",
             post(api::assignments::create),
         )
+        .route("/api/v1/projects/{id}/agreement", get(api::agreement::show))
+        .route("/api/v1/projects/{id}/models", get(api::models::show))
         .route("/api/v1/assignments", get(api::assignments::index))
         .route("/api/v1/assignments/{id}", get(api::assignments::show))
         .route(

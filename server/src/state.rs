@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use crate::auth::throttle::SignInThrottle;
 use crate::config::{DataConfig, ServeConfig};
+use crate::figures::Figures;
 use crate::store::run_feed::RunFeed;
 
 /// Shared by every handler; cheap to clone.
@@ -24,6 +25,8 @@ pub struct AppState {
     pub exports_wanted: Arc<Notify>,
     /// Wakes the pages that follow a run.
     pub run_feed: Arc<RunFeed>,
+    /// Figures that were made and still hold.
+    pub figures: Arc<Figures>,
     /// Renders `/metrics`; none in tests that do not install a recorder.
     pub metrics: Option<metrics_exporter_prometheus::PrometheusHandle>,
 }
@@ -38,6 +41,7 @@ impl AppState {
             data: Arc::new(data),
             exports_wanted: Arc::new(Notify::new()),
             throttle: Arc::new(SignInThrottle::new()),
+            figures: Arc::new(Figures::default()),
             metrics: None,
         }
     }

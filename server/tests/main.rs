@@ -8,6 +8,8 @@ mod support;
 mod tiny;
 
 mod ahead;
+mod agreement;
+mod agreement_browser;
 mod api;
 mod architecture;
 mod audit;

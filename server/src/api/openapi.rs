@@ -8,7 +8,7 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{assignments, exports, projects, snapshots};
+use crate::api::{agreement, assignments, exports, models, projects, snapshots};
 use crate::domain::form::Form;
 use crate::web::errors::{Problem, WrongField};
 
@@ -28,6 +28,8 @@ use crate::web::errors::{Problem, WrongField};
     paths(
         show,
         projects::index,
+        agreement::show,
+        models::show,
         assignments::create,
         assignments::index,
         assignments::show,

@@ -10,11 +10,16 @@ use sqlx::{PgConnection, PgPool};
 use crate::commands::database::Database;
 use crate::commands::sentence;
 use crate::config::DataConfig;
+use crate::domain::agreement::{Agreement, Figure};
 use crate::domain::ids::AccountId;
+use crate::domain::labels::Filter;
 use crate::domain::role::Role;
 use crate::domain::simulation::{STATEMENT, rank, utility};
 use crate::domain::submission::{Input, TimeSpent};
+use crate::stats::correlation::spearman;
+use crate::stats::interval::Estimate;
 use crate::store;
+use crate::store::labels::MOST;
 use crate::store::projects::Project;
 use crate::store::queue::Lease;
 use crate::store::submissions::NewSubmission;
@@ -42,6 +47,11 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 0.1)]
     error_rate: f64,
 
+    /// Error rates of the first and the last labeler; those between are evenly apart. Afterwards it is
+    /// told how well the rankings alone say who errs how often.
+    #[arg(long, value_name = "FIRST:LAST", value_parser = parse_range, conflicts_with = "error_rate")]
+    error_rates: Option<(f64, f64)>,
+
     /// Decides display orders and errors.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -64,6 +74,13 @@ pub async fn run(data: &DataConfig, args: SimulateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Two error rates with a colon between them.
+fn parse_range(text: &str) -> Result<(f64, f64), String> {
+    let ends = text.split_once(':');
+    let ends = ends.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    ends.ok_or_else(|| "give two numbers, such as 0.05:0.45".to_owned())
+}
+
 async fn carry_out(pool: &PgPool, args: &SimulateArgs) -> anyhow::Result<u64> {
     let mut db = pool.acquire().await?;
     let slug = &args.project;
@@ -71,23 +88,48 @@ async fn carry_out(pool: &PgPool, args: &SimulateArgs) -> anyhow::Result<u64> {
         .await?
         .with_context(|| format!("no project has the short name {slug}"))?;
     drop(db);
+    let (first, last) = args
+        .error_rates
+        .unwrap_or((args.error_rate, args.error_rate));
+    let crowd = Crowd::between(args.labelers, first, last);
     let limit = args.limit.unwrap_or(u64::MAX);
-    simulate(
-        pool,
-        &project,
-        args.labelers,
-        args.error_rate,
-        args.seed,
-        limit,
-    )
-    .await
+    let n = simulate_crowd(pool, &project, &crowd, args.seed, limit).await?;
+    if args.error_rates.is_some() {
+        print_study(&study(pool, &project, &crowd).await?);
+    }
+    Ok(n)
 }
 
-/// Lets `n_labelers` rank open tasks of a project in turn, until none is open or `limit` rankings
-/// are made; returns how many. `error_rate` is a probability per pair.
+/// Simulated labelers, numbered one after another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Crowd {
+    /// Number of the first one; 1 in the command.
+    pub first: u32,
+    /// The probability that each judges a pair wrongly, 0 to 0.5.
+    pub error_rates: Vec<f64>,
+}
+
+impl Crowd {
+    /// `n` labelers whose error rates go evenly from one to another.
+    pub fn between(n: u32, first: f64, last: f64) -> Self {
+        let step = (last - first) / f64::from(n.saturating_sub(1).max(1));
+        Self {
+            first: 1,
+            error_rates: (0..n)
+                .map(|place| first + step * f64::from(place))
+                .collect(),
+        }
+    }
+
+    fn members(&self) -> impl Iterator<Item = (u32, f64)> {
+        (self.first..).zip(self.error_rates.iter().copied())
+    }
+}
+
+/// Lets `n_labelers` of the same error rate rank as [`simulate_crowd`] says.
 ///
 /// # Errors
-/// When the error rate is not within 0 to 0.5 or the database fails.
+/// As [`simulate_crowd`].
 pub async fn simulate(
     pool: &PgPool,
     project: &Project,
@@ -96,29 +138,46 @@ pub async fn simulate(
     seed: u64,
     limit: u64,
 ) -> anyhow::Result<u64> {
+    let crowd = Crowd::between(n_labelers, error_rate, error_rate);
+    simulate_crowd(pool, project, &crowd, seed, limit).await
+}
+
+/// Lets labelers rank open tasks of a project in turn, until none is open or `limit` rankings are made;
+/// returns how many.
+///
+/// # Errors
+/// When an error rate is not within 0 to 0.5 or the database fails.
+pub async fn simulate_crowd(
+    pool: &PgPool,
+    project: &Project,
+    crowd: &Crowd,
+    seed: u64,
+    limit: u64,
+) -> anyhow::Result<u64> {
+    let mut rates = crowd.error_rates.iter();
     anyhow::ensure!(
-        (0.0..=0.5).contains(&error_rate),
-        "--error-rate must be 0 to 0.5: at 0.5 a judgement is a coin toss"
+        rates.all(|rate| (0.0..=0.5).contains(rate)),
+        "error rates must be 0 to 0.5: at 0.5 a judgement is a coin toss"
     );
     let mut db = pool.acquire().await?;
     let scale = measure_scale(&mut db, project).await?;
     let mut labelers = Vec::new();
-    for number in 1..=n_labelers {
+    for (number, error_rate) in crowd.members() {
         let id = find_or_make_labeler(&mut db, number).await?;
         let rng = trainer::rng::stream(seed, "simulated labeler", u64::from(number));
-        labelers.push((id, rng));
+        labelers.push((id, error_rate, rng));
     }
     let mut n = 0;
     while !labelers.is_empty() && n < limit {
         let mut idle = Vec::new();
-        for (index, (id, rng)) in labelers.iter_mut().enumerate() {
+        for (index, (id, error_rate, rng)) in labelers.iter_mut().enumerate() {
             if n == limit {
                 break;
             }
             let lease = store::queue::lease(&mut db, project.id, *id, rng).await;
             match lease.map_err(sentence)? {
                 Some(lease) => {
-                    submit(&mut db, *id, &lease, &scale, error_rate, rng).await?;
+                    submit(&mut db, *id, &lease, &scale, *error_rate, rng).await?;
                     n += 1;
                 }
                 None => idle.push(index),
@@ -129,6 +188,67 @@ pub async fn simulate(
         }
     }
     Ok(n)
+}
+
+/// How well rankings alone say which labeler errs how often.
+#[derive(Debug)]
+pub struct Study {
+    /// Each labeler with the error rate that they have, and the quality that the model tells.
+    pub labelers: Vec<(String, f64, Figure)>,
+    /// Spearman's rho of the quality with the share of pairs that each judges rightly.
+    pub rho: Option<Estimate>,
+}
+
+/// Compares the quality model with the error rates that simulated labelers have, over the newest
+/// rankings of a project.
+///
+/// # Errors
+/// When the database fails.
+pub async fn study(pool: &PgPool, project: &Project, crowd: &Crowd) -> anyhow::Result<Study> {
+    let mut db = pool.acquire().await?;
+    let filter = Filter {
+        with_simulated: true,
+        ..Filter::default()
+    };
+    let labels = store::labels::list(&mut db, project.id, &filter, MOST).await?;
+    let agreement = Agreement::of(&labels, 0);
+    let mut labelers = Vec::new();
+    for (number, error_rate) in crowd.members() {
+        let id = find_or_make_labeler(&mut db, number).await?;
+        let mut told = agreement.labelers.iter();
+        if let Some(own) = told.find(|own| own.labeler_id == id) {
+            labelers.push((own.name.clone(), error_rate, own.quality));
+        }
+    }
+    let told = labelers.iter();
+    let told = told.filter_map(|(_, error_rate, quality)| Some((1.0 - error_rate, quality.value?)));
+    let (right, found): (Vec<f64>, Vec<f64>) = told.unzip();
+    Ok(Study {
+        labelers,
+        rho: spearman(&right, &found),
+    })
+}
+
+fn print_study(study: &Study) {
+    println!(
+        "{:<26} {:>10} {:>8}  95 % interval",
+        "Labeler", "error rate", "quality"
+    );
+    for (name, error_rate, quality) in &study.labelers {
+        let value = quality
+            .value
+            .map_or("too few".to_owned(), |own| format!("{own:.3}"));
+        let interval = quality.interval();
+        let interval = interval.map(|(low, high)| format!("{low:.3} to {high:.3}"));
+        let interval = interval.unwrap_or_default();
+        println!("{name:<26} {error_rate:>10.3} {value:>8}  {interval}");
+    }
+    if let Some(rho) = study.rho {
+        println!(
+            "Spearman's rho of quality and pairs judged rightly: {:.3}.",
+            rho.value
+        );
+    }
 }
 
 /// The sorted utilities of the project's candidates.

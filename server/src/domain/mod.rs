@@ -1,5 +1,6 @@
 //! The nouns and their rules: no SQL, no HTTP.
 
+pub mod agreement;
 pub mod assignment;
 pub mod audit;
 pub mod diff;
@@ -14,6 +15,8 @@ pub mod keys;
 pub mod member_list;
 pub mod opening;
 pub mod project;
+pub mod labels;
+pub mod models;
 pub mod prompt;
 pub mod ranking;
 pub mod review;

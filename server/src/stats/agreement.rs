@@ -96,6 +96,23 @@ pub struct Agreed {
 }
 
 impl Agreed {
+    /// Over all pairs of rankings by different labelers: [`Agreement::overall`] without what is told of
+    /// each labeler, for a part of the rankings.
+    pub fn of(rankings: &[Ranking], bootstrap: &Bootstrap) -> Self {
+        let mut prompts = Vec::new();
+        by_prompt(rankings, |_, own| {
+            let mut all = Sums::default();
+            for (index, one) in own.iter().enumerate() {
+                let others = own[index + 1..].iter();
+                for other in others.filter(|other| other.labeler != one.labeler) {
+                    all.add(&Sums::of(&Compared::of(&one.ranks, &other.ranks)));
+                }
+            }
+            prompts.push(all);
+        });
+        agreed(&prompts, bootstrap, "agreement", 0)
+    }
+
     /// The share of pairs that are alike.
     pub fn share(&self, policy: TiePolicy) -> Option<Estimate> {
         match policy {

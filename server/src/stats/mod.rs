@@ -14,6 +14,7 @@
 //! | Which labeler flags well (sensitivity, specificity), and what is probably true? | [`dawid_skene`] |
 //! | Does the place on the page decide who comes first? | [`position`] |
 //! | Is the longer text preferred? | [`length`] |
+//! | How long does it take, in the middle? | [`median`] |
 //! | How sure is a share or a mean (Wilson, bootstrap)? | [`interval`] |
 //!
 //! Intervals resample or cluster by prompt wherever several figures come from one, since they hang
@@ -28,6 +29,7 @@ pub mod dawid_skene;
 pub mod interval;
 pub mod labels;
 pub mod length;
+pub mod median;
 pub mod position;
 pub mod reliability;
 pub mod strengths;

@@ -15,6 +15,7 @@ pub mod home;
 pub mod imported_rankings;
 pub mod imports;
 pub mod key_bindings;
+pub mod labels;
 pub mod members;
 pub mod openings;
 pub mod projects;

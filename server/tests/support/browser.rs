@@ -48,6 +48,34 @@ impl Chrome {
         Self { driver, port }
     }
 
+    /// Shows a page in a window of this width and as high as the page, so that a picture has all of it.
+    pub(crate) async fn stretch(&self, browser: &WebDriver, width: u32) {
+        let emulate = async |height: u32| {
+            let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
+            let session = browser.session_id();
+            let url = format!(
+                "http://127.0.0.1:{}/session/{session}/goog/cdp/execute",
+                self.port
+            );
+            let body = json!({"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics});
+            let answer = reqwest::Client::new()
+                .post(url)
+                .json(&body)
+                .send()
+                .await
+                .unwrap();
+            assert!(
+                answer.status().is_success(),
+                "{}",
+                answer.text().await.unwrap()
+            );
+        };
+        emulate(900).await;
+        let script = "return document.documentElement.scrollHeight";
+        let height = browser.execute(script, Vec::new()).await.unwrap();
+        emulate(height.convert().unwrap()).await;
+    }
+
     /// Opens a browser with a fresh profile; downloads go to `downloads`.
     pub(crate) async fn open(&self, kind: Kind, downloads: &Path) -> WebDriver {
         self.start_browser(kind, downloads, false).await

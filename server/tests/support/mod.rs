@@ -2,6 +2,7 @@
 //! test's own.
 
 pub(crate) mod browser;
+pub(crate) mod crowd;
 pub(crate) mod fake;
 pub(crate) mod program;
 

@@ -111,6 +111,8 @@ fn a_labelers_figures_are_those_of_their_pairs() {
         assert_eq!(counts(&own.counts), sum);
     }
     assert!(found.labelers().count() > 3);
+    // Without what is told of each labeler, all together are the same.
+    assert_eq!(Agreed::of(&read(), &Bootstrap::new(1)), found.overall);
 }
 
 #[test]

@@ -1,0 +1,226 @@
+//! Figures that take a while: made on a thread of their own, one after another so that they never take
+//! more than one core from those who label, and kept while nothing new was said.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::domain::agreement::{Agreement, History};
+use crate::domain::ids::{AccountId, ProjectId};
+use crate::domain::labels::{Filter, Labels};
+use crate::domain::models::Models;
+use crate::error::{AppError, AppResult};
+use crate::state::AppState;
+use crate::store::labels::{self, MOST, Stamp};
+
+/// Figures that are kept of each sort.
+const KEPT: usize = 32;
+
+/// Kept figures are made anew after this even where nothing new is seen: rankings can be imported under
+/// old keys.
+const LONGEST_KEPT: Duration = Duration::from_secs(300);
+
+/// All figures that are kept.
+pub struct Figures {
+    agreement: Kept<(ProjectId, Filter), Agreement>,
+    histories: Kept<(ProjectId, Filter, AccountId), Option<History>>,
+    models: Kept<(ProjectId, Filter), Models>,
+    making: Semaphore,
+}
+
+impl Default for Figures {
+    fn default() -> Self {
+        Self {
+            agreement: Kept::default(),
+            histories: Kept::default(),
+            models: Kept::default(),
+            making: Semaphore::new(1),
+        }
+    }
+}
+
+/// Figures of one sort, by what they are of; the last used first.
+struct Kept<K, V> {
+    entries: Mutex<Vec<Entry<K, V>>>,
+}
+
+struct Entry<K, V> {
+    key: K,
+    stamp: Stamp,
+    made: Instant,
+    figures: Arc<V>,
+}
+
+impl<K, V> Default for Kept<K, V> {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::new(Vec::new()),
+        }
+    }
+}
+
+impl<K: PartialEq, V> Kept<K, V> {
+    /// What is kept, if nothing was said since.
+    fn find(&self, key: &K, stamp: &Stamp) -> Option<Arc<V>> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = entries.iter().position(|own| own.key == *key)?;
+        let entry = entries.remove(place);
+        if entry.stamp != *stamp || entry.made.elapsed() > LONGEST_KEPT {
+            return None;
+        }
+        let figures = entry.figures.clone();
+        entries.insert(0, entry);
+        Some(figures)
+    }
+
+    fn keep(&self, key: K, stamp: Stamp, figures: Arc<V>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|own| own.key != key);
+        let made = Instant::now();
+        entries.insert(
+            0,
+            Entry {
+                key,
+                stamp,
+                made,
+                figures,
+            },
+        );
+        entries.truncate(KEPT);
+    }
+}
+
+/// How far labelers of a project agree.
+///
+/// # Errors
+/// `NotFound` for an unknown project; otherwise only our own failures.
+pub async fn agreement(
+    state: &AppState,
+    project_id: ProjectId,
+    filter: &Filter,
+) -> AppResult<Arc<Agreement>> {
+    let key = (project_id, filter.clone());
+    let kept = &state.figures.agreement;
+    find_or_make(state, project_id, filter, kept, key, |labels, stamp| {
+        Agreement::of(labels, stamp.least_seconds)
+    })
+    .await
+}
+
+/// More of one labeler of a project; none where they said nothing that passes the filter.
+///
+/// # Errors
+/// As [`agreement`].
+pub async fn history(
+    state: &AppState,
+    project_id: ProjectId,
+    filter: &Filter,
+    labeler_id: AccountId,
+) -> AppResult<Arc<Option<History>>> {
+    let key = (project_id, filter.clone(), labeler_id);
+    let kept = &state.figures.histories;
+    find_or_make(
+        state,
+        project_id,
+        filter,
+        kept,
+        key,
+        move |labels, stamp| {
+            let found = labels.labelers.iter().position(|own| own.id == labeler_id);
+            found.map(|number| History::of(labels, stamp.least_seconds, number))
+        },
+    )
+    .await
+}
+
+/// The models of a project, compared.
+///
+/// # Errors
+/// As [`agreement`].
+pub async fn models(
+    state: &AppState,
+    project_id: ProjectId,
+    filter: &Filter,
+) -> AppResult<Arc<Models>> {
+    let key = (project_id, filter.clone());
+    let kept = &state.figures.models;
+    find_or_make(state, project_id, filter, kept, key, |labels, _| {
+        Models::of(labels)
+    })
+    .await
+}
+
+async fn find_or_make<K: PartialEq, V: Send + Sync + 'static>(
+    state: &AppState,
+    project_id: ProjectId,
+    filter: &Filter,
+    kept: &Kept<K, V>,
+    key: K,
+    make: impl FnOnce(&Labels, &Stamp) -> V + Send + 'static,
+) -> AppResult<Arc<V>> {
+    let mut db = state.db.acquire().await?;
+    let stamp = labels::find_stamp(&mut db, project_id).await?;
+    let stamp = stamp.ok_or(AppError::NotFound("project"))?;
+    drop(db);
+    if let Some(figures) = kept.find(&key, &stamp) {
+        return Ok(figures);
+    }
+    let _turn = state
+        .figures
+        .making
+        .acquire()
+        .await
+        .map_err(anyhow::Error::from)?;
+    // Somebody before us may have made the same.
+    if let Some(figures) = kept.find(&key, &stamp) {
+        return Ok(figures);
+    }
+    let started = Instant::now();
+    let mut db = state.db.acquire().await?;
+    let labels = labels::list(&mut db, project_id, filter, MOST).await?;
+    drop(db);
+    let read = started.elapsed();
+    let figures = tokio::task::spawn_blocking(move || make(&labels, &stamp));
+    let figures = Arc::new(figures.await.map_err(anyhow::Error::from)?);
+    let (read, all) = (read.as_millis(), started.elapsed().as_millis());
+    tracing::debug!(%project_id, read_ms = %read, all_ms = %all, "made figures");
+    kept.keep(key, stamp, figures.clone());
+    Ok(figures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stamp(least_seconds: i16) -> Stamp {
+        Stamp {
+            newest: None,
+            gold_at: None,
+            least_seconds,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_given_again_until_something_new_is_said() {
+        let kept: Kept<u8, u8> = Kept::default();
+        kept.keep(1, stamp(1), Arc::new(10));
+        assert_eq!(kept.find(&1, &stamp(1)), Some(Arc::new(10)));
+        assert_eq!(kept.find(&2, &stamp(1)), None);
+        assert_eq!(kept.find(&1, &stamp(2)), None);
+        // What is out of date is gone.
+        assert_eq!(kept.find(&1, &stamp(1)), None);
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room() {
+        let kept: Kept<usize, usize> = Kept::default();
+        for number in 0..KEPT {
+            kept.keep(number, stamp(1), Arc::new(number));
+        }
+        assert_eq!(kept.find(&0, &stamp(1)), Some(Arc::new(0)));
+        kept.keep(KEPT, stamp(1), Arc::new(KEPT));
+        assert_eq!(kept.find(&0, &stamp(1)), Some(Arc::new(0)));
+        assert_eq!(kept.find(&1, &stamp(1)), None);
+    }
+}
