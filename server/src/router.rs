@@ -18,7 +18,10 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, account_keys, accounts, audit, checkpoints, csp_reports, demonstrate, exports, guidelines, health, home, language, project_form, project_members, project_rules, projects, prompts, rank, rank_differences, review, run_events, runs, sign_in, snapshots, task_opening, tasks, theme, work, work_ahead, work_history, agreement, models,
+    account, account_keys, accounts, agreement, audit, checkpoints, csp_reports, demonstrate,
+    exports, guidelines, health, home, language, models, project_form, project_members,
+    project_rules, projects, prompts, rank, rank_differences, review, run_events, runs, sign_in,
+    snapshots, task_opening, tasks, theme, work, work_ahead, work_history,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};

@@ -313,7 +313,7 @@ async fn a_text_from_right_to_left_is_written_so_and_waits_for_the_network(db: P
     begin(&browser, &program, true).await;
     type_into(&browser, "response", "השעה עכשיו שלוש.").await;
     let script = "const way = (css) => getComputedStyle(document.querySelector(css)).direction; \
-                  return [way('.given .rendered'), way('[name=response]'), way('main')]";
+                  return [way('.given .rendered > *'), way('[name=response]'), way('main')]";
     let ways = browser.execute(script, Vec::new()).await.unwrap();
     assert_eq!(
         ways.convert::<Vec<String>>().unwrap(),

@@ -7,9 +7,9 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
-mod ahead;
 mod agreement;
 mod agreement_browser;
+mod ahead;
 mod api;
 mod architecture;
 mod audit;

@@ -377,6 +377,7 @@ mod tests {
             title: String::new(),
             visitor: None,
             path: "/agreement".to_owned(),
+            theme: Default::default(),
         }
     }
 
