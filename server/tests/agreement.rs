@@ -520,7 +520,7 @@ async fn models_are_compared_by_the_rankings_and_groups_that_never_met_are_told_
     let mut rng = seeded(5);
     // The first is preferred in nine of twelve.
     let ranks = |prompt: &str| {
-        if number(prompt) % 4 == 0 {
+        if number(prompt).is_multiple_of(4) {
             vec![2, 1]
         } else {
             vec![1, 2]

@@ -369,7 +369,7 @@ async fn an_operator_trains_and_an_admin_exports(db: PgPool) {
         .await
         .unwrap();
     look(&browser, "snapshot").await;
-    click(&browser, "a[href$='format=rankings']").await;
+    click(&browser, "a[href$='/export']").await;
     let bytes = downloaded(downloads.path()).await;
     assert_eq!(hex::encode(Sha256::digest(&bytes)), sha256);
     assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 24);

@@ -216,6 +216,7 @@ async fn check_requests(chrome: &Chrome, browser: &WebDriver, program: &Program,
     let paths = [
         "/static/",
         "/rank/",
+        "/work/",
         "/prompts",
         "/tasks",
         "/runs/",

@@ -224,6 +224,8 @@ async fn carry_out(browser: &WebDriver, db: &PgPool, program: &Program, name: &s
     click(browser, "form[action='/audit'] button").await;
     wait_for_address(browser, "action=consent_published").await;
     click(browser, "form[action='/sign-out'] button").await;
+    // Else the answer to signing out may come after the next one has signed in.
+    wait_for_address(browser, "/sign-in").await;
 
     sign_in(browser, db, program, "bob@example.org").await;
     wait_for_text(browser, ".alert-warn", "A pilot: a new consent").await;

@@ -667,11 +667,11 @@ async fn right_to_left_texts_both_languages_dark_and_double_size_keep_the_page_w
         )
         .await;
         wait_until_saved(&browser).await;
-        let direction = "const text = [...document.querySelectorAll('.candidate .rendered')] \
+        let direction = "const text = [...document.querySelectorAll('.candidate .rendered > *')] \
             .find((one) => one.textContent.includes('باريس')); return getComputedStyle(text).direction";
         assert_eq!(run(&browser, direction).await, "rtl");
         let prompt =
-            "return getComputedStyle(document.querySelector('.prompt .rendered')).direction";
+            "return getComputedStyle(document.querySelector('.prompt .rendered > *')).direction";
         assert_eq!(run(&browser, prompt).await, "rtl");
         look(&browser, &format!("rank-scales-{size}-en")).await;
         check_accessible(&browser).await;
