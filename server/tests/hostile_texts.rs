@@ -103,6 +103,11 @@ async fn lease(db: &PgPool, project: ProjectId) -> Option<AssignmentId> {
         .await
         .unwrap()
         .unwrap();
+    // The page fetched one ahead.
+    let held = store::assignments::find_open(&mut connection, ada.id).await;
+    if let Some((id, _)) = held.unwrap() {
+        return Some(id);
+    }
     let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
     let lease = store::queue::lease(&mut connection, project, ada.id, &mut rng)
         .await
