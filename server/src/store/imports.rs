@@ -149,7 +149,7 @@ pub(crate) async fn find_or_insert_prompt(
     let found = sqlx::query!(
         r#"
         SELECT id, body = $3 AS "is_same!", customer, created_at = now() AS "is_of_this_file!",
-               EXISTS (SELECT 1 FROM tasks t WHERE t.prompt_id = prompts.id) AS "has_task!"
+               EXISTS (SELECT 1 FROM tasks t WHERE t.prompt_id = prompts.id AND t.kind = 'rank') AS "has_task!"
         FROM prompts
         WHERE project_id = $1 AND external_id = $2
         "#,

@@ -109,6 +109,7 @@ pub async fn open(
     for batch in tasks.chunks(BATCH) {
         insert_tasks(&mut db, project_id, id, order, batch).await?;
     }
+    super::queue_order::place_new(&mut db, project_id).await?;
     db.commit().await?;
     Ok(Opened::Tasks(tasks.len() as i64))
 }
