@@ -1,5 +1,6 @@
 //! Figures that take a while: made on a thread of their own, one after another so that they never take
-//! more than one core from those who label, and kept while nothing new was said.
+//! more than one core from those who label, and kept while nothing new was said. Where something new is
+//! said all the time, figures stand for ten times as long as they took to make.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +21,9 @@ const KEPT: usize = 32;
 /// Kept figures are made anew after this even where nothing new is seen: rankings can be imported under
 /// old keys.
 const LONGEST_KEPT: Duration = Duration::from_secs(300);
+
+/// How much longer than they took to make figures are shown although something new was said.
+const PATIENCE: u32 = 10;
 
 /// All figures that are kept.
 pub struct Figures {
@@ -49,7 +53,21 @@ struct Entry<K, V> {
     key: K,
     stamp: Stamp,
     made: Instant,
+    took: Duration,
     figures: Arc<V>,
+}
+
+impl<K, V> Entry<K, V> {
+    /// Whether the figures can still be shown.
+    fn holds(&self, stamp: &Stamp) -> bool {
+        let same_rules = Stamp {
+            newest: self.stamp.newest,
+            ..*stamp
+        };
+        let is_fresh = self.made.elapsed() < self.took * PATIENCE;
+        self.stamp == *stamp && self.made.elapsed() < LONGEST_KEPT
+            || self.stamp == same_rules && is_fresh
+    }
 }
 
 impl<K, V> Default for Kept<K, V> {
@@ -66,7 +84,7 @@ impl<K: PartialEq, V> Kept<K, V> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let place = entries.iter().position(|own| own.key == *key)?;
         let entry = entries.remove(place);
-        if entry.stamp != *stamp || entry.made.elapsed() > LONGEST_KEPT {
+        if !entry.holds(stamp) {
             return None;
         }
         let figures = entry.figures.clone();
@@ -74,19 +92,17 @@ impl<K: PartialEq, V> Kept<K, V> {
         Some(figures)
     }
 
-    fn keep(&self, key: K, stamp: Stamp, figures: Arc<V>) {
+    fn keep(&self, key: K, stamp: Stamp, took: Duration, figures: Arc<V>) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.retain(|own| own.key != key);
-        let made = Instant::now();
-        entries.insert(
-            0,
-            Entry {
-                key,
-                stamp,
-                made,
-                figures,
-            },
-        );
+        let entry = Entry {
+            key,
+            stamp,
+            made: Instant::now(),
+            took,
+            figures,
+        };
+        entries.insert(0, entry);
         entries.truncate(KEPT);
     }
 }
@@ -183,19 +199,23 @@ async fn find_or_make<K: PartialEq, V: Send + Sync + 'static>(
     let read = started.elapsed();
     let figures = tokio::task::spawn_blocking(move || make(&labels, &stamp));
     let figures = Arc::new(figures.await.map_err(anyhow::Error::from)?);
-    let (read, all) = (read.as_millis(), started.elapsed().as_millis());
+    let took = started.elapsed();
+    let (read, all) = (read.as_millis(), took.as_millis());
     tracing::debug!(%project_id, read_ms = %read, all_ms = %all, "made figures");
-    kept.keep(key, stamp, figures.clone());
+    kept.keep(key, stamp, took, figures.clone());
     Ok(figures)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ids::RankingId;
 
-    fn stamp(least_seconds: i16) -> Stamp {
+    const AT_ONCE: Duration = Duration::ZERO;
+
+    fn stamp(newest: Option<RankingId>, least_seconds: i16) -> Stamp {
         Stamp {
-            newest: None,
+            newest,
             gold_at: None,
             least_seconds,
         }
@@ -204,23 +224,37 @@ mod tests {
     #[test]
     fn what_is_kept_is_given_again_until_something_new_is_said() {
         let kept: Kept<u8, u8> = Kept::default();
-        kept.keep(1, stamp(1), Arc::new(10));
-        assert_eq!(kept.find(&1, &stamp(1)), Some(Arc::new(10)));
-        assert_eq!(kept.find(&2, &stamp(1)), None);
-        assert_eq!(kept.find(&1, &stamp(2)), None);
+        let before = stamp(Some(RankingId::new()), 1);
+        kept.keep(1, before, AT_ONCE, Arc::new(10));
+        assert_eq!(kept.find(&1, &before), Some(Arc::new(10)));
+        assert_eq!(kept.find(&2, &before), None);
+        let after = stamp(Some(RankingId::new()), 1);
+        assert_eq!(kept.find(&1, &after), None);
         // What is out of date is gone.
-        assert_eq!(kept.find(&1, &stamp(1)), None);
+        assert_eq!(kept.find(&1, &before), None);
+    }
+
+    #[test]
+    fn what_took_long_is_shown_for_longer_unless_the_rules_have_changed() {
+        let kept: Kept<u8, u8> = Kept::default();
+        let minute = Duration::from_secs(60);
+        let before = stamp(Some(RankingId::new()), 1);
+        let after = |least_seconds| stamp(Some(RankingId::new()), least_seconds);
+        kept.keep(1, before, minute, Arc::new(10));
+        assert_eq!(kept.find(&1, &after(1)), Some(Arc::new(10)));
+        assert_eq!(kept.find(&1, &after(2)), None);
     }
 
     #[test]
     fn what_was_not_used_for_longest_makes_room() {
         let kept: Kept<usize, usize> = Kept::default();
+        let now = stamp(None, 1);
         for number in 0..KEPT {
-            kept.keep(number, stamp(1), Arc::new(number));
+            kept.keep(number, now, AT_ONCE, Arc::new(number));
         }
-        assert_eq!(kept.find(&0, &stamp(1)), Some(Arc::new(0)));
-        kept.keep(KEPT, stamp(1), Arc::new(KEPT));
-        assert_eq!(kept.find(&0, &stamp(1)), Some(Arc::new(0)));
-        assert_eq!(kept.find(&1, &stamp(1)), None);
+        assert_eq!(kept.find(&0, &now), Some(Arc::new(0)));
+        kept.keep(KEPT, now, AT_ONCE, Arc::new(KEPT));
+        assert_eq!(kept.find(&0, &now), Some(Arc::new(0)));
+        assert_eq!(kept.find(&1, &now), None);
     }
 }

@@ -14,6 +14,7 @@ use server::domain::labels::Filter;
 use server::domain::role::Role;
 use server::domain::task::TaskKind;
 use server::store;
+use server::store::labels::MOST;
 use sqlx::PgPool;
 
 use crate::support::crowd::{self, Ways};
@@ -366,30 +367,31 @@ async fn gold_and_repeats_tell_of_labelers_and_count_nowhere_else(db: PgPool) {
         .await
         .unwrap();
     assert!(crowd::work(&db, project, eve, &Ways::default(), &mut seeded(4)).await);
-    assert_eq!(alice.get(&path).await.json()["n_rankings"], 181);
+    wait_for_rankings(&alice, &path, 181).await;
 
     // A correction counts in the place of what it corrects.
-    let (assignment, labeler): (uuid::Uuid, uuid::Uuid) =
-        sqlx::query_as("SELECT a.id, a.labeler_id FROM assignments a WHERE a.labeler_id = $1")
-            .bind(eve.0)
-            .fetch_one(&db)
-            .await
-            .unwrap();
+    let mut connection = db.acquire().await.unwrap();
+    let every = Filter::default();
+    let before = store::labels::list(&mut connection, project, &every, MOST)
+        .await
+        .unwrap();
+    let corrected = before.labels[0].id;
     sqlx::query(
         "INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256)
-         VALUES ($1, $2, 2, 'again', '')",
+         SELECT $1, assignment_id, 2, 'again', '' FROM rankings WHERE id = $2",
     )
     .bind(uuid::Uuid::now_v7())
-    .bind(assignment)
+    .bind(corrected.0)
     .execute(&db)
     .await
     .unwrap();
-    assert_eq!(labeler, eve.0);
-    let found = alice.get(&path).await.json();
-    assert_eq!(found["n_rankings"], 181);
+    let after = store::labels::list(&mut connection, project, &every, MOST)
+        .await
+        .unwrap();
+    assert_eq!(after.labels.len(), before.labels.len());
+    assert!(after.labels.iter().all(|label| label.id != corrected));
     // Of a project with too many rankings the newest are read.
-    let mut connection = db.acquire().await.unwrap();
-    let cut = store::labels::list(&mut connection, project, &Filter::default(), 7)
+    let cut = store::labels::list(&mut connection, project, &every, 7)
         .await
         .unwrap();
     assert!(cut.is_cut && cut.labels.len() == 7);
@@ -398,6 +400,24 @@ async fn gold_and_repeats_tell_of_labelers_and_count_nowhere_else(db: PgPool) {
         .await
         .unwrap();
     assert_eq!(cut.labels[0].id.0, newest);
+}
+
+/// Waits for figures of so many rankings: those that took long to make stand for a while.
+async fn wait_for_rankings(client: &crate::support::Client<'_>, path: &str, n: u64) {
+    let started = std::time::Instant::now();
+    loop {
+        let found = client.get(path).await.json()["n_rankings"]
+            .as_u64()
+            .unwrap();
+        if found == n {
+            return;
+        }
+        assert!(
+            started.elapsed().as_secs() < 120,
+            "{found} rankings, not {n}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
 }
 
 /// Texts of a page that look like the key of a message.

@@ -75,4 +75,5 @@ figures-json = Everything as JSON (for programs)
 figures-cut = There are more rankings than are read here. These are the newest { $most } that pass the filter; narrow the days to see others.
 figures-is-simulated = simulated
 figures-none = Nothing to tell yet.
+figures-newest = The newest is of { $at }.
 figures-no-rankings = No ranking passes this filter.

@@ -30,4 +30,5 @@ figures-json = 全部数据（JSON，供程序使用）
 figures-cut = 排序数超出这里读取的上限。此处为符合筛选条件的最新 { $most } 次排序；缩小日期范围可查看其他排序。
 figures-is-simulated = 模拟
 figures-none = 暂无数据。
+figures-newest = 最新一次：{ $at }。
 figures-no-rankings = 没有符合筛选条件的排序。

@@ -242,6 +242,11 @@ pub struct Labels {
 }
 
 impl Labels {
+    /// When the newest of these was said.
+    pub fn newest(&self) -> Option<DateTime<Utc>> {
+        self.labels.iter().map(|label| label.at).max()
+    }
+
     /// Rankings for the dataset: no gold, no repeats, no decisions of admins.
     pub fn labels(&self) -> impl Iterator<Item = &Label> {
         self.of(Purpose::Label)

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,6 +29,8 @@ pub struct Models {
     pub n_rankings: usize,
     /// Prompts that they are of.
     pub n_prompts: usize,
+    /// When the newest ranking that passes the filter was given.
+    pub newest: Option<DateTime<Utc>>,
     /// Whether there are older rankings that were not read, because there are too many.
     pub is_cut: bool,
     /// Fewest prompts that a figure is told from; its value is null below that.
@@ -128,6 +131,7 @@ impl Models {
         Self {
             n_rankings: own.len(),
             n_prompts: fitted.n_prompts,
+            newest: labels.newest(),
             is_cut: labels.is_cut,
             fewest: FEWEST,
             n_groups: fitted.groups.len(),

@@ -4,6 +4,7 @@
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
 
 use crate::auth::visitor::Admin;
 use crate::domain::agreement::Agreement;
@@ -140,6 +141,11 @@ impl FilterForm {
     }
 }
 
+/// Until when rankings are in the figures.
+pub(crate) fn newest(page: &Page, at: &DateTime<Utc>) -> String {
+    page.t_with("figures-newest", "at", page.time(at))
+}
+
 #[derive(Template)]
 #[template(path = "agreement/index.html")]
 struct AgreementPage {
@@ -185,7 +191,11 @@ impl AgreementPage {
             ("decisions", found.n_adjudications),
         ];
         let values = values.map(|(name, n)| (name, n.to_string()));
-        self.page.t_args("agreement-about", &values)
+        let about = self.page.t_args("agreement-about", &values);
+        match &found.newest {
+            Some(at) => format!("{about} {}", newest(&self.page, at)),
+            None => about,
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::models::{ModelFigures, Models, PairOfModels};
 use crate::error::{AppError, AppResult};
 use crate::figures;
 use crate::i18n::Lang;
-use crate::pages::agreement::{FilterForm, filter_of, query_of};
+use crate::pages::agreement::{FilterForm, filter_of, newest, query_of};
 use crate::pages::figure_sections::{Matrix, MatrixCell, MatrixRow, Section};
 use crate::pages::figure_tables::{Column, FigureTable, Picture, Row, Unit, Words, download};
 use crate::pages::prompts::choose_project;
@@ -189,7 +189,11 @@ impl View<'_> {
             ("models", found.models.len()),
         ];
         let values = values.map(|(name, n)| (name, n.to_string()));
-        self.words.page.t_args("models-about", &values)
+        let about = self.words.page.t_args("models-about", &values);
+        match &found.newest {
+            Some(at) => format!("{about} {}", newest(self.words.page, at)),
+            None => about,
+        }
     }
 
     /// What has to be known before the figures are read.

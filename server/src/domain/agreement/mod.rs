@@ -9,6 +9,7 @@ mod position;
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -47,6 +48,8 @@ pub struct Agreement {
     pub n_repeats: usize,
     /// Decisions of admins between conflicting rankings.
     pub n_adjudications: usize,
+    /// When the newest ranking that passes the filter was given.
+    pub newest: Option<DateTime<Utc>>,
     /// Whether there are older rankings that were not read, because there are too many.
     pub is_cut: bool,
     /// Active seconds under which a ranking is called too fast.
@@ -141,6 +144,7 @@ impl Agreement {
                 .iter()
                 .filter(|label| label.is_adjudication)
                 .count(),
+            newest: labels.newest(),
             is_cut: labels.is_cut,
             least_seconds,
             fewest: FEWEST,
