@@ -3,6 +3,7 @@
 //! simulated, cannot sign in, and are left out of snapshots unless asked for.
 
 use anyhow::Context;
+use rand::seq::SliceRandom;
 use rand_chacha::ChaCha12Rng;
 use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
@@ -52,7 +53,7 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FIRST:LAST", value_parser = parse_range, conflicts_with = "error_rate")]
     error_rates: Option<(f64, f64)>,
 
-    /// Decides display orders and errors.
+    /// Decides display orders, errors and whose turn it is.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
@@ -142,7 +143,7 @@ pub async fn simulate(
     simulate_crowd(pool, project, &crowd, seed, limit).await
 }
 
-/// Lets labelers rank open tasks of a project in turn, until none is open or `limit` rankings are made;
+/// Lets labelers rank open tasks of a project, each once a round, until none is open or `limit` rankings are made;
 /// returns how many.
 ///
 /// # Errors
@@ -167,25 +168,24 @@ pub async fn simulate_crowd(
         let rng = trainer::rng::stream(seed, "simulated labeler", u64::from(number));
         labelers.push((id, error_rate, rng));
     }
+    // In a new order each round: those beside each other would share all their tasks.
+    let mut turns = trainer::rng::stream(seed, "turns of simulated labelers", 0);
     let mut n = 0;
     while !labelers.is_empty() && n < limit {
-        let mut idle = Vec::new();
-        for (index, (id, error_rate, rng)) in labelers.iter_mut().enumerate() {
+        labelers.shuffle(&mut turns);
+        let mut waiting = Vec::new();
+        for (id, error_rate, mut rng) in labelers {
             if n == limit {
                 break;
             }
-            let lease = store::queue::lease(&mut db, project.id, *id, rng).await;
-            match lease.map_err(sentence)? {
-                Some(lease) => {
-                    submit(&mut db, *id, &lease, &scale, *error_rate, rng).await?;
-                    n += 1;
-                }
-                None => idle.push(index),
+            let lease = store::queue::lease(&mut db, project.id, id, &mut rng).await;
+            if let Some(lease) = lease.map_err(sentence)? {
+                submit(&mut db, id, &lease, &scale, error_rate, &mut rng).await?;
+                waiting.push((id, error_rate, rng));
+                n += 1;
             }
         }
-        for index in idle.into_iter().rev() {
-            labelers.remove(index);
-        }
+        labelers = waiting;
     }
     Ok(n)
 }
