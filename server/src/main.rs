@@ -35,7 +35,8 @@ enum Command {
     /// Fetch, import and list models.
     #[command(subcommand)]
     Model(commands::model::ModelCommand),
-    /// Score the completions of a rankings file with a reward model.
+    /// Score the completions of a rankings file with a reward model, or measure how far several disagree
+    /// over a project's open tasks.
     Score(commands::score::ScoreCommand),
     /// Measure a reward model against the rankings of a file.
     Evaluate(commands::evaluate::EvaluateCommand),

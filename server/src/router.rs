@@ -18,10 +18,11 @@ use crate::api;
 use crate::auth::visitor;
 use crate::error::AppError;
 use crate::pages::{
-    account, account_keys, accounts, agreement, audit, checkpoints, csp_reports, demonstrate,
-    exports, guidelines, health, home, language, models, project_form, project_members,
-    project_rules, projects, prompts, rank, rank_differences, review, run_events, runs, sign_in,
-    snapshots, task_opening, tasks, theme, work, work_ahead, work_history,
+    account, account_keys, accounts, adjudication, agreement, attention, audit, checkpoints,
+    csp_reports, demonstrate, exports, gold, guidelines, health, home, language, models,
+    project_form, project_members, project_rules, projects, prompts, questions, rank,
+    rank_differences, review, run_events, runs, screening, screening_candidates, screening_grading,
+    sign_in, snapshots, task, task_opening, tasks, theme, work, work_ahead, work_history,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -67,6 +68,8 @@ pub fn router(state: AppState) -> Router {
         .route("/work/{id}/open", post(work_ahead::open))
         .route("/rank/{id}", get(rank::show).post(rank::update))
         .route("/rank/{id}/differences", get(rank_differences::show))
+        .route("/questions", get(questions::index).post(questions::create))
+        .route("/questions/read", post(questions::mark_read))
         .route(
             "/demonstrate/{id}",
             get(demonstrate::show)
@@ -79,7 +82,41 @@ pub fn router(state: AppState) -> Router {
             "/guidelines/acknowledgements",
             post(guidelines::acknowledge),
         )
+        // Candidates, who are no labelers yet; admins see theirs.
+        .route("/screening", get(screening::index))
+        .route("/screening/{id}", get(screening::show))
+        .route("/screening/{id}/start", post(screening::start))
+        .route("/screening/{id}/next", post(screening::next))
         // Admins, of everything or of single projects.
+        .route("/questions/{id}/answers", post(questions::answer))
+        .route("/answers/{id}/withdraw", post(questions::withdraw))
+        .route("/screening/rules", post(screening_candidates::set_rules))
+        .route(
+            "/screening/demonstrations",
+            post(screening_candidates::add_demonstration),
+        )
+        .route(
+            "/screening/tasks/{id}/remove",
+            post(screening_candidates::remove_task),
+        )
+        .route("/screening/candidates", post(screening_candidates::invite))
+        .route("/screening/{id}/retake", post(screening_candidates::retake))
+        .route(
+            "/screening/{id}/withdraw",
+            post(screening_candidates::withdraw),
+        )
+        .route(
+            "/screening/grading",
+            get(screening_grading::index).post(screening_grading::create),
+        )
+        .route("/adjudication", get(adjudication::index))
+        .route(
+            "/adjudication/{id}",
+            get(adjudication::show).post(adjudication::create),
+        )
+        .route("/attention", get(attention::index))
+        .route("/gold", get(gold::index))
+        .route("/gold/{id}/retire", post(gold::retire))
         .route("/projects", get(projects::index).post(projects::create))
         .route("/projects/new", get(projects::new))
         .route("/projects/{id}", get(projects::show).post(projects::update))
@@ -118,6 +155,8 @@ pub fn router(state: AppState) -> Router {
             "/tasks/new",
             get(task_opening::new).post(task_opening::create),
         )
+        .route("/tasks/{id}", get(task::show))
+        .route("/tasks/{id}/gold", post(gold::create))
         .route("/tasks/{id}/close", post(tasks::close))
         .route("/tasks/{id}/reopen", post(tasks::reopen))
         .route("/agreement", get(agreement::index))

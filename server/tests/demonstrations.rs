@@ -53,6 +53,7 @@ async fn snapshot(db: &PgPool, project_id: ProjectId) -> Vec<Value> {
         include_simulated: false,
         reviewed_categories: false,
         include_personal: false,
+        labels: server::domain::snapshot::Labels::default(),
     };
     let Ok(id) = create_snapshot(db, &selection, None).await else {
         return Vec::new();

@@ -38,6 +38,7 @@ async fn snapshot(db: &PgPool) -> SnapshotId {
         include_simulated: true,
         reviewed_categories: false,
         include_personal: false,
+        labels: server::domain::snapshot::Labels::default(),
     };
     create_snapshot(db, &selection, None).await.unwrap()
 }

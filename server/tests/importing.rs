@@ -247,6 +247,7 @@ async fn export(db: &PgPool, project_id: ProjectId, kind: SnapshotKind) -> Strin
         include_simulated: true,
         reviewed_categories: false,
         include_personal: false,
+        labels: server::domain::snapshot::Labels::default(),
     };
     let id = create_snapshot(db, &selection, None).await.unwrap();
     written(db, id).await

@@ -52,6 +52,7 @@ async fn project(db: &PgPool, id: ProjectId, slug: &'static str, name: &str) -> 
         include_simulated: false,
         reviewed_categories: false,
         include_personal: false,
+        labels: server::domain::snapshot::Labels::default(),
     };
     let snapshot = create_snapshot(db, &selection, None).await.unwrap();
     let task = TaskId(task);
@@ -95,7 +96,10 @@ async fn appoint(app: &TestApp, project: ProjectId, id: AccountId, role: MemberR
 /// Every page of a project that is read.
 fn pages(project: &Project) -> Vec<String> {
     let Project {
-        id, slug, snapshot, ..
+        id,
+        slug,
+        snapshot,
+        task,
     } = project;
     vec![
         format!("/projects/{id}"),
@@ -105,6 +109,11 @@ fn pages(project: &Project) -> Vec<String> {
         format!("/projects/{id}/members"),
         format!("/prompts?project={slug}"),
         format!("/tasks?project={slug}"),
+        format!("/tasks/{task}"),
+        format!("/gold?project={slug}"),
+        format!("/attention?project={slug}"),
+        format!("/adjudication?project={slug}"),
+        format!("/screening?project={slug}"),
         format!("/snapshots/{snapshot}"),
         format!("/snapshots/{snapshot}/export"),
         format!("/api/v1/snapshots/{snapshot}"),
@@ -114,7 +123,12 @@ fn pages(project: &Project) -> Vec<String> {
 
 /// Every form of a project, with what it sends.
 fn forms(project: &Project) -> Vec<(String, String)> {
-    let Project { id, task, .. } = project;
+    let Project { id, task, slug, .. } = project;
+    let known = "purpose=gold&rank-1=1&rank-2=2".to_owned();
+    let asked = format!("project={slug}&prompt={slug}-p0");
+    let cut_offs = format!(
+        "project={slug}&least_flags=75&least_ranks=75&least_demonstrations=6&graders=1"
+    );
     let settings = "name=Taken&candidates=4&overlap=1&lease_seconds=60&least_seconds=1&gold_percent=0&repeat_percent=0\
         &repeat_after_days=1&evaluation_percent=0&next_task=random&is_open=true";
     let rules = encode(&[("en", "# Other rules"), ("action", "publish")]);
@@ -143,6 +157,9 @@ fn forms(project: &Project) -> Vec<(String, String)> {
         ),
         (format!("/tasks/{task}/close"), String::new()),
         (format!("/tasks/{task}/reopen"), String::new()),
+        (format!("/tasks/{task}/gold"), known),
+        ("/screening/rules".to_owned(), cut_offs),
+        ("/screening/demonstrations".to_owned(), asked),
     ]
 }
 
@@ -180,6 +197,9 @@ async fn rows(db: &PgPool) -> Vec<i64> {
         "snapshots",
         "projects WHERE next_task = 'random'",
         "projects WHERE archived_at IS NOT NULL",
+        "gold_answers",
+        "screening_rules",
+        "tasks",
     ] {
         let statement = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
         counts.push(sqlx::query_scalar(statement).fetch_one(db).await.unwrap());
@@ -230,6 +250,11 @@ async fn an_admin_of_a_project_sees_all_of_it_and_nothing_of_another(db: PgPool)
         "/projects",
         "/prompts",
         "/tasks",
+        "/gold",
+        "/attention",
+        "/adjudication",
+        "/questions",
+        "/screening",
         "/snapshots",
         "/guidelines",
         "/api/v1/projects",
@@ -460,5 +485,108 @@ async fn whoever_loses_a_project_loses_it_at_once(db: PgPool) {
         !store::members::may_administer(&mut connection, gone, world.own.id)
             .await
             .unwrap()
+    );
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn questions_decisions_and_candidates_are_of_the_projects_own_admins(db: PgPool) {
+    let world = world(&db).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let paula = project_admin(&app, "paula", world.own.id).await;
+    let other = project_admin(&app, "other", world.other.id).await;
+    let path = ada.open_task().await;
+    let id = path.rsplit('/').next().unwrap();
+    let ask = encode(&[
+        ("assignment_id", id),
+        ("key", "k"),
+        ("question", "Is brevity good?"),
+    ]);
+    let asked = ada.post("/questions", &ask).await;
+    assert_eq!(asked.status, StatusCode::SEE_OTHER, "{}", asked.body);
+    assert!(
+        paula
+            .get("/questions")
+            .await
+            .body
+            .contains("Is brevity good?")
+    );
+    assert!(
+        !other
+            .get("/questions?state=all")
+            .await
+            .body
+            .contains("Is brevity good?")
+    );
+    let question: uuid::Uuid = sqlx::query_scalar("SELECT id FROM questions")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    let answers = format!("/questions/{question}/answers");
+    let answer = encode(&[("answer", "It is."), ("publish", "true")]);
+    assert_eq!(
+        other.post(&answers, &answer).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        paula.post(&answers, &answer).await.status,
+        StatusCode::SEE_OTHER
+    );
+    let given: uuid::Uuid = sqlx::query_scalar("SELECT id FROM answers")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    let withdraw = format!("/answers/{given}/withdraw");
+    assert_eq!(
+        other.post(&withdraw, "").await.status,
+        StatusCode::NOT_FOUND
+    );
+
+    let own = world.own.task;
+    let decide = encode(&[
+        ("rank-1", "1"),
+        ("rank-2", "2"),
+        ("rank-3", "3"),
+        ("rank-4", "4"),
+    ]);
+    let known = "purpose=gold&rank-1=1&rank-2=2";
+    let made = paula.post(&format!("/tasks/{own}/gold"), known).await;
+    let gold = made.location.unwrap().replace("/tasks/", "");
+    let known = "purpose=screening&rank-1=1&rank-2=2";
+    let made = paula.post(&format!("/tasks/{own}/gold"), known).await;
+    let screening = made.location.unwrap().replace("/tasks/", "");
+    let invite = encode(&[("project", "own"), ("email", "other@example.org")]);
+    let invited = paula.post("/screening/candidates", &invite).await;
+    assert_eq!(invited.status, StatusCode::SEE_OTHER, "{}", invited.body);
+    let candidate: uuid::Uuid = sqlx::query_scalar("SELECT id FROM screenings")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    for (path, form) in [
+        (format!("/adjudication/{own}"), decide.as_str()),
+        (format!("/tasks/{gold}/gold"), "rank-1=1&rank-2=2"),
+        (format!("/gold/{gold}/retire"), ""),
+        (format!("/screening/tasks/{screening}/remove"), ""),
+        (format!("/screening/{candidate}/withdraw"), ""),
+        (format!("/screening/{candidate}/retake"), ""),
+        ("/screening/candidates".to_owned(), invite.as_str()),
+    ] {
+        let refused = other.post(&path, form).await;
+        assert_eq!(refused.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    for page in [
+        format!("/adjudication/{own}"),
+        format!("/tasks/{gold}"),
+        format!("/tasks/{screening}"),
+    ] {
+        assert_eq!(
+            other.get(&page).await.status,
+            StatusCode::NOT_FOUND,
+            "{page}"
+        );
+    }
+    assert_eq!(
+        paula.post(&format!("/gold/{gold}/retire"), "").await.status,
+        StatusCode::SEE_OTHER
     );
 }

@@ -27,6 +27,7 @@ fn selection(project_id: ProjectId, kind: SnapshotKind) -> Selection {
         include_simulated: true,
         reviewed_categories: false,
         include_personal: false,
+        labels: server::domain::snapshot::Labels::default(),
     }
 }
 

@@ -36,6 +36,7 @@ fn selection(project_id: ProjectId, include_simulated: bool) -> Selection {
         include_simulated,
         reviewed_categories: false,
         include_personal: false,
+        labels: server::domain::snapshot::Labels::default(),
     }
 }
 
@@ -309,7 +310,9 @@ async fn notes_are_exported_and_older_snapshots_keep_their_bytes(db: PgPool) {
     let (_, lines) = written(&db, id).await;
     let note = r#","note":"a close call""#;
     assert!(lines.contains(note), "{lines}");
-    let older = lines.replace(note, "");
+    let chosen = r#","chosen_by":"oldest""#;
+    assert!(lines.contains(chosen), "{lines}");
+    let older = lines.replace(note, "").replace(chosen, "");
     sqlx::query("UPDATE snapshots SET line_format = 1, sha256 = $1")
         .bind(hex::encode(Sha256::digest(&older)))
         .execute(&db)

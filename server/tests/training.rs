@@ -101,6 +101,7 @@ impl<'app> Place<'app> {
             include_simulated: true,
             reviewed_categories: false,
             include_personal: false,
+            labels: server::domain::snapshot::Labels::default(),
         };
         create_snapshot(&self.app.state.db, &selection, None)
             .await

@@ -102,6 +102,35 @@ impl Judge {
         Ok(scores)
     }
 
+    /// Every member's score of each text as a completion of `prompt`: for each member one score of each
+    /// text. None where one of them does not fit the model's context, since it was then not read whole.
+    ///
+    /// # Errors
+    /// When the tokenizer or the template refuses a text.
+    pub fn score_by_member(
+        &self,
+        prompt: &Prompt,
+        texts: &[&str],
+    ) -> Result<Option<Vec<Vec<f64>>>> {
+        let prompt = self.codec.encode_prompt(prompt)?;
+        let mut rows = Vec::with_capacity(texts.len());
+        for text in texts {
+            rows.push([prompt.clone(), self.codec.encode_completion(text)?].concat());
+        }
+        if rows.iter().any(|row| row.len() > self.room()) {
+            return Ok(None);
+        }
+        let mut members = vec![Vec::with_capacity(rows.len()); self.n_members()];
+        for rows in rows.chunks(MICRO_ROWS) {
+            for scores in self.model.score_rows_by_member(rows, self.codec.pad_id)? {
+                for (member, score) in members.iter_mut().zip(scores) {
+                    member.push(f64::from(score));
+                }
+            }
+        }
+        Ok(Some(members))
+    }
+
     /// The score of each text as a completion of `prompt`, read at the EOS that is put after it, and
     /// how many of them it saw without the beginning of their prompt, since they are longer in its
     /// tokens than it can read.

@@ -57,3 +57,13 @@ home-checkpoints = { $n ->
    *[other] checkpoints
   }
 home-train = Runs
+home-answers = { $n ->
+    [one] One of your questions has a new answer.
+   *[other] Your questions have { $n } new answers.
+  }
+home-questions = { $n ->
+    [one] { $n } question waits for an answer.
+   *[other] { $n } questions wait for an answer.
+  }
+home-screening = You are invited to become a labeler. A short test comes first.
+home-screening-open = Open the screening

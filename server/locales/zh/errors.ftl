@@ -1,12 +1,15 @@
 error-field = { $field }：{ $message }
 error-not-found = { $what ->
     [account] 该账户不存在
+    [answer] 该回答不存在
     [assignment] 该任务分配不存在
     [checkpoint] 该模型检查点不存在
     [file] 该文件不存在
     [page] 该页面不存在
     [project] 该项目不存在
+    [question] 该问题不存在
     [run] 该运行不存在
+    [screening] 该筛选不存在
     [session] 该会话不存在
     [sign-in-link] 该登录链接不存在：可能已被使用或已过期
     [snapshot] 该快照不存在
@@ -162,9 +165,34 @@ field-languages = 语言
 field-role = 职责
 field-lease-seconds = 租约时长
 field-least-seconds = 过快的界限
-field-gold-percent = 已知答案任务
+field-gold-percent = 金标任务
 field-repeat-percent = 重复任务
 field-repeat-after-days = 隔多少天可重复
 field-evaluation-percent = 留作评估
 field-next-task = 下一个任务如何选取
 field-is-open = 谁可以标注
+error-gold-empty = 请写下已知的内容：至少两个不同的名次，或一个标记
+error-gold-of-label = 只有数据集中用于排序或比较的任务才能复制为金标
+error-gold-already = 此任务已有金标副本：请打开它，或先停用它
+error-gold-at-once = 有人在同一时刻保存了另一版本：请先查看
+field-question = 问题
+field-answer = 回答
+field-published-question = 公布的问题
+error-adjudicate-two = 至少有两份排序时才需要裁定
+error-adjudicate-own = 您曾作为标注员做过此任务：须由另一位管理员裁定
+error-screening-prompt = 这不是本项目中提示的编号，或已在使用
+error-screening-invited = 已邀请此人：其筛选尚未结束
+error-screening-labeler = 此人已是标注员或无法登录：请改为将标注员分配到项目
+error-screening-over = 此筛选已不能开始
+error-screening-empty = 此项目还没有筛选任务：须先由管理员建立
+error-screening-begun = 此筛选已经开始：不能撤回
+error-screening-read = 请先阅读指南
+field-least-flags = 标记
+field-least-ranks = 排序
+field-least-demonstrations = 文本
+field-graders = 评分人数
+field-prompt = 提示
+field-topics = 主题
+field-words = 您的补充
+field-read = 指南
+field-grade = 分数

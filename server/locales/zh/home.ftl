@@ -51,3 +51,7 @@ home-operator = 训练
 home-runs = 个运行在排队或进行
 home-checkpoints = 个模型检查点
 home-train = 运行
+home-answers = 您的提问有 { $n } 条新回答。
+home-questions = 有 { $n } 个问题等待回答。
+home-screening = 邀请您成为标注员。首先是一个简短的测试。
+home-screening-open = 打开筛选测试

@@ -12,9 +12,9 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
 
-use crate::api::address::{ApiQuery, IdPath};
+use crate::api::address::ApiQuery;
 use crate::api::json::JsonBody;
-use crate::auth::visitor::Labeler;
+use crate::auth::worker::{Holder, Lessee, Worker};
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId};
 use crate::domain::ranking::RankingInput;
@@ -118,7 +118,8 @@ async fn view(
 /// Leases the next task.
 ///
 /// An account holds at most 10 leases in a project: enough to work ahead, too few to keep the others
-/// waiting.
+/// waiting. A candidate whose screening has begun gets its tasks, one at a time: the one that they hold
+/// comes again until it is done.
 #[utoipa::path(
     post,
     path = "/api/v1/projects/{id}/assignments",
@@ -136,19 +137,26 @@ async fn view(
 )]
 pub async fn create(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-    IdPath(project_id): IdPath<ProjectId>,
+    Lessee {
+        visitor: labeler,
+        project_id,
+        screening,
+    }: Lessee,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     store::projects::find(&mut db, project_id)
         .await?
         .ok_or(AppError::NotFound("project"))?;
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
-    let lease = store::queue::lease(&mut db, project_id, labeler.account_id, &mut rng).await?;
+    let who = labeler.account_id;
+    let lease = match screening {
+        None => store::queue::lease(&mut db, project_id, who, &mut rng).await?,
+        Some(id) => store::screening_work::lease(&mut db, id, who, &mut rng).await?,
+    };
     let Some(lease) = lease else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
-    let view = view(&mut db, lease.assignment_id, labeler.account_id).await?;
+    let view = view(&mut db, lease.assignment_id, who).await?;
     let address = format!("/api/v1/assignments/{}", view.id);
     Ok((StatusCode::CREATED, [(LOCATION, address)], Json(view)).into_response())
 }
@@ -178,12 +186,15 @@ pub struct AssignmentsQuery {
 )]
 pub async fn index(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
+    Holder { visitor: labeler }: Holder,
     ApiQuery(query): ApiQuery<AssignmentsQuery>,
 ) -> AppResult<Json<Vec<AssignmentView>>> {
     let mut db = state.db.acquire().await?;
     let who = labeler.account_id;
-    let held = store::assignments::list_live(&mut db, who, query.project).await?;
+    let held = match labeler.is_labeler {
+        true => store::assignments::list_live(&mut db, who, query.project).await?,
+        false => store::screening_work::list_live(&mut db, who, query.project).await?,
+    };
     let mut views = Vec::with_capacity(held.len());
     for id in held {
         views.push(view(&mut db, id, who).await?);
@@ -206,8 +217,10 @@ pub async fn index(
 )]
 pub async fn show(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-    IdPath(id): IdPath<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
 ) -> AppResult<Json<AssignmentView>> {
     let mut db = state.db.acquire().await?;
     Ok(Json(view(&mut db, id, labeler.account_id).await?))
@@ -274,8 +287,10 @@ pub struct DraftSaved {
 )]
 pub async fn save_draft(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-    IdPath(id): IdPath<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     JsonBody(mut body): JsonBody<Value>,
 ) -> AppResult<Json<DraftSaved>> {
     let mut db = state.db.acquire().await?;
@@ -351,8 +366,10 @@ pub struct SubmissionQuery {
 )]
 pub async fn submit(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-    IdPath(id): IdPath<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     ApiQuery(query): ApiQuery<SubmissionQuery>,
     headers: HeaderMap,
     JsonBody(mut body): JsonBody<Value>,
@@ -411,8 +428,10 @@ pub struct SkipInput {
 )]
 pub async fn skip(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-    IdPath(id): IdPath<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     JsonBody(input): JsonBody<SkipInput>,
 ) -> AppResult<StatusCode> {
     let mut db = state.db.acquire().await?;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::auth::visitor::Visitor;
 use crate::domain::ids::ProjectId;
-use crate::error::AppResult;
+use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
 
@@ -25,12 +25,15 @@ pub struct ProjectView {
     name: String,
 }
 
-/// Lists the projects that one may label in or administers; of an operator's, all.
+/// Lists the projects that one may label in, is screened for or administers; of an operator's, all.
 #[utoipa::path(
     get,
     path = "/api/v1/projects",
     operation_id = "list_projects",
-    responses((status = 200, description = "the projects, oldest first", body = Vec<ProjectView>)),
+    responses(
+        (status = 200, description = "the projects, oldest first", body = Vec<ProjectView>),
+        (status = 403, description = "without a role or a screening"),
+    ),
     security(("bearer" = []))
 )]
 pub async fn index(
@@ -48,6 +51,10 @@ pub async fn index(
         }
         let administered = store::members::list_administered(&mut db, who).await?;
         own.extend(administered.iter().map(|project| project.id));
+        own.extend(store::screenings::list_projects(&mut db, who).await?);
+        if own.is_empty() && !visitor.has_role() {
+            return Err(AppError::Forbidden("labeler"));
+        }
         projects.retain(|project| own.contains(&project.id));
     }
     let view = |project: store::projects::Project| ProjectView {

@@ -35,6 +35,9 @@ pub struct SnapshotView {
     name: String,
     /// Whether what simulated labelers said was taken too.
     includes_simulated: bool,
+    /// Of rankings that somebody decided between: `adjudicated` (the decision in place of the labels), `all`
+    /// or `labels` (no decisions).
+    labels: String,
     /// Lines of the export.
     n_items: i64,
     /// Distinct prompts.
@@ -53,6 +56,7 @@ impl From<Snapshot> for SnapshotView {
             kind: snapshot.kind,
             name: snapshot.name,
             includes_simulated: snapshot.includes_simulated,
+            labels: snapshot.labels,
             n_items: snapshot.n_items,
             n_prompts: snapshot.n_prompts,
             sha256: snapshot.sha256,

@@ -5,3 +5,4 @@ pub mod session;
 pub mod throttle;
 pub mod token;
 pub mod visitor;
+pub mod worker;

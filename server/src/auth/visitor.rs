@@ -14,6 +14,7 @@ use crate::domain::role::Role;
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
+use crate::store::sessions::News;
 
 /// A signed-in account.
 #[derive(Debug, Clone)]
@@ -34,9 +35,16 @@ pub struct Visitor {
     pub is_project_admin: bool,
     /// May start runs.
     pub is_operator: bool,
+    /// What waits for them; nothing where a bearer token was used.
+    pub news: News,
 }
 
 impl Visitor {
+    /// Whether they have any role; a candidate has none.
+    pub fn has_role(&self) -> bool {
+        self.is_labeler || self.is_project_admin || self.is_operator
+    }
+
     /// A visitor from an account's row.
     pub fn new(account: &store::accounts::Account, session_id: Option<SessionId>) -> Self {
         Self {
@@ -48,6 +56,7 @@ impl Visitor {
             is_admin: account.has(Role::Admin),
             is_project_admin: account.has(Role::Admin) || account.is_project_admin,
             is_operator: account.has(Role::Operator),
+            news: News::default(),
         }
     }
 }
@@ -121,7 +130,10 @@ async fn find_visitor(state: &AppState, proof: Proof) -> AppResult<Option<Visito
             let idle_hours = state.config.session_idle_hours;
             let found =
                 store::sessions::find_and_touch(&mut db, &token::hash(&secret), idle_hours).await?;
-            Ok(found.map(|(account, session_id)| Visitor::new(&account, Some(session_id))))
+            Ok(found.map(|(account, session_id, news)| Visitor {
+                news,
+                ..Visitor::new(&account, Some(session_id))
+            }))
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::config::DataConfig;
 use crate::domain::audit::AuditAction;
 use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
 use crate::domain::ids::SnapshotId;
-use crate::domain::snapshot::{Selection, SnapshotKind};
+use crate::domain::snapshot::{Labels, Selection, SnapshotKind};
 use crate::exchange::{export, export_file};
 use crate::store;
 use crate::store::audit_events::NewEvent;
@@ -49,6 +49,11 @@ pub struct ExportArgs {
     /// and demonstrations.
     #[arg(long, requires = "project")]
     include_personal: bool,
+
+    /// With --project: of rankings that somebody decided between, adjudicated (the decision in place of the
+    /// labels), all (labels and decisions) or labels (no decisions).
+    #[arg(long, requires = "project", default_value = "adjudicated")]
+    labels: Labels,
 
     /// The snapshot's own format (rankings, demonstrations, prompts, texts, named after its kind) or
     /// one of another trainer. Rankings: trl, trl-implicit, trl-unpaired, nectar, hh, summarize.
@@ -131,6 +136,7 @@ async fn take_snapshot(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<Snaps
         include_simulated: args.include_simulated,
         reviewed_categories: args.reviewed_categories,
         include_personal: args.include_personal,
+        labels: args.labels,
     };
     export::create_snapshot(pool, &selection, None)
         .await

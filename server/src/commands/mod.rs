@@ -4,6 +4,7 @@ pub mod bench;
 pub mod best_of_n;
 pub mod database;
 pub mod demo;
+pub mod disagreement;
 pub mod evaluate;
 pub mod export;
 pub mod generate;

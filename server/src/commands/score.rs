@@ -1,4 +1,5 @@
-//! `plackett score`: a reward model's score for each completion of a rankings file.
+//! `plackett score`: a reward model's score for each completion of a rankings file; or, with `--project`, how
+//! far several disagree over that project's open tasks (`disagreement.rs`).
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -8,30 +9,59 @@ use trainer::judge::{Judge, Rows};
 use trainer::records::{self, Placed, RankedPrompt, name_lines};
 use trainer::{Result, TrainerError};
 
+use crate::commands::disagreement;
 use crate::config::DataConfig;
 
 /// Settings of `plackett score`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ScoreCommand {
     /// The reward model's folder.
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "project",
+        requires = "data"
+    )]
+    pub model: Option<PathBuf>,
 
     /// Rankings, JSONL.
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub data: Option<PathBuf>,
+
+    /// Instead: measure how far the members of an ensemble disagree over this project's open tasks, and
+    /// write it on the tasks. Where the project's next task is the most informative one, the queue follows.
+    ///
+    /// The disagreement of a task is the mean, over its pairs of candidates, of the variance across members
+    /// of the probability that the one is preferred, sigmoid(r_i - r_j): 0 to 0.25.
+    #[arg(
+        long,
+        value_name = "SLUG",
+        conflicts_with = "model",
+        requires = "ensemble"
+    )]
+    pub project: Option<String>,
+
+    /// With --project: folders of reward models. Those that have several members count as so many.
+    #[arg(long, value_name = "DIR", num_args = 1.., requires = "project")]
+    pub ensemble: Vec<PathBuf>,
 }
 
-/// Prints one JSON object for each line of the file: id, and completions with their scores, and how
+/// With a project, measures its open tasks. Otherwise prints one JSON object for each line of the file: id, and completions with their scores, and how
 /// far the members of an ensemble lie apart. Lines that do not fit the model's context are left out,
 /// and counted on the error output.
 ///
 /// # Errors
 /// A sentence about model or data.
 pub async fn run(data: &DataConfig, command: ScoreCommand) -> anyhow::Result<()> {
-    let model = data.find_model(command.model);
+    if let Some(project) = &command.project {
+        return disagreement::run(data, project, command.ensemble).await;
+    }
+    let (Some(model), Some(file)) = (command.model, command.data) else {
+        anyhow::bail!("give --model and --data, or --project and --ensemble");
+    };
+    let model = data.find_model(model);
     let score = move || -> anyhow::Result<()> {
-        match score(&model, &command.data, &mut std::io::stdout().lock()) {
+        match score(&model, &file, &mut std::io::stdout().lock()) {
             // Whoever reads the lines has enough of them.
             Err(TrainerError::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => {
                 Ok(())

@@ -55,6 +55,22 @@ words! {
         TaskClosed = "task_closed",
         /// Opened a closed task again.
         TaskReopened = "task_reopened",
+        /// Wrote the right answer of a task down.
+        GoldAnswered = "gold_answered",
+        /// Took a gold task out of use.
+        GoldRetired = "gold_retired",
+        /// Decided between labels.
+        TaskAdjudicated = "task_adjudicated",
+        /// Changed what candidates must reach.
+        ScreeningRules = "screening_rules",
+        /// Invited somebody to be screened.
+        ScreeningInvited = "screening_invited",
+        /// Took an invitation back.
+        ScreeningWithdrawn = "screening_withdrawn",
+        /// Passed a screening, and became a labeler.
+        ScreeningPassed = "screening_passed",
+        /// Did not pass a screening.
+        ScreeningFailed = "screening_failed",
         /// Queued a run.
         RunStarted = "run_started",
         /// Asked a run to stop.

@@ -1,7 +1,7 @@
 //! How far one labeler's ranks agree with those known to be right, pair by pair: the simple figure that
 //! labelers see of themselves.
 
-use serde_json::Value;
+use super::gold::{Facts, GoldAnswer};
 
 /// A share of pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -15,28 +15,18 @@ pub struct GoldPairs {
 }
 
 impl GoldPairs {
-    /// Counts one task: `answer` as `gold_answers.answer` has it, `ranks` as slot and rank.
-    pub fn add(&mut self, answer: &Value, ranks: &[(i16, i16)]) {
-        let known = answer["candidates"].as_array().into_iter().flatten();
-        let known: Vec<(i64, i16)> = known
-            .filter_map(|one| {
-                let slot = one["slot"].as_i64()?;
-                let own = ranks.iter().find(|(own, _)| i64::from(*own) == slot)?;
-                Some((one["rank"].as_i64()?, own.1))
-            })
-            .collect();
-        let before = self.n;
-        for (gold, own) in &known {
-            for (_, other_own) in known.iter().filter(|(other, _)| gold < other) {
-                self.n += 1;
-                self.agreed += match own.cmp(other_own) {
-                    std::cmp::Ordering::Less => 1.0,
-                    std::cmp::Ordering::Equal => 0.5,
-                    std::cmp::Ordering::Greater => 0.0,
-                };
-            }
-        }
-        self.n_tasks += usize::from(self.n > before);
+    /// Counts one task: `answer` as `gold_answers.answer` has it, `ranks` as slot and rank. How a pair counts
+    /// is said in [`gold`](super::gold).
+    pub fn add(&mut self, answer: &GoldAnswer, ranks: &[(i16, i16)]) {
+        let said = ranks.iter().map(|(slot, rank)| Facts {
+            slot: *slot,
+            rank: Some(*rank),
+            ..Default::default()
+        });
+        let tally = answer.score(&said.collect::<Vec<_>>()).ranks;
+        self.n += tally.n as usize;
+        self.agreed += tally.agreed;
+        self.n_tasks += usize::from(tally.n > 0);
     }
 
     /// The share in agreement, in percent; none before `least` tasks.
@@ -56,6 +46,7 @@ mod tests {
         let answer = json!({"candidates": [
             {"slot": 0, "rank": 1}, {"slot": 1, "rank": 2}, {"slot": 2, "rank": 2}, {"slot": 3, "flags": {}},
         ]});
+        let answer: GoldAnswer = serde_json::from_value(answer).unwrap_or_default();
         let mut pairs = GoldPairs::default();
         // 0 before 1 is right; 0 and 2 are tied; gold says nothing of 1 and 2, nor of 3.
         pairs.add(&answer, &[(0, 1), (1, 3), (2, 1), (3, 2)]);

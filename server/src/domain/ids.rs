@@ -65,10 +65,18 @@ id!(/// A version of what a labeler said of a prompt.
     ReviewId);
 id!(/// Tasks that an admin opened together.
     OpeningId);
+id!(/// What a labeler asks about a task.
+    QuestionId);
+id!(/// What an admin answers.
+    AnswerId);
 id!(/// A completion written by a labeler.
     DemonstrationId);
 id!(/// A plain text of the pretraining mix.
     TextId);
+id!(/// One person's test to become a labeler.
+    ScreeningId);
+id!(/// What an admin thinks of a candidate's text.
+    GradeId);
 id!(/// A frozen selection.
     SnapshotId);
 id!(/// A snapshot written into a file.

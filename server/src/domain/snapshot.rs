@@ -59,6 +59,51 @@ impl FromStr for SnapshotKind {
     }
 }
 
+/// Which labels a snapshot of rankings takes, where somebody decided between labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Labels {
+    /// The newest decision of a task in place of its labels; labels where there is none.
+    #[default]
+    Adjudicated,
+    /// Labels and decisions.
+    All,
+    /// Labels alone.
+    Labels,
+}
+
+impl Labels {
+    /// Every choice, in the order pages list them.
+    pub const ALL: [Self; 3] = [Self::Adjudicated, Self::All, Self::Labels];
+
+    /// The word stored in the database and used in forms.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Adjudicated => "adjudicated",
+            Self::All => "all",
+            Self::Labels => "labels",
+        }
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Labels {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|labels| labels.as_str() == text)
+            .ok_or_else(|| {
+                format!("unknown choice of labels {text:?}: use adjudicated, all or labels")
+            })
+    }
+}
+
 /// Which rows a snapshot freezes.
 #[derive(Debug, Clone)]
 pub struct Selection {
@@ -78,6 +123,8 @@ pub struct Selection {
     /// Whether prompts in which a reviewer found personal data are taken too, with their rankings and
     /// demonstrations.
     pub include_personal: bool,
+    /// Of rankings: what becomes of labels that somebody decided between.
+    pub labels: Labels,
 }
 
 /// The name wanted, or with the first number that makes it one that no other snapshot has: taking

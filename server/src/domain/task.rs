@@ -93,6 +93,20 @@ words! {
     }
 }
 
+words! {
+    /// Why a task stands where it stands in the queue.
+    ChosenBy ("reason of a task's place") {
+        /// The oldest first.
+        Oldest = "oldest",
+        /// In an order drawn once for all labelers.
+        Random = "random",
+        /// Reward models disagree over its candidates.
+        Informative = "informative",
+        /// Drawn at random where others are chosen by disagreement, so that evaluation is unbiased.
+        Evaluation = "evaluation",
+    }
+}
+
 impl TaskKind {
     /// How many candidates such a task has.
     pub fn candidates(self) -> std::ops::RangeInclusive<usize> {

@@ -131,6 +131,9 @@ pub async fn import(
         store_batch(db, project, &versions, batch, &mut report).await?;
     }
     reading.await.context("the reading thread ended")??;
+    if kind == ImportKind::Rankings {
+        store::adjudication::measure_imported(db, project.id).await?;
+    }
     if !seen_any {
         let message = "has no records".to_owned();
         report.add(1, ("file".to_owned(), message));

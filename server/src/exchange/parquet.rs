@@ -199,6 +199,9 @@ fn own_ranking() -> Vec<Field> {
         integer("guidelines_version"),
         text("note"),
         Field::new("simulated", DataType::Boolean, true),
+        Field::new("adjudication", DataType::Boolean, true),
+        text("chosen_by"),
+        Field::new("disagreement", DataType::Float64, true),
     ]
 }
 

@@ -9,6 +9,7 @@ use trainer::records::{
 use crate::domain::form::Form;
 use crate::domain::opening::GivenText;
 use crate::domain::ranking::{CANDIDATES, Judgement, LONGEST_NOTE, Ranking};
+use crate::domain::task::ChosenBy;
 use crate::domain::writing::LONGEST_TEXT;
 use crate::store::completions::NewCompletion;
 use crate::store::demonstrations::NewDemonstration;
@@ -92,6 +93,9 @@ impl ImportKind {
                 "guidelines_version",
                 "note",
                 "ranking_id",
+                "adjudication",
+                "chosen_by",
+                "disagreement",
             ],
         }
     }
@@ -325,6 +329,9 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         display_order: display_order(fields, n)?,
         is_simulated: fields.optional("simulated")?.unwrap_or(false),
         ranking_id: fields.optional("ranking_id")?,
+        is_adjudication: fields.optional("adjudication")?.unwrap_or(false),
+        chosen_by: fields.optional::<ChosenBy>("chosen_by")?,
+        disagreement: fields.optional("disagreement")?,
         labeler: labeler.unwrap_or_else(|| "unnamed".to_owned()),
         prompt,
         completions: record.completions.into_iter().map(ranked).collect(),

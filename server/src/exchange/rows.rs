@@ -33,6 +33,15 @@ pub struct RankingLine {
     note: String,
     #[serde(skip_serializing_if = "is_false")]
     simulated: bool,
+    /// A decision between labels.
+    #[serde(skip_serializing_if = "is_false")]
+    adjudication: bool,
+    /// Why the labeler got the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chosen_by: Option<String>,
+    /// Of reward models over the candidates when the labeler got the task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disagreement: Option<f32>,
 }
 
 /// Several labelers' rankings of the same completions as one.
@@ -263,6 +272,9 @@ fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
         guidelines_version: row.guidelines_version,
         note: row.note,
         simulated: row.is_simulated,
+        adjudication: row.is_adjudication,
+        chosen_by: row.chosen_by,
+        disagreement: row.disagreement,
     })
 }
 
@@ -375,6 +387,9 @@ mod tests {
             guidelines_version: 1,
             note: String::new(),
             simulated: false,
+            adjudication: false,
+            chosen_by: None,
+            disagreement: None,
         }
     }
 

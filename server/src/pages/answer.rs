@@ -15,7 +15,8 @@ use crate::domain::submission::{Input, TimeSpent};
 use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::answer_form::AnswerForm;
-use crate::pages::work::{go_on, path_of};
+use crate::pages::questions;
+use crate::pages::work::{go_on, path_of, progress_of};
 use crate::state::AppState;
 use crate::store;
 use crate::store::assignments::Assignment;
@@ -122,6 +123,8 @@ pub struct Around {
     pub note: String,
     /// The page of the last submission, to correct it.
     pub last: Option<String>,
+    /// The part of the page that asks about the task.
+    pub questions: String,
 }
 
 impl Around {
@@ -293,7 +296,7 @@ async fn show_said<P: AnswerPage>(
     let who = labeler.account_id;
     let form = store::assignments::find_form(&mut db, assignment).await?;
     let task = store::tasks::find_view(&mut db, assignment.task_id).await?;
-    let progress = store::tasks::progress(&mut db, who).await?;
+    let progress = progress_of(&mut db, labeler).await?;
     let replaces = match assignment.status {
         AssignmentStatus::Submitted => {
             Some(store::submissions::newest_version(&mut db, P::KIND, assignment.id).await?)
@@ -301,6 +304,7 @@ async fn show_said<P: AnswerPage>(
         _ => None,
     };
     let last = store::submissions::find_last(&mut db, who).await?;
+    let questions = questions::part(&mut db, &page, labeler, assignment.id).await?;
     drop(db);
     let lang = page.lang.tag();
     let (status, complaints) = match &notice {
@@ -328,6 +332,7 @@ async fn show_said<P: AnswerPage>(
         last: last
             .filter(|(id, _)| *id != assignment.id)
             .map(|(id, kind)| path_of(kind, id)),
+        questions,
     };
     let shown = Shown {
         task: &task,
@@ -415,7 +420,7 @@ pub async fn update<P: AnswerPage>(
     if action == "skip" {
         store::assignments::skip(&mut db, id, who, form.get("reason"), form.get("skip_note"))
             .await?;
-        return Ok(go_on(&mut db, who).await);
+        return Ok(go_on(&mut db, labeler).await);
     }
     let mut said = form.json();
     let edited = P::edit(&mut said, action);
@@ -438,7 +443,7 @@ pub async fn update<P: AnswerPage>(
             replaces: form.replaces(),
         };
         match store::submissions::submit(&mut db, id, who, &new).await {
-            Ok(_) => return Ok(go_on(&mut db, who).await),
+            Ok(_) => return Ok(go_on(&mut db, labeler).await),
             Err(error) => Err(error),
         }
     };

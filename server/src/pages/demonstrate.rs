@@ -1,14 +1,13 @@
 //! `/demonstrate/{id}`: a labeler writes a demonstration, as the task's brief asks for.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{Html, Response};
 use axum_extra::extract::Form as HtmlForm;
 use serde_json::Value;
 
-use crate::auth::visitor::Labeler;
+use crate::auth::worker::Worker;
 use crate::domain::few_shot::{PAIRS, Pair};
-use crate::domain::ids::AssignmentId;
 use crate::domain::task::{BriefKind, TaskKind};
 use crate::domain::writing::{Brief, LONGEST_TEXT, WritingInput};
 use crate::error::AppResult;
@@ -158,8 +157,10 @@ impl AnswerPage for Demonstrate {
 pub async fn show(
     State(state): State<AppState>,
     page: Page,
-    Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     Query(query): Query<ShowQuery>,
 ) -> AppResult<Response> {
     answer::show::<Demonstrate>(&state, page, &labeler, id, &query).await
@@ -169,8 +170,10 @@ pub async fn show(
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
-    Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     HtmlForm(form): HtmlForm<AnswerForm>,
 ) -> AppResult<Response> {
     answer::update::<Demonstrate>(&state, page, &labeler, id, &form).await

@@ -13,6 +13,7 @@ use crate::pages::project_rules::{DiffLine, diff_lines};
 use crate::state::AppState;
 use crate::store;
 use crate::store::members::Subject;
+use crate::store::questions::Published;
 use crate::store::rules::RuleToRead;
 use crate::web::markdown;
 use crate::web::page::{Page, render};
@@ -35,6 +36,23 @@ struct Project {
     name: String,
     may_edit: bool,
     rules: Vec<Rule>,
+    /// Questions that an admin answered for everybody.
+    published: Vec<PublishedView>,
+}
+
+/// A question and its answer, laid out.
+struct PublishedView {
+    question: String,
+    answer: String,
+}
+
+impl PublishedView {
+    fn new(published: &Published) -> Self {
+        Self {
+            question: markdown::to_html(&published.question),
+            answer: markdown::to_html(&published.answer),
+        }
+    }
 }
 
 impl Project {
@@ -93,11 +111,14 @@ pub async fn index(
     let mut db = state.db.acquire().await?;
     let reader = visitor.account_id;
     let rules = store::rules::list_to_read(&mut db, reader, visitor.is_labeler).await?;
+    // A candidate reads the rules of the projects that they are screened for, and nobody else without a role.
+    if !visitor.has_role() && rules.is_empty() {
+        return Err(AppError::Forbidden("labeler"));
+    }
     let administered = match visitor.is_project_admin {
         true => store::members::list_administered(&mut db, reader).await?,
         false => Vec::new(),
     };
-    drop(db);
     let mut projects: Vec<Project> = Vec::new();
     for rule in &rules {
         if projects
@@ -109,6 +130,11 @@ pub async fn index(
                 name: rule.project.clone(),
                 may_edit: administered.iter().any(|one| one.id == rule.project_id),
                 rules: Vec::new(),
+                published: store::questions::list_published(&mut db, rule.project_id)
+                    .await?
+                    .iter()
+                    .map(PublishedView::new)
+                    .collect(),
             });
         }
         if let Some(project) = projects.last_mut() {

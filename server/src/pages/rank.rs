@@ -1,14 +1,15 @@
 //! `/rank`: a labeler's work on a task that ranks candidates or compares two. Everything works as plain
 //! forms; `static/js/rank.js` adds keys, drafts that save themselves and the next task without a wait.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form as HtmlForm;
 use sqlx::PgConnection;
 
-use crate::auth::visitor::Labeler;
+use crate::auth::visitor::Visitor;
+use crate::auth::worker::Worker;
 use crate::domain::assignment::AssignmentStatus;
-use crate::domain::ids::{AccountId, AssignmentId};
+use crate::domain::ids::AccountId;
 use crate::domain::ranking::RankingInput;
 use crate::domain::submission::Input;
 use crate::domain::task::TaskKind;
@@ -37,8 +38,10 @@ pub struct ShowQuery {
 pub async fn show(
     State(state): State<AppState>,
     page: Page,
-    Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     Query(query): Query<ShowQuery>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
@@ -91,8 +94,10 @@ fn said(assignment: &Assignment) -> RankingInput {
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
-    Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     HtmlForm(form): HtmlForm<RankForm>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
@@ -100,7 +105,7 @@ pub async fn update(
     if form.get("action") == "skip" {
         store::assignments::skip(&mut db, id, who, form.get("reason"), form.get("skip_note"))
             .await?;
-        return Ok(go_on(&mut db, who).await);
+        return Ok(go_on(&mut db, &labeler).await);
     }
     let assignment = store::assignments::find(&mut db, id, who).await?;
     let n = assignment.display_order.len();
@@ -111,7 +116,7 @@ pub async fn update(
     }
     let result = match is_save {
         true => save(&mut db, &assignment, who, &given, &form).await,
-        false => submit(&mut db, &assignment, who, &given, &form).await,
+        false => submit(&mut db, &assignment, &labeler, &given, &form).await,
     };
     let notice = match result {
         Ok(response) => return Ok(response),
@@ -147,7 +152,7 @@ async fn save(
 async fn submit(
     db: &mut PgConnection,
     assignment: &Assignment,
-    labeler_id: AccountId,
+    labeler: &Visitor,
     given: &RankingInput,
     form: &RankForm,
 ) -> AppResult<Response> {
@@ -162,8 +167,8 @@ async fn submit(
         time: form.time(),
         replaces,
     };
-    store::submissions::submit(db, assignment.id, labeler_id, &new).await?;
-    Ok(go_on(db, labeler_id).await)
+    store::submissions::submit(db, assignment.id, labeler.account_id, &new).await?;
+    Ok(go_on(db, labeler).await)
 }
 
 /// Whether another window of the labeler saved first.

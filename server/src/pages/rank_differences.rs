@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{Html, IntoResponse, Response};
 use similar::{ChangeTag, TextDiff};
 
-use crate::auth::visitor::Labeler;
+use crate::auth::worker::Worker;
 use crate::domain::ids::AssignmentId;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
@@ -58,8 +58,10 @@ pub struct DifferencesQuery {
 pub async fn show(
     State(state): State<AppState>,
     page: Page,
-    Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
     Query(query): Query<DifferencesQuery>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;

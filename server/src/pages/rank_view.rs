@@ -15,6 +15,7 @@ use crate::domain::ranking::{CandidateInput, RankingInput, STRENGTHS};
 use crate::domain::submission::TimeSpent;
 use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
+use crate::pages::questions;
 use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::history::Version;
@@ -126,6 +127,10 @@ struct RankPage {
     time: TimeSpent,
     bindings: Bindings,
     owner: String,
+    /// Whether they are a labeler, and have a history; a candidate has not.
+    is_labeler: bool,
+    /// The part of the page that asks about the task.
+    questions: String,
 }
 
 impl RankPage {
@@ -297,6 +302,11 @@ pub(super) async fn show(
         time: assignment.time,
         bindings,
         owner: who.to_string(),
+        is_labeler: page.visitor.as_ref().is_some_and(|own| own.is_labeler),
+        questions: match &page.visitor {
+            Some(visitor) => questions::part(db, &page, visitor, assignment.id).await?,
+            None => String::new(),
+        },
         page: page.titled(title),
         notice,
     };

@@ -18,7 +18,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
 use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::CATEGORIES;
-use crate::domain::snapshot::{Selection, SnapshotKind};
+use crate::domain::snapshot::{Labels, Selection, SnapshotKind};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::exchange::export;
 use crate::message::Message;
@@ -74,11 +74,22 @@ pub struct SnapshotForm {
     reviewed_categories: bool,
     #[serde(default)]
     include_personal: bool,
+    /// Of rankings: `adjudicated`, `all` or `labels`; the first when empty.
+    #[serde(default)]
+    labels: String,
 }
 
 impl SnapshotsPage {
     fn kinds(&self) -> [(SnapshotKind, String); 4] {
         SnapshotKind::ALL.map(|kind| (kind, self.page.t(&format!("snapshots-kind-{kind}"))))
+    }
+
+    fn labels(&self) -> [(Labels, String); 3] {
+        Labels::ALL.map(|labels| (labels, self.page.t(&format!("snapshots-labels-{labels}"))))
+    }
+
+    fn is_labels(&self, labels: &Labels) -> bool {
+        self.form.labels == labels.as_str()
     }
 
     fn is_kind(&self, kind: &SnapshotKind) -> bool {
@@ -101,6 +112,12 @@ impl SnapshotPage {
     fn kind(&self) -> String {
         let key = format!("snapshots-kind-{}", self.snapshot.kind);
         self.page.t(&key)
+    }
+
+    /// Of rankings: what became of labels that somebody decided between.
+    fn labels(&self) -> Option<String> {
+        let key = format!("snapshots-labels-{}", self.snapshot.labels);
+        (self.snapshot.kind == SnapshotKind::Rankings.as_str()).then(|| self.page.t(&key))
     }
 
     fn about(&self, format: &str) -> String {
@@ -270,6 +287,12 @@ async fn read_selection(
         include_simulated: form.include_simulated,
         reviewed_categories: form.reviewed_categories,
         include_personal: form.include_personal,
+        labels: match form.labels.as_str() {
+            "" => Labels::default(),
+            word => word.parse().map_err(|_: String| {
+                AppError::invalid("labels", Message::new("error-unknown-choice"))
+            })?,
+        },
     })
 }
 

@@ -25,7 +25,15 @@ use crate::web::page::{Page, render};
 const PAGE_LENGTH: usize = 50;
 
 /// The states that the list can be narrowed to.
-const STATES: [&str; 4] = ["open", "held", "done", "closed"];
+const STATES: [&str; 7] = [
+    "open",
+    "held",
+    "done",
+    "closed",
+    "gold",
+    "repeat",
+    "screening",
+];
 
 #[derive(Template)]
 #[template(path = "tasks/index.html")]
@@ -53,7 +61,7 @@ pub struct TasksQuery {
     /// Short name of the project; the first one when empty.
     #[serde(default)]
     project: String,
-    /// `open`, `held`, `done`, `closed`, or empty.
+    /// `open`, `held`, `done`, `closed`, a purpose, or empty.
     #[serde(default)]
     state: String,
     /// A kind of task, or empty.
@@ -68,7 +76,7 @@ pub struct TasksQuery {
 }
 
 impl TasksPage {
-    fn states(&self) -> [(&'static str, String); 4] {
+    fn states(&self) -> [(&'static str, String); 7] {
         STATES.map(|state| (state, self.page.t(&format!("tasks-state-{state}"))))
     }
 
@@ -137,6 +145,11 @@ impl TaskRow {
         }
     }
 
+    /// Whether so many labelers get it: a gold task has a place for everybody.
+    fn has_places(&self) -> bool {
+        !matches!(self.task.purpose.as_str(), "gold" | "screening")
+    }
+
     fn badge(&self) -> &'static str {
         match self.state() {
             "done" => "badge-finished",
@@ -203,7 +216,11 @@ pub async fn index(
 }
 
 /// The project of a task that a visitor may administer.
-async fn find_project(db: &mut PgConnection, visitor: &Visitor, id: TaskId) -> AppResult<Project> {
+pub(super) async fn find_project(
+    db: &mut PgConnection,
+    visitor: &Visitor,
+    id: TaskId,
+) -> AppResult<Project> {
     let not_found = || AppError::NotFound("task");
     let project: Option<ProjectId> = store::tasks::find_project(&mut *db, id).await?;
     let project = project.ok_or_else(not_found)?;

@@ -1,5 +1,5 @@
 //! `/work`: what a labeler does next. It leads to the page of the task that they hold, or of the next
-//! one in the queue.
+//! one in the queue; a candidate to their screening.
 
 use askama::Template;
 use axum::extract::State;
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use rand::SeedableRng;
 use sqlx::PgConnection;
 
-use crate::auth::visitor::Labeler;
+use crate::auth::visitor::Visitor;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId};
 use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult};
@@ -38,9 +38,12 @@ pub fn path_of(kind: TaskKind, id: AssignmentId) -> String {
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
-    Labeler(labeler): Labeler,
+    visitor: Visitor,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
+    let Some(labeler) = find_labeler(&mut db, visitor).await? else {
+        return Ok(Redirect::to("/screening").into_response());
+    };
     if let Some((id, kind)) = store::assignments::find_open(&mut db, labeler.account_id).await? {
         return Ok(Redirect::to(&path_of(kind, id)).into_response());
     }
@@ -58,13 +61,31 @@ pub async fn index(
 
 /// `POST /work`: leases the next task, unless one is open, and goes to it; to the guidelines first
 /// where they have not been acknowledged.
-pub async fn create(
-    State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-) -> AppResult<Redirect> {
+pub async fn create(State(state): State<AppState>, visitor: Visitor) -> AppResult<Redirect> {
     let mut db = state.db.acquire().await?;
-    let next = lease_next(&mut db, labeler.account_id).await?;
+    let who = visitor.account_id;
+    let next = match find_labeler(&mut db, visitor).await? {
+        Some(labeler) => lease_next(&mut db, labeler.account_id).await?,
+        None => lease_screening(&mut db, who).await?,
+    };
     Ok(Redirect::to(&next))
+}
+
+/// The visitor as a labeler; none for a candidate, whose work is their screening.
+///
+/// # Errors
+/// `Forbidden` for anybody else.
+async fn find_labeler(db: &mut PgConnection, visitor: Visitor) -> AppResult<Option<Visitor>> {
+    if visitor.is_labeler {
+        return Ok(Some(visitor));
+    }
+    match store::screenings::list_projects(db, visitor.account_id)
+        .await?
+        .is_empty()
+    {
+        true => Err(AppError::Forbidden("labeler")),
+        false => Ok(None),
+    }
 }
 
 /// The path of the open assignment or of a new one; of the guidelines where these come first; of
@@ -113,10 +134,38 @@ pub(super) async fn lease_fresh(db: &mut PgConnection, labeler_id: AccountId) ->
 
 /// After work that is written: on to the next task. When leasing fails the work is still safe, so
 /// the labeler sees the page that offers the next task instead of an error.
-pub async fn go_on(db: &mut PgConnection, labeler_id: AccountId) -> Response {
-    let next = lease_next(db, labeler_id).await.unwrap_or_else(|error| {
+pub async fn go_on(db: &mut PgConnection, worker: &Visitor) -> Response {
+    let next = match worker.is_labeler {
+        true => lease_next(db, worker.account_id).await,
+        false => lease_screening(db, worker.account_id).await,
+    };
+    let next = next.unwrap_or_else(|error| {
         tracing::warn!(?error, "the next task could not be leased");
         "/work".to_owned()
     });
     Redirect::to(&next).into_response()
+}
+
+/// The path of a candidate's next task; of their screening when all is done.
+async fn lease_screening(db: &mut PgConnection, account_id: AccountId) -> AppResult<String> {
+    let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
+    let started = store::screening_work::find_started(&mut *db, account_id, None).await?;
+    if let Some(id) = started
+        && let Some(lease) = store::screening_work::lease(db, id, account_id, &mut rng).await?
+    {
+        return Ok(path_of(lease.kind, lease.assignment_id));
+    }
+    Ok("/screening".to_owned())
+}
+
+/// How far somebody is: a candidate with their screening, a labeler with the queue.
+///
+/// # Errors
+/// When the database fails.
+pub async fn progress_of(db: &mut PgConnection, worker: &Visitor) -> AppResult<Progress> {
+    let who = worker.account_id;
+    Ok(match worker.is_labeler {
+        true => store::tasks::progress(db, who).await?,
+        false => store::screening_work::progress(db, who).await?,
+    })
 }

@@ -2,14 +2,14 @@
 //! leases it while the labeler works, and says when it is shown.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
 use crate::auth::visitor::Labeler;
+use crate::auth::worker::Worker;
 use crate::domain::assignment::AssignmentStatus;
-use crate::domain::ids::AssignmentId;
 use crate::error::AppResult;
 use crate::pages::work::{Fresh, lease_fresh, path_of};
 use crate::state::AppState;
@@ -66,8 +66,10 @@ pub struct Opened {
 /// begins.
 pub async fn open(
     State(state): State<AppState>,
-    Labeler(labeler): Labeler,
-    Path(id): Path<AssignmentId>,
+    Worker {
+        visitor: labeler,
+        id,
+    }: Worker,
 ) -> AppResult<Json<Opened>> {
     let mut db = state.db.acquire().await?;
     store::assignments::find(&mut db, id, labeler.account_id).await?;

@@ -8,9 +8,10 @@ use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId, TaskId};
 use crate::domain::submission::{Input, TimeSpent};
-use crate::domain::task::TaskKind;
+use crate::domain::task::{Purpose, TaskKind};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
+use crate::store::screening_work;
 
 /// What a labeler holds and has not ended, in any project: what is in sight before what waits behind
 /// it, the oldest first.
@@ -52,6 +53,10 @@ pub struct Assignment {
     pub project_id: ProjectId,
     /// What is done in the task.
     pub kind: TaskKind,
+    /// What the task is there for. Never sent to a labeler.
+    pub purpose: Purpose,
+    /// How many labelers the task is given to.
+    pub overlap: i16,
     /// Where it stands.
     pub status: AssignmentStatus,
     /// Slots in the order shown.
@@ -109,7 +114,7 @@ pub async fn find(
 ) -> AppResult<Assignment> {
     let row = sqlx::query!(
         r#"
-        SELECT a.id, a.task_id, t.project_id, t.kind, a.status, a.display_order, a.form_version,
+        SELECT a.id, a.task_id, t.project_id, t.kind, t.purpose, t.overlap, a.status, a.display_order, a.form_version,
                a.guidelines_version, a.draft, a.draft_revision, a.lease_until, a.leased_at, a.opened_at,
                a.active_ms, a.idle_ms
         FROM assignments a
@@ -130,6 +135,11 @@ pub async fn find(
             .kind
             .parse()
             .map_err(|message: String| anyhow::anyhow!(message))?,
+        purpose: row
+            .purpose
+            .parse()
+            .map_err(|message: String| anyhow::anyhow!(message))?,
+        overlap: row.overlap,
         status: row
             .status
             .parse()
@@ -300,6 +310,9 @@ pub async fn skip(
     )
     .execute(&mut *transaction)
     .await?;
+    if assignment.purpose == Purpose::Screening {
+        screening_work::advance(&mut transaction, assignment.task_id).await?;
+    }
     transaction.commit().await?;
     match done.rows_affected() {
         1 => Ok(()),

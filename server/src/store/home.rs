@@ -2,11 +2,11 @@
 //! whole queue or a whole history.
 
 use chrono::NaiveDate;
-use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::domain::gold_pairs::GoldPairs;
 use crate::domain::ids::{AccountId, ProjectId};
+use crate::error::AppResult;
 use crate::store::tasks::MOST_COUNTED;
 
 /// Days that a labeler's home looks back, today included.
@@ -164,11 +164,11 @@ pub async fn list_paces(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::R
 }
 
 /// How far a labeler's rankings of gold tasks agree with what is known. Today's are left out: a figure that
-/// moved with each task would tell which tasks are gold.
-pub async fn find_gold_pairs(
-    db: &mut PgConnection,
-    labeler_id: AccountId,
-) -> sqlx::Result<GoldPairs> {
+/// moved with each task would tell which tasks are gold. Of each ranking the first version counts.
+///
+/// # Errors
+/// When a stored answer cannot be read.
+pub async fn find_gold_pairs(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<GoldPairs> {
     let rows = sqlx::query!(
         r#"
         SELECT g.answer, c.slots AS "slots!", c.ranks AS "ranks!"
@@ -185,7 +185,7 @@ pub async fn find_gold_pairs(
             SELECT answer FROM gold_answers WHERE task_id = t.id ORDER BY version DESC LIMIT 1
         ) AS g
         CROSS JOIN LATERAL (
-            SELECT id FROM rankings WHERE assignment_id = w.id ORDER BY version DESC LIMIT 1
+            SELECT id FROM rankings WHERE assignment_id = w.id AND version = 1
         ) AS k
         CROSS JOIN LATERAL (
             SELECT array_agg(r.slot ORDER BY r.slot) AS slots, array_agg(r.rank ORDER BY r.slot) AS ranks
@@ -201,7 +201,7 @@ pub async fn find_gold_pairs(
     .await?;
     let mut pairs = GoldPairs::default();
     for row in rows {
-        let answer: Value = row.answer;
+        let answer = super::gold::read(row.answer)?;
         let ranks: Vec<(i16, i16)> = row.slots.into_iter().zip(row.ranks).collect();
         pairs.add(&answer, &ranks);
     }

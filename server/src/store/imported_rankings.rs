@@ -14,6 +14,7 @@ use crate::domain::ids::{
     AccountId, AssignmentId, CompletionId, ProjectId, PromptId, RankingId, TaskId,
 };
 use crate::domain::ranking::Ranking;
+use crate::domain::task::ChosenBy;
 use crate::store::completions::{self, NewCompletion};
 use crate::store::imports::{Refusal, find_or_insert_prompt};
 use crate::store::projects::{self, Project};
@@ -40,6 +41,12 @@ pub struct NewRanking {
     pub is_simulated: bool,
     /// The ranking's key where it was given, if the file says.
     pub ranking_id: Option<Uuid>,
+    /// A decision between labels, which holds no place.
+    pub is_adjudication: bool,
+    /// Why the labeler got the task, if the file says.
+    pub chosen_by: Option<ChosenBy>,
+    /// Of reward models over the completions then, if the file says.
+    pub disagreement: Option<f32>,
 }
 
 /// The rules that imported rankings are stored under: the project's newest.
@@ -89,7 +96,7 @@ pub async fn insert_ranking(
     };
     let labeler_id = find_or_insert_labeler(db, &row.labeler, row.is_simulated).await?;
     let (task_id, completions) = find_or_insert_task(db, project, prompt_id, row).await?;
-    let place = match take_place(db, task_id, labeler_id).await? {
+    let place = match take_place(db, task_id, labeler_id, row.is_adjudication).await? {
         Ok(place) => place,
         Err(refusal) => return Ok(Some(refusal)),
     };
@@ -97,8 +104,8 @@ pub async fn insert_ranking(
     sqlx::query!(
         r#"
         INSERT INTO assignments (id, task_id, labeler_id, place, status, display_order, guidelines_version,
-                                 form_version, lease_until, ended_at)
-        VALUES ($1, $2, $3, $4, 'submitted', $5, $6, $7, now(), now())
+                                 form_version, lease_until, ended_at, is_adjudication, chosen_by, disagreement)
+        VALUES ($1, $2, $3, $4, 'submitted', $5, $6, $7, now(), now(), $8, $9, $10)
         "#,
         assignment_id.0,
         task_id.0,
@@ -106,7 +113,10 @@ pub async fn insert_ranking(
         place,
         &row.display_order,
         versions.guidelines,
-        versions.form_version
+        versions.form_version,
+        row.is_adjudication,
+        row.chosen_by.map(ChosenBy::as_str),
+        row.disagreement
     )
     .execute(&mut *db)
     .await?;
@@ -202,12 +212,13 @@ async fn find_task(
     }))
 }
 
-/// The next place of a task, which grows by one when all are held.
+/// The next place of a task, which grows by one when all are held; none for a decision.
 async fn take_place(
     db: &mut PgConnection,
     task_id: TaskId,
     labeler_id: AccountId,
-) -> sqlx::Result<Result<i16, Refusal>> {
+    is_adjudication: bool,
+) -> sqlx::Result<Result<Option<i16>, Refusal>> {
     let task = sqlx::query!(
         r#"
         SELECT coalesce(max(place) + 1, 0)::smallint AS "place!",
@@ -223,6 +234,9 @@ async fn take_place(
     if task.is_here {
         return Ok(Err(Refusal::RankedAlready));
     }
+    if is_adjudication {
+        return Ok(Ok(None));
+    }
     if task.place >= MOST_LABELERS {
         return Ok(Err(Refusal::TooManyLabelers));
     }
@@ -233,7 +247,7 @@ async fn take_place(
     )
     .execute(db)
     .await?;
-    Ok(Ok(task.place))
+    Ok(Ok(Some(task.place)))
 }
 
 /// Writes a ranking with its ratings and comparisons.

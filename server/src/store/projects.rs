@@ -3,7 +3,9 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, ProjectId};
+use crate::error::AppResult;
 
 /// A row of `projects`.
 #[derive(Debug, Clone)]
@@ -240,6 +242,17 @@ pub async fn find_form(
     .fetch_optional(db)
     .await?;
     Ok(row.map(|row| (row.version, row.fields)))
+}
+
+/// The newest form; the standard one where the project has none.
+///
+/// # Errors
+/// When the stored form cannot be read.
+pub async fn newest_form(db: &mut PgConnection, project_id: ProjectId) -> AppResult<Form> {
+    match find_form(db, project_id).await? {
+        Some((_, fields)) => Ok(serde_json::from_value(fields).map_err(anyhow::Error::from)?),
+        None => Ok(Form::default()),
+    }
 }
 
 /// A given version of the form.

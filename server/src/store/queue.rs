@@ -54,6 +54,28 @@ pub(crate) struct Rules {
     form_version: i32,
 }
 
+impl Rules {
+    /// Those of a candidate, whose tasks are chosen already.
+    pub(crate) fn of_screening(
+        labeler_id: AccountId,
+        project_id: ProjectId,
+        guidelines_version: i32,
+        form_version: i32,
+    ) -> Self {
+        Self {
+            labeler_id,
+            project_id,
+            languages: Vec::new(),
+            is_simulated: false,
+            gold_share: 0.0,
+            repeat_share: 0.0,
+            repeat_after_days: 0,
+            guidelines_version,
+            form_version,
+        }
+    }
+}
+
 /// Leases the next task of a project for a labeler: now and then a gold task or one that they did
 /// before, otherwise the first of the queue that they have not had. None when there is none. Call it
 /// outside a transaction, so that the locks of one step are gone before the next.
@@ -224,10 +246,10 @@ async fn release_expired(db: &mut PgConnection, project_id: ProjectId) -> sqlx::
 }
 
 /// The query of both pickers: the first task of the queue with a free place that this labeler has not
-/// had, in a language of theirs, locked as its last words say. A macro, since the queries are checked
-/// when they are compiled.
+/// had, in a language of theirs, but for those that the words after `unless` leave out, locked as its last
+/// words say. A macro, since the queries are checked when they are compiled.
 macro_rules! pick_task {
-    ($db:expr, $rules:expr, $lock:tt) => {
+    ($db:expr, $rules:expr, $unless:tt, $lock:tt) => {
         sqlx::query_scalar!(
             r#"
         SELECT t.id
@@ -238,6 +260,8 @@ macro_rules! pick_task {
           AND NOT EXISTS (
               SELECT 1 FROM assignments a
               WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
+        "# + $unless
+                + r#"
         ORDER BY t.sort_key, t.id
         LIMIT 1
         "# + $lock,
@@ -252,17 +276,27 @@ macro_rules! pick_task {
     };
 }
 
-/// Passes over tasks that others hold.
+/// Passes over tasks that others hold, and over those whose copy this labeler had as gold or when they were
+/// screened: they would know them again.
 async fn pick_unlocked(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<TaskId>> {
-    pick_task!(db, rules, "FOR UPDATE OF t SKIP LOCKED\n        ")
+    pick_task!(
+        db,
+        rules,
+        "AND NOT EXISTS (
+              SELECT 1 FROM tasks c JOIN assignments a ON a.task_id = c.id
+              WHERE c.copy_of = t.id AND a.labeler_id = $2)",
+        "FOR UPDATE OF t SKIP LOCKED\n        "
+    )
 }
 
-/// Waits for tasks that others hold.
+/// Waits for tasks that others hold. Nothing is left out: when nobody else is there to take it, a task known
+/// from its gold copy is better labelled than never done.
 async fn pick_waiting(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<TaskId>> {
-    pick_task!(db, rules, "FOR UPDATE OF t\n        ")
+    pick_task!(db, rules, "", "FOR UPDATE OF t\n        ")
 }
 
-/// Any gold task that this labeler has not had.
+/// Any gold task whose prompt this labeler has not had, in this task or another: what comes a second time is
+/// known again, and says that it is not there for its label.
 async fn pick_gold(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<TaskId>> {
     let id = sqlx::query_scalar!(
         r#"
@@ -271,7 +305,9 @@ async fn pick_gold(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<
         WHERE t.project_id = $1 AND t.purpose = 'gold' AND t.closed_at IS NULL AND t.n_held < t.overlap
           AND (cardinality($3::TEXT[]) = 0 OR t.language IS NULL OR t.language = ANY($3))
           AND NOT ($4 AND t.kind IN ('demonstrate', 'review'))
-          AND NOT EXISTS (SELECT 1 FROM assignments a WHERE a.task_id = t.id AND a.labeler_id = $2)
+          AND NOT EXISTS (
+              SELECT 1 FROM assignments a JOIN tasks o ON o.id = a.task_id
+              WHERE a.labeler_id = $2 AND o.prompt_id = t.prompt_id)
         ORDER BY random()
         LIMIT 1
         FOR UPDATE OF t SKIP LOCKED
@@ -315,8 +351,10 @@ pub(crate) async fn hold_place(
     let row = sqlx::query!(
         r#"
         INSERT INTO assignments
-            (id, task_id, labeler_id, place, display_order, guidelines_version, form_version, lease_until)
-        SELECT $1, t.id, $2, free.place, $4, $5, $6, now() + make_interval(secs => p.lease_seconds)
+            (id, task_id, labeler_id, place, display_order, guidelines_version, form_version, lease_until,
+             chosen_by, disagreement)
+        SELECT $1, t.id, $2, free.place, $4, $5, $6, now() + make_interval(secs => p.lease_seconds),
+               t.chosen_by, t.disagreement
         FROM tasks t
         JOIN projects p ON p.id = t.project_id
         CROSS JOIN LATERAL (

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use crate::domain::ids::ProjectId;
 use crate::domain::task::NextTask;
+use crate::store::informative;
 
 /// Gives every task of a project that is not closed its place in the order that the project has now.
 /// Call it where the order was changed. Returns how many tasks moved.
@@ -12,10 +13,12 @@ pub async fn place_all(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Re
     match find_order(db, project_id).await? {
         Some(NextTask::Random) => place_at_random(db, project_id).await,
         Some(NextTask::Oldest) => place_by_age(db, project_id, &["oldest"]).await,
-        // Where reward models disagree, tasks get their places when that is measured, and keep them here;
-        // one that nobody measured waits its turn.
+        // Those of which it was measured how far reward models disagree come first; one that nobody
+        // measured waits its turn behind them.
         Some(NextTask::Informative) => {
-            place_by_age(db, project_id, &["oldest", "informative", "evaluation"]).await
+            let kept = ["oldest", "informative", "evaluation"];
+            let n_moved = place_by_age(db, project_id, &kept).await?;
+            Ok(n_moved + informative::place(db, project_id).await?)
         }
         None => Ok(0),
     }

@@ -5,6 +5,8 @@ use sqlx::PgConnection;
 
 use crate::domain::ids::{AssignmentId, RankingId};
 use crate::domain::ranking::Ranking;
+use crate::domain::task::Purpose;
+use crate::store::adjudication;
 use crate::store::assignments::Assignment;
 use crate::store::submissions::{Existing, Head, Submitted};
 
@@ -91,8 +93,11 @@ pub(super) async fn insert(
         &other,
         &ties
     )
-    .execute(db)
+    .execute(&mut *db)
     .await?;
+    if assignment.overlap > 1 && assignment.purpose == Purpose::Label {
+        adjudication::measure(db, assignment.task_id).await?;
+    }
     Ok(Submitted {
         id: id.0,
         version: head.version,

@@ -119,8 +119,8 @@ impl RuleToRead {
     }
 }
 
-/// The newest guidelines and consent of every project that a reader labels in (`is_labeler`) or
-/// administers: projects by age, consent first, since nobody reads on who does not agree.
+/// The newest guidelines and consent of every project that a reader labels in (`is_labeler`), is screened for
+/// or administers: projects by age, consent first, since nobody reads on who does not agree.
 pub async fn list_to_read(
     db: &mut PgConnection,
     reader_id: AccountId,
@@ -151,6 +151,8 @@ pub async fn list_to_read(
         ) AS k ON TRUE
         LEFT JOIN rules o ON o.project_id = p.id AND o.subject = s.subject AND o.version = k.version
         WHERE q.is_asked OR (p.archived_at IS NULL AND may_administer($1, p.id))
+           OR EXISTS (SELECT 1 FROM screenings c
+                      WHERE c.project_id = p.id AND c.account_id = $1 AND c.status <> 'withdrawn')
         ORDER BY p.created_at, p.id, s.subject
         "#,
         reader_id.0,

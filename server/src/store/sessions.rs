@@ -26,6 +26,17 @@ impl Session {
     }
 }
 
+/// What waits for somebody, as the navigation says it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct News {
+    /// Answers to their questions that they have not read.
+    pub n_unread: i64,
+    /// Questions that nobody has answered, in projects that they may administer.
+    pub n_open: i64,
+    /// Whether they are, or were, screened to become a labeler, and are none.
+    pub is_candidate: bool,
+}
+
 /// Opens a session that lasts `days` at most.
 pub async fn insert(
     db: &mut PgConnection,
@@ -52,20 +63,33 @@ pub async fn insert(
     Ok(())
 }
 
-/// Finds the live session of a token and its enabled account, and notes that it was used (at
+/// Finds the live session of a token, its enabled account and what waits for that, and notes that it was used (at
 /// most once a minute, so that reading pages does not write).
 pub async fn find_and_touch(
     db: &mut PgConnection,
     token_hash: &[u8],
     idle_hours: u32,
-) -> sqlx::Result<Option<(Account, SessionId)>> {
+) -> sqlx::Result<Option<(Account, SessionId, News)>> {
     let idle_hours = i32::try_from(idle_hours).unwrap_or(i32::MAX);
     let row = sqlx::query!(
         r#"
         SELECT s.id AS session_id, s.last_seen_at < now() - interval '1 minute' AS "is_stale!",
                a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
                a.created_at, a.disabled_at,
-               EXISTS (SELECT 1 FROM members m WHERE m.account_id = a.id AND m.role = 'admin') AS "is_project_admin!"
+               EXISTS (SELECT 1 FROM members m WHERE m.account_id = a.id AND m.role = 'admin') AS "is_project_admin!",
+               (SELECT count(*) FROM questions q JOIN answers w ON w.question_id = q.id
+                WHERE q.asked_by = a.id
+                  AND NOT EXISTS (SELECT 1 FROM answer_reads r
+                                  WHERE r.answer_id = w.id AND r.account_id = a.id)) AS "n_unread!",
+               CASE WHEN 'admin' = ANY (a.roles)
+                         OR EXISTS (SELECT 1 FROM members m WHERE m.account_id = a.id AND m.role = 'admin')
+                   THEN (SELECT count(*) FROM questions q
+                         WHERE NOT EXISTS (SELECT 1 FROM answers w WHERE w.question_id = q.id)
+                           AND may_administer(a.id, q.project_id))
+                   ELSE 0 END AS "n_open!",
+               NOT 'labeler' = ANY (a.roles)
+                   AND EXISTS (SELECT 1 FROM screenings c
+                               WHERE c.account_id = a.id AND c.status <> 'withdrawn') AS "is_candidate!"
         FROM sessions s
         JOIN accounts a ON a.id = s.account_id
         WHERE s.token_hash = $1
@@ -98,7 +122,12 @@ pub async fn find_and_touch(
         disabled_at: row.disabled_at,
         is_project_admin: row.is_project_admin,
     };
-    Ok(Some((account, SessionId(row.session_id))))
+    let news = News {
+        n_unread: row.n_unread,
+        n_open: row.n_open,
+        is_candidate: row.is_candidate,
+    };
+    Ok(Some((account, SessionId(row.session_id), news)))
 }
 
 /// The sessions of an account, newest first.

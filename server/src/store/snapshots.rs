@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub name: String,
     /// Whether what simulated labelers said was taken too.
     pub includes_simulated: bool,
+    /// Of rankings: what became of labels that somebody decided between, as the database's word.
+    pub labels: String,
     /// Whether a prompt's category is that of its review.
     pub reviewed_categories: bool,
     /// Whether prompts with personal data were taken too.
@@ -61,7 +63,7 @@ pub async fn find(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<Option<
         Snapshot,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
-               s.name, s.includes_simulated, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
                a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
@@ -86,7 +88,7 @@ pub async fn list(
         Snapshot,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
-               s.name, s.includes_simulated, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
                a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
@@ -130,15 +132,16 @@ pub async fn insert(
     let id = SnapshotId::new();
     sqlx::query!(
         r#"
-        INSERT INTO snapshots (id, project_id, kind, name, includes_simulated, reviewed_categories,
+        INSERT INTO snapshots (id, project_id, kind, name, includes_simulated, labels, reviewed_categories,
                                includes_personal, n_items, n_prompts, sha256, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, '', $8)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '', $9)
         "#,
         id.0,
         selection.project_id.0,
         selection.kind.as_str(),
         name,
         selection.include_simulated,
+        selection.labels.as_str(),
         selection.reviewed_categories,
         selection.include_personal,
         created_by.map(|id| id.0)
@@ -171,7 +174,8 @@ pub async fn freeze(
     }
 }
 
-/// The newest version of each submitted ranking.
+/// The newest version of each submitted ranking; where somebody decided between those of a task, as the
+/// selection says.
 async fn freeze_rankings(
     db: &mut PgConnection,
     id: SnapshotId,
@@ -202,6 +206,13 @@ async fn freeze_rankings(
               AND (cardinality($3::text[]) = 0
                    OR CASE WHEN $5 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
               AND ($4 OR NOT u.is_simulated)
+              AND CASE $7
+                  WHEN 'all' THEN TRUE
+                  WHEN 'labels' THEN NOT a.is_adjudication
+                  ELSE NOT EXISTS (
+                      SELECT 1 FROM assignments d JOIN rankings s ON s.assignment_id = d.id
+                      WHERE d.task_id = t.id AND d.is_adjudication
+                        AND (NOT a.is_adjudication OR (s.created_at, s.id) > (r.created_at, r.id))) END
         ), taken AS (
             INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
             SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C", id) - 1, id, review_id
@@ -217,7 +228,8 @@ async fn freeze_rankings(
         &selection.categories,
         selection.include_simulated,
         selection.reviewed_categories,
-        selection.include_personal
+        selection.include_personal,
+        selection.labels.as_str()
     )
     .fetch_one(db)
     .await
@@ -398,6 +410,12 @@ pub struct RankingItem {
     pub form_version: i32,
     /// What the labeler wrote beside it; empty in snapshots sealed before notes were exported.
     pub note: String,
+    /// A decision between labels; never in snapshots sealed before these were exported.
+    pub is_adjudication: bool,
+    /// Why the labeler got the task, where it was written down and the snapshot exports it.
+    pub chosen_by: Option<String>,
+    /// Of reward models over the candidates when the labeler got the task, likewise.
+    pub disagreement: Option<f32>,
     /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`.
     pub completions: Value,
 }
@@ -416,6 +434,9 @@ pub fn stream_rankings(
                p.customer, a.labeler_id, u.is_simulated,
                a.display_order, a.guidelines_version, a.form_version,
                CASE WHEN s.line_format >= 2 THEN r.note ELSE '' END AS "note!",
+               s.line_format >= 3 AND a.is_adjudication AS "is_adjudication!",
+               CASE WHEN s.line_format >= 3 THEN a.chosen_by END AS chosen_by,
+               CASE WHEN s.line_format >= 3 THEN a.disagreement END AS disagreement,
                (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
                                                     'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
                 FROM ratings g

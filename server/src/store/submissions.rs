@@ -12,13 +12,13 @@ use crate::domain::ids::{AccountId, AssignmentId};
 use crate::domain::ranking::Ranking;
 use crate::domain::review::Review;
 use crate::domain::submission::{Input, TimeSpent};
-use crate::domain::task::TaskKind;
+use crate::domain::task::{Purpose, TaskKind};
 use crate::domain::writing::{Brief, Writing};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::store::assignments::{self, Assignment};
 use crate::store::tasks::{self, TaskView};
-use crate::store::{rankings, reviews, writings};
+use crate::store::{rankings, reviews, screening_work, writings};
 
 /// How many of their last submissions a labeler can correct.
 pub const CORRECTABLE: i64 = 20;
@@ -121,6 +121,9 @@ pub async fn submit(
         }
         Said::Review(review) => reviews::insert(&mut transaction, id, &head, review).await?,
     };
+    if assignment.purpose == Purpose::Screening {
+        screening_work::advance(&mut transaction, assignment.task_id).await?;
+    }
     transaction.commit().await?;
     metrics::counter!("plackett_submissions_total").increment(1);
     Ok(submitted)

@@ -120,9 +120,11 @@ pub const MOST_COUNTED: i64 = 500;
 
 /// Counts over all projects that are open to this labeler or theirs. A lease whose time ran out holds
 /// nothing, even before the next lease says so in the table.
+///
+/// What waits goes down by one with each lease, of a gold task or a repeat too, which the queue does not
+/// count: otherwise the figure that stands still would tell which task was one.
 pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<Progress> {
-    sqlx::query_as!(
-        Progress,
+    let row = sqlx::query!(
         r#"
         SELECT
             (SELECT count(*) FROM assignments
@@ -130,6 +132,9 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
                AND ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "today!",
             (SELECT count(*) FROM assignments
              WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication) AS "done!",
+            (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
+             WHERE a.labeler_id = $1 AND a.status <> 'expired' AND t.purpose IN ('gold', 'repeat')
+               AND a.leased_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "unseen!",
             (SELECT count(*) FROM (
                 SELECT t.id
                 FROM projects p
@@ -151,7 +156,22 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
         MOST_COUNTED
     )
     .fetch_one(db)
-    .await
+    .await?;
+    Ok(Progress {
+        today: row.today,
+        done: row.done,
+        waiting: shown_waiting(row.waiting, row.unseen),
+    })
+}
+
+/// Of `counted` tasks that wait, what is shown to somebody who had `unseen` tasks today that the queue does
+/// not count. Never none where there is one.
+fn shown_waiting(counted: i64, unseen: i64) -> i64 {
+    match counted {
+        // One that is not counted to its end does not go down with a lease either.
+        MOST_COUNTED | 0 => counted,
+        _ => (counted - unseen).max(1),
+    }
 }
 
 /// A task as the list of an admin shows it.
@@ -199,7 +219,8 @@ pub struct Holder {
 }
 
 /// A project's tasks in a state, newest first: `open` (a place is free), `held` (somebody works on
-/// it), `done` (all places submitted), `closed`, or the empty word for any.
+/// it), `done` (all places submitted), `closed`, those of a purpose (`gold`, `repeat`, `screening`), or the
+/// empty word for any. What each candidate of a screening got is left to its own page.
 pub async fn list(
     db: &mut PgConnection,
     project_id: ProjectId,
@@ -219,7 +240,7 @@ pub async fn list(
         FROM tasks t
         LEFT JOIN prompts p ON p.id = t.prompt_id
         CROSS JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE a.status = 'submitted') AS n_submitted,
+            SELECT count(*) FILTER (WHERE a.status = 'submitted' AND NOT a.is_adjudication) AS n_submitted,
                    count(*) FILTER (WHERE a.status = 'leased') AS n_leased,
                    coalesce(jsonb_agg(jsonb_build_object('name', u.name, 'status', a.status,
                                                          'is_simulated', u.is_simulated,
@@ -232,12 +253,14 @@ pub async fn list(
                                                                    UNION ALL
                                                                    SELECT note, version FROM reviews WHERE assignment_id = a.id) s
                                                              ORDER BY s.version DESC LIMIT 1), '')) ORDER BY a.id)
-                            FILTER (WHERE a.status IN ('leased', 'submitted', 'skipped')), '[]') AS holders
+                            FILTER (WHERE a.status IN ('leased', 'submitted', 'skipped')
+                                    AND NOT a.is_adjudication), '[]') AS holders
             FROM assignments a
             JOIN accounts u ON u.id = a.labeler_id
             WHERE a.task_id = t.id
         ) n
         WHERE t.project_id = $1
+          AND NOT (t.purpose = 'screening' AND t.only_for IS NOT NULL)
           AND ($3::uuid IS NULL OR t.id < $3)
           AND ($5::TEXT IS NULL OR t.kind = $5)
           AND CASE $2
@@ -246,6 +269,8 @@ pub async fn list(
               WHEN 'done' THEN n.n_submitted >= t.overlap
               WHEN 'closed' THEN t.closed_at IS NOT NULL
               WHEN 'gold' THEN t.purpose = 'gold'
+              WHEN 'repeat' THEN t.purpose = 'repeat'
+              WHEN 'screening' THEN t.purpose = 'screening'
               ELSE true END
         ORDER BY t.id DESC
         LIMIT $4
@@ -358,4 +383,19 @@ pub async fn sample_candidates(
         (row.body, candidate)
     });
     Ok(items.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_goes_down_with_every_task_and_is_none_only_when_nothing_waits() {
+        // Ten wait; the second of four leases is of a gold task.
+        let shown = [(10, 0), (9, 0), (9, 1), (8, 1), (7, 1)];
+        let shown = shown.map(|(counted, unseen)| shown_waiting(counted, unseen));
+        assert_eq!(shown, [10, 9, 8, 7, 6]);
+        assert_eq!((shown_waiting(2, 5), shown_waiting(0, 5)), (1, 0));
+        assert_eq!(shown_waiting(MOST_COUNTED, 5), MOST_COUNTED);
+    }
 }

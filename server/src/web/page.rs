@@ -152,11 +152,11 @@ impl Page {
                 .is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// Whether the browser may hold a labeler's submission that was not sent yet.
+    /// Whether the browser may hold a labeler's or a candidate's submission that was not sent yet.
     pub fn may_have_outbox(&self) -> bool {
         self.visitor
             .as_ref()
-            .is_none_or(|visitor| visitor.is_labeler)
+            .is_none_or(|visitor| visitor.is_labeler || visitor.news.is_candidate)
     }
 
     /// The visitor's account; empty where nobody is signed in.

@@ -343,6 +343,16 @@ impl RewardModel {
         });
         Ok(scores.into_iter().zip(deviations).collect())
     }
+
+    /// Every member's score of token rows: for each row one score of each member.
+    ///
+    /// # Errors
+    /// When a row is longer than the context.
+    pub fn score_rows_by_member(&self, rows: &[Vec<u32>], pad_id: u32) -> Result<Vec<Vec<f32>>> {
+        let batch = TokenBatch::new(rows, pad_id, &self.trunk.device)?;
+        let hidden = self.trunk.hidden(&batch, Pass::Frozen)?;
+        Ok(self.member_scores(&hidden, &batch)?.to_vec2()?)
+    }
 }
 
 /// What a reward model's `config.json` says is subtracted from its scores; 0 where it says nothing.

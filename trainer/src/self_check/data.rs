@@ -37,6 +37,9 @@ const RANKING: &[&str] = &[
     "guidelines_version",
     "note",
     "ranking_id",
+    "adjudication",
+    "chosen_by",
+    "disagreement",
 ];
 const DEMONSTRATION: &[&str] = &[
     "id",

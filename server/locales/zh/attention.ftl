@@ -1,0 +1,17 @@
+attention-title = 注意力
+attention-about = 可能没有仔细看过的提交：把显示的次序原样提交为排序，或用时不足 { $seconds } 秒。没有任何提交因此被拒绝；下结论之前请先阅读。不含模拟标注员。
+attention-untouched = 未改动次序
+attention-too-fast = 过快
+attention-sign = 迹象
+attention-any-sign = 任意
+attention-any-labeler = 全部
+attention-submissions = 提交
+attention-none = 没有带迹象的提交。
+attention-time = 用时
+attention-when = 提交于
+attention-n = 提交数
+attention-by-chance = 偶然期望
+attention-share = { $all } 次中 { $n } 次（{ $percent } %）
+attention-chance = 每次分派的显示次序都是随机的，因此它偶尔恰好就是正确的次序：K 个候选的排序中，偶然的概率是 K! 分之一。
+attention-steady = 前后一致率
+attention-steady-help = 数天后重新出现的任务可以看出标注员是否稳定：前后两次排出相同次序的候选对所占比例，一次并列、一次有先后的算一半。
