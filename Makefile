@@ -2,9 +2,9 @@
 #
 #   make demo    build, start everything, print one sign-in link for each role
 #   make test    everything that CI checks
-#   make bench   measure the trainer on this machine
+#   make bench   measure the trainer on this machine (make bench-labeling: the labeling pages and API)
 
-.PHONY: help demo test transformers bench prepare-sql packages-demo packages-test
+.PHONY: help demo test transformers bench bench-labeling prepare-sql packages-demo packages-test
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -24,6 +24,9 @@ transformers: ## what we write, read by transformers, gguf and peft from PyPI (a
 bench: ## one JSON line for each case: tokens per second of forward, training and generation
 	cargo build --locked --package server
 	"$$(.ci/target-dir)/debug/plackett" bench
+
+bench-labeling: packages-demo ## how fast labelers get and submit tasks, beside pgbench, into docs/benchmarks.md (half an hour)
+	.ci/with-postgres --durable cargo bench --locked --package server --bench labeling -- --document docs/benchmarks.md
 
 prepare-sql: packages-demo ## check every query against the schema and refresh .sqlx
 	.ci/with-postgres .ci/prepare-sql

@@ -87,8 +87,9 @@ pub struct ServeConfig {
     #[arg(long, env = "PLACKETT_SESSION_DAYS", default_value_t = 14)]
     pub session_days: u32,
 
-    /// Largest import accepted on a page, in mebibytes.
-    #[arg(long, env = "PLACKETT_MAX_UPLOAD_MIB", default_value_t = 256)]
+    /// Largest import accepted on a page, in mebibytes. It takes that much room for temporary files,
+    /// and no more memory.
+    #[arg(long, env = "PLACKETT_MAX_UPLOAD_MIB", default_value_t = 1024)]
     pub max_upload_mib: usize,
 
     /// Trust the X-Forwarded-For header of a proxy in front when throttling sign-ins.
@@ -121,7 +122,7 @@ impl Default for ServeConfig {
             demo: false,
             session_idle_hours: 12,
             session_days: 14,
-            max_upload_mib: 256,
+            max_upload_mib: 1024,
             trust_proxy: false,
         }
     }

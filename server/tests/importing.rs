@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use server::config::ServeConfig;
 use server::domain::ids::{ProjectId, SnapshotId};
 use server::domain::snapshot::{Selection, SnapshotKind};
 use server::exchange::export::{create_snapshot, write_snapshot};
@@ -404,6 +405,28 @@ async fn an_admin_imports_on_the_page_and_a_labeler_does_not(db: PgPool) {
     assert!(done.body.contains("30,000") || done.body.contains("30000"));
     assert!(!done.body.contains("<i>Number"), "a prompt became markup");
     assert_eq!(count(&db, "prompts").await, 30_000);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_file_that_is_too_large_is_refused_with_the_limit_and_what_to_do(db: PgPool) {
+    empty_project(&db).await;
+    let config = ServeConfig {
+        max_upload_mib: 1,
+        ..ServeConfig::default()
+    };
+    let app = TestApp::with_config(db.clone(), config);
+    let admin = app.admin().await;
+    let line = |n: usize| format!("{{\"id\":\"n{n}\",\"prompt\":\"{}\"}}\n", "x".repeat(1000));
+    let large: String = (0..1100).map(line).collect();
+    let refused = upload(&admin, "prompts", "p.jsonl", &large).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+    for part in ["1 MiB", "--max-upload-mib", "plackett import"] {
+        assert!(refused.body.contains(part), "{part}: {}", refused.body);
+    }
+    assert_eq!(count(&db, "prompts").await, 0);
+    let small: String = (0..900).map(line).collect();
+    let done = upload(&admin, "prompts", "p.jsonl", &small).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.body);
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

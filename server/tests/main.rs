@@ -7,6 +7,11 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
+#[path = "../benches/labeling/document.rs"]
+mod document;
+#[path = "../benches/labeling/load/mod.rs"]
+mod load;
+
 mod adjudication;
 mod agreement;
 mod agreement_browser;
@@ -22,11 +27,13 @@ mod exporting;
 mod gold;
 mod home;
 mod hostile_texts;
+mod import_keys;
 mod importing;
 mod informative;
 mod keys;
 mod killed_training;
 mod labeling;
+mod labeling_load;
 mod project_access;
 mod projects;
 mod projects_browser;

@@ -126,9 +126,8 @@ fn forms(project: &Project) -> Vec<(String, String)> {
     let Project { id, task, slug, .. } = project;
     let known = "purpose=gold&rank-1=1&rank-2=2".to_owned();
     let asked = format!("project={slug}&prompt={slug}-p0");
-    let cut_offs = format!(
-        "project={slug}&least_flags=75&least_ranks=75&least_demonstrations=6&graders=1"
-    );
+    let cut_offs =
+        format!("project={slug}&least_flags=75&least_ranks=75&least_demonstrations=6&graders=1");
     let settings = "name=Taken&candidates=4&overlap=1&lease_seconds=60&least_seconds=1&gold_percent=0&repeat_percent=0\
         &repeat_after_days=1&evaluation_percent=0&next_task=random&is_open=true";
     let rules = encode(&[("en", "# Other rules"), ("action", "publish")]);

@@ -29,6 +29,7 @@ error-too-many-tries = 尝试次数过多：请等待 { $seconds } 秒
 error-internal = 服务器出现错误
 error-no-nul = 请去掉字符 U+0000
 error-too-large = 内容超过服务器接受的大小
+error-upload-too-large = 文件超过本页面的上限 { $most } MiB：请拆分文件，改用 plackett import 导入，或用 --max-upload-mib（PLACKETT_MAX_UPLOAD_MIB）调高服务器的上限
 error-other-method = 此地址不接受该请求方法
 error-other-site = 此请求来自其他网站
 error-took-too-long = 处理时间过长

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
 
 use crate::MIGRATOR;
 use crate::config::DataConfig;
 use crate::local_postgres::LocalPostgres;
+
+/// A connection that rested longer than this is asked whether it still lives before it is used: after
+/// a restart of Postgres it does not. One in use would notice anyway, and asking every time is a round
+/// trip for nothing.
+const RESTED: Duration = Duration::from_secs(5);
 
 /// An open database, and the private cluster behind it where there is one.
 pub struct Database {
@@ -39,6 +44,15 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(30))
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > RESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options.application_name("plackett"))
             .await
             .context("the database does not answer")?;

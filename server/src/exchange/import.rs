@@ -321,8 +321,8 @@ struct Rows {
     prompts: (Vec<usize>, Vec<store::prompts::NewPrompt>),
     demonstrations: (Vec<usize>, Vec<store::demonstrations::NewDemonstration>),
     texts: (Vec<usize>, Vec<store::texts::NewText>),
-    rankings: Vec<(usize, store::imported_rankings::NewRanking)>,
-    candidates: Vec<(usize, store::imports::NewCandidates)>,
+    rankings: (Vec<usize>, Vec<store::imported_rankings::NewRanking>),
+    candidates: (Vec<usize>, Vec<store::imports::NewCandidates>),
     use_cases: (Vec<usize>, Vec<GivenText>),
 }
 
@@ -332,8 +332,8 @@ impl Rows {
             Row::Prompt(row) => push_both(&mut self.prompts, line, row),
             Row::Demonstration(row) => push_both(&mut self.demonstrations, line, row),
             Row::Text(row) => push_both(&mut self.texts, line, row),
-            Row::Ranking(row) => self.rankings.push((line, row)),
-            Row::Candidates(row) => self.candidates.push((line, row)),
+            Row::Ranking(row) => push_both(&mut self.rankings, line, row),
+            Row::Candidates(row) => push_both(&mut self.candidates, line, row),
             Row::UseCase(row) => push_both(&mut self.use_cases, line, row),
         }
     }
@@ -356,18 +356,13 @@ impl Rows {
         let (lines, rows) = &self.texts;
         let refusals = store::texts::insert_all(db, id, rows).await?;
         refused.extend(refusals.into_iter().map(|(index, why)| (lines[index], why)));
-        for (line, row) in &self.candidates {
-            if let Some(why) = store::imports::insert_candidates(db, project, row).await? {
-                refused.push((*line, why));
-            }
-        }
-        for (line, row) in &self.rankings {
-            if let Some(why) =
-                store::imported_rankings::insert_ranking(db, project, versions, row).await?
-            {
-                refused.push((*line, why));
-            }
-        }
+        let (lines, rows) = &self.candidates;
+        let refusals = store::imports::insert_candidates(db, project, rows).await?;
+        refused.extend(refusals.into_iter().map(|(index, why)| (lines[index], why)));
+        let (lines, rows) = &self.rankings;
+        let refusals =
+            store::imported_rankings::insert_rankings(db, project, versions, rows).await?;
+        refused.extend(refusals.into_iter().map(|(index, why)| (lines[index], why)));
         let (lines, rows) = &self.use_cases;
         let known = store::openings::insert_use_cases(db, project, rows).await;
         let known = known.map_err(|error| anyhow::anyhow!("{error}"))?;

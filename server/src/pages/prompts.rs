@@ -200,7 +200,10 @@ pub async fn create(
     ProjectAdmin(visitor): ProjectAdmin,
     form: Multipart,
 ) -> AppResult<Response> {
-    let upload = read_upload(form).await?;
+    let most = state.config.max_upload_mib;
+    let upload = read_upload(form)
+        .await
+        .map_err(|error| name_limit(error, most))?;
     let kind = ImportKind::from_str(&upload.kind, false)
         .map_err(|_| AppError::invalid("kind", Message::new("error-choose-kind")))?;
     let (name, file) = upload
@@ -257,6 +260,17 @@ async fn read_upload(mut form: Multipart) -> AppResult<Upload> {
         }
     }
     Ok(upload)
+}
+
+/// Of a file that is too large: how large it may be, and what to do.
+fn name_limit(error: AppError, most: usize) -> AppError {
+    match error {
+        AppError::Rejected(status, _) if status == StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = Message::new("error-upload-too-large").with("most", most);
+            AppError::Rejected(status, message)
+        }
+        error => error,
+    }
 }
 
 #[expect(

@@ -42,15 +42,16 @@ pub async fn create(
     Ok(token)
 }
 
-/// The enabled account of a token that was not revoked.
+/// The enabled account of a token that was not revoked, and notes that the token was used (at most
+/// once a minute, so that asking does not write).
 pub async fn find_account(
     db: &mut PgConnection,
     token_hash: &[u8],
 ) -> sqlx::Result<Option<Account>> {
-    let account = sqlx::query_as!(
-        Account,
+    let row = sqlx::query!(
         r#"
-        SELECT a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
+        SELECT coalesce(t.last_used_at < now() - interval '1 minute', TRUE) AS "is_stale!",
+               a.id AS "id: AccountId", a.email, a.name, a.password_hash, a.roles, a.is_simulated,
                a.created_at, a.disabled_at,
                EXISTS (SELECT 1 FROM members m WHERE m.account_id = a.id AND m.role = 'admin') AS "is_project_admin!"
         FROM api_tokens t
@@ -61,18 +62,26 @@ pub async fn find_account(
     )
     .fetch_optional(&mut *db)
     .await?;
-    if account.is_some() {
+    let Some(row) = row else { return Ok(None) };
+    if row.is_stale {
         sqlx::query!(
-            r#"
-            UPDATE api_tokens SET last_used_at = now()
-            WHERE token_hash = $1 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
-            "#,
+            "UPDATE api_tokens SET last_used_at = now() WHERE token_hash = $1",
             token_hash
         )
         .execute(db)
         .await?;
     }
-    Ok(account)
+    Ok(Some(Account {
+        id: row.id,
+        email: row.email,
+        name: row.name,
+        password_hash: row.password_hash,
+        roles: row.roles,
+        is_simulated: row.is_simulated,
+        created_at: row.created_at,
+        disabled_at: row.disabled_at,
+        is_project_admin: row.is_project_admin,
+    }))
 }
 
 /// The live tokens of an account, newest first.

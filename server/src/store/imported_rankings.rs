@@ -4,7 +4,8 @@
 //! An imported ranking belongs to an account of its own, switched off and named as in the file, so
 //! that a file can never put words into the mouth of somebody who signs in here.
 
-use serde_json::Value;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -15,11 +16,11 @@ use crate::domain::ids::{
 };
 use crate::domain::ranking::Ranking;
 use crate::domain::task::ChosenBy;
-use crate::store::completions::{self, NewCompletion};
-use crate::store::imports::{Refusal, find_or_insert_prompt};
+use crate::store::completions::{NewCompletion, NewTask};
+use crate::store::copy::CopyRows;
+use crate::store::imports::{FoundPrompt, Refusal, find_or_insert_prompts, open_tasks};
 use crate::store::projects::{self, Project};
 use crate::store::prompts::NewPrompt;
-use crate::store::tasks;
 
 /// Most labelers of one task: the bound of `tasks_overlap_range`.
 const MOST_LABELERS: i16 = 100;
@@ -80,252 +81,439 @@ pub async fn find_versions(
     })
 }
 
-/// Stores a ranking with its prompt, completions, task, assignment, ratings and comparisons.
-pub async fn insert_ranking(
+/// Stores rankings with their prompts, completions, tasks, assignments, ratings and comparisons, in
+/// order; returns the indexes of those that are refused. A dozen statements, however many there are.
+pub async fn insert_rankings(
     db: &mut PgConnection,
     project: &Project,
     versions: &Versions,
-    row: &NewRanking,
-) -> sqlx::Result<Option<Refusal>> {
-    if is_known_ranking(db, row.ranking_id).await? {
-        return Ok(Some(Refusal::RankedAlready));
+    rows: &[NewRanking],
+) -> sqlx::Result<Vec<(usize, Refusal)>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
     }
-    let prompt_id = match find_or_insert_prompt(db, project.id, &row.prompt).await? {
-        Ok(prompt) => prompt.id,
-        Err(refusal) => return Ok(Some(refusal)),
+    let known = find_known(&mut *db, rows).await?;
+    let prompts: Vec<&NewPrompt> = rows.iter().map(|row| &row.prompt).collect();
+    let prompts = find_or_insert_prompts(&mut *db, project.id, &prompts).await?;
+    let labelers = find_or_insert_labelers(&mut *db, rows).await?;
+    let mut refused: BTreeMap<usize, Refusal> = BTreeMap::new();
+    for (index, (row, prompt)) in rows.iter().zip(&prompts).enumerate() {
+        if row.ranking_id.is_some_and(|id| known.contains(&id)) {
+            refused.insert(index, Refusal::RankedAlready);
+        } else if let Err(refusal) = prompt {
+            refused.insert(index, *refusal);
+        }
+    }
+    let mut tasks = Tasks::of(rows, &prompts, &refused);
+    tasks.find(&mut *db, &prompts).await?;
+    let mut places = Vec::with_capacity(rows.len());
+    for (index, labeler_id) in labelers.into_iter().enumerate() {
+        let Some(task) = tasks.of_row(index) else {
+            continue;
+        };
+        match task.take_place(labeler_id, rows[index].is_adjudication) {
+            Ok(place) => places.push((index, labeler_id, place)),
+            Err(refusal) => {
+                refused.insert(index, refusal);
+            }
+        }
+    }
+    tasks.open_or_grow(&mut *db, project.id).await?;
+    let given: Vec<Given<'_>> = places
+        .into_iter()
+        .filter_map(|(index, labeler_id, place)| {
+            Some(Given {
+                row: &rows[index],
+                assignment_id: AssignmentId::new(),
+                labeler_id,
+                place,
+                task: tasks.of_row(index)?.stored.clone()?,
+            })
+        })
+        .collect();
+    insert_assignments(&mut *db, versions, &given).await?;
+    insert_judgements(db, &given).await?;
+    Ok(refused.into_iter().collect())
+}
+
+/// Which of the keys that rankings had elsewhere are keys here: a file that was exported from here.
+async fn find_known(db: &mut PgConnection, rows: &[NewRanking]) -> sqlx::Result<HashSet<Uuid>> {
+    let ids: Vec<Uuid> = rows.iter().filter_map(|row| row.ranking_id).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let known = sqlx::query_scalar!("SELECT id FROM rankings WHERE id = ANY ($1)", &ids)
+        .fetch_all(db)
+        .await?;
+    Ok(known.into_iter().collect())
+}
+
+/// The accounts of those who ranked elsewhere, one for each row: the same name is the same account.
+async fn find_or_insert_labelers(
+    db: &mut PgConnection,
+    rows: &[NewRanking],
+) -> sqlx::Result<Vec<AccountId>> {
+    let emails: Vec<String> = rows.iter().map(labeler_email).collect();
+    let distinct: BTreeMap<&str, &NewRanking> =
+        emails.iter().map(String::as_str).zip(rows).collect();
+    let keys: Vec<Uuid> = distinct.iter().map(|_| AccountId::new().0).collect();
+    let addresses: Vec<String> = distinct.keys().map(|email| (*email).to_owned()).collect();
+    let names: Vec<String> = distinct
+        .values()
+        .map(|row| row.labeler.chars().take(100).collect())
+        .collect();
+    let kinds: Vec<bool> = distinct.values().map(|row| row.is_simulated).collect();
+    let stored = sqlx::query!(
+        r#"
+        INSERT INTO accounts (id, email, name, roles, is_simulated, disabled_at)
+        SELECT n.id, n.email, n.name, ARRAY['labeler'], n.is_simulated, now()
+        FROM unnest($1::UUID[], $2::TEXT[], $3::TEXT[], $4::BOOLEAN[]) AS n (id, email, name, is_simulated)
+        ON CONFLICT (email) DO UPDATE SET email = excluded.email
+        RETURNING id, email
+        "#,
+        &keys,
+        &addresses,
+        &names,
+        &kinds
+    )
+    .fetch_all(db)
+    .await?;
+    let ids: HashMap<String, AccountId> = stored
+        .into_iter()
+        .map(|row| (row.email, AccountId(row.id)))
+        .collect();
+    let find = |email: &String| ids.get(email).copied().ok_or(sqlx::Error::RowNotFound);
+    emails.iter().map(find).collect()
+}
+
+/// The address of an account that nobody can sign in with.
+fn labeler_email(row: &NewRanking) -> String {
+    let kind = match row.is_simulated {
+        true => "simulated",
+        false => "person",
     };
-    let labeler_id = find_or_insert_labeler(db, &row.labeler, row.is_simulated).await?;
-    let (task_id, completions) = find_or_insert_task(db, project, prompt_id, row).await?;
-    let place = match take_place(db, task_id, labeler_id, row.is_adjudication).await? {
-        Ok(place) => place,
-        Err(refusal) => return Ok(Some(refusal)),
-    };
-    let assignment_id = AssignmentId::new();
+    let digest = Sha256::digest(format!("{kind}:{}", row.labeler));
+    format!("{}@imported.invalid", hex::encode(&digest[..8]))
+}
+
+/// A task that is in the database, with its completions in slot order.
+#[derive(Debug, Clone)]
+struct StoredTask {
+    id: TaskId,
+    completions: Vec<CompletionId>,
+}
+
+/// A task of the batch: the closed task that holds exactly these completions.
+struct BatchTask<'r> {
+    prompt: &'r FoundPrompt,
+    completions: &'r [NewCompletion],
+    /// None until it is found or opened.
+    stored: Option<StoredTask>,
+    /// Places that are held, before this batch and with it.
+    n_before: i16,
+    n_held: i16,
+    labelers: HashSet<AccountId>,
+}
+
+impl BatchTask<'_> {
+    /// The next place; none for a decision.
+    fn take_place(
+        &mut self,
+        labeler_id: AccountId,
+        is_adjudication: bool,
+    ) -> Result<Option<i16>, Refusal> {
+        if self.labelers.contains(&labeler_id) {
+            return Err(Refusal::RankedAlready);
+        }
+        if is_adjudication {
+            self.labelers.insert(labeler_id);
+            return Ok(None);
+        }
+        if self.n_held >= MOST_LABELERS {
+            return Err(Refusal::TooManyLabelers);
+        }
+        self.labelers.insert(labeler_id);
+        self.n_held += 1;
+        Ok(Some(self.n_held - 1))
+    }
+}
+
+/// What makes completions of a prompt the same task.
+type TaskKey<'r> = (PromptId, Vec<(&'r str, &'r str)>);
+
+fn key_of(prompt_id: PromptId, completions: &[NewCompletion]) -> TaskKey<'_> {
+    let texts = completions
+        .iter()
+        .map(|item| (item.text.as_str(), item.model.as_str()));
+    (prompt_id, texts.collect())
+}
+
+/// The tasks of a batch, each once, and which row belongs to which.
+struct Tasks<'r> {
+    tasks: Vec<BatchTask<'r>>,
+    of_key: HashMap<TaskKey<'r>, usize>,
+    of_row: HashMap<usize, usize>,
+}
+
+impl<'r> Tasks<'r> {
+    fn of(
+        rows: &'r [NewRanking],
+        prompts: &'r [Result<FoundPrompt, Refusal>],
+        refused: &BTreeMap<usize, Refusal>,
+    ) -> Self {
+        let mut all = Self {
+            tasks: Vec::new(),
+            of_key: HashMap::new(),
+            of_row: HashMap::new(),
+        };
+        for (index, (row, prompt)) in rows.iter().zip(prompts).enumerate() {
+            let Ok(prompt) = prompt else { continue };
+            if refused.contains_key(&index) {
+                continue;
+            }
+            let tasks = &mut all.tasks;
+            let task = *all
+                .of_key
+                .entry(key_of(prompt.id, &row.completions))
+                .or_insert_with(|| {
+                    tasks.push(BatchTask {
+                        prompt,
+                        completions: &row.completions,
+                        stored: None,
+                        n_before: 0,
+                        n_held: 0,
+                        labelers: HashSet::new(),
+                    });
+                    tasks.len() - 1
+                });
+            all.of_row.insert(index, task);
+        }
+        all
+    }
+
+    fn of_row(&mut self, index: usize) -> Option<&mut BatchTask<'r>> {
+        let task = self.of_row.get(&index)?;
+        self.tasks.get_mut(*task)
+    }
+
+    /// Finds those that an earlier batch or an earlier import has made, with their labelers.
+    async fn find(
+        &mut self,
+        db: &mut PgConnection,
+        prompts: &[Result<FoundPrompt, Refusal>],
+    ) -> sqlx::Result<()> {
+        let with_task = prompts.iter().flatten().filter(|prompt| prompt.has_task);
+        let ids: Vec<Uuid> = with_task.map(|prompt| prompt.id.0).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let found = sqlx::query!(
+            r#"
+            SELECT t.id, t.prompt_id AS "prompt_id!",
+                   array_agg(c.id ORDER BY k.slot) AS "completions!",
+                   array_agg(c.text ORDER BY k.slot) AS "texts!",
+                   array_agg(c.model ORDER BY k.slot) AS "models!",
+                   (SELECT coalesce(max(a.place) + 1, 0)::SMALLINT FROM assignments a
+                    WHERE a.task_id = t.id) AS "n_held!",
+                   ARRAY(SELECT a.labeler_id FROM assignments a WHERE a.task_id = t.id) AS "labelers!"
+            FROM tasks t
+            JOIN candidates k ON k.task_id = t.id
+            JOIN completions c ON c.id = k.completion_id
+            WHERE t.prompt_id = ANY ($1) AND t.run_id IS NULL AND t.closed_at IS NOT NULL
+            GROUP BY t.id
+            ORDER BY t.id
+            "#,
+            &ids
+        )
+        .fetch_all(db)
+        .await?;
+        for row in &found {
+            let texts = row.texts.iter().map(String::as_str);
+            let models = row.models.iter().map(String::as_str);
+            let key = (PromptId(row.prompt_id), texts.zip(models).collect());
+            let Some(task) = self.of_key.get(&key) else {
+                continue;
+            };
+            let task = &mut self.tasks[*task];
+            // Of several the oldest.
+            if task.stored.is_some() {
+                continue;
+            }
+            (task.n_before, task.n_held) = (row.n_held, row.n_held);
+            task.labelers = row.labelers.iter().copied().map(AccountId).collect();
+            task.stored = Some(StoredTask {
+                id: TaskId(row.id),
+                completions: row.completions.iter().copied().map(CompletionId).collect(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Opens those that are new, and closes them at once, since nobody is to rank them here; lets the
+    /// others grow to the places that are held now.
+    async fn open_or_grow(
+        &mut self,
+        db: &mut PgConnection,
+        project_id: ProjectId,
+    ) -> sqlx::Result<()> {
+        let missing =
+            |task: &&mut BatchTask<'_>| task.stored.is_none() && !task.labelers.is_empty();
+        let mut new: Vec<&mut BatchTask<'_>> = self.tasks.iter_mut().filter(missing).collect();
+        let rows: Vec<NewTask<'_>> = new
+            .iter()
+            .map(|task| NewTask {
+                prompt_id: task.prompt.id,
+                language: task.prompt.language.as_deref(),
+                overlap: task.n_held.max(1),
+                completions: task.completions,
+            })
+            .collect();
+        let opened = open_tasks(&mut *db, project_id, &rows).await?;
+        let ids: Vec<Uuid> = opened.iter().map(|task| task.id.0).collect();
+        for (task, opened) in new.iter_mut().zip(opened) {
+            task.stored = Some(StoredTask {
+                id: opened.id,
+                completions: opened.completions,
+            });
+        }
+        sqlx::query!(
+            "UPDATE tasks SET closed_at = now() WHERE id = ANY ($1)",
+            &ids
+        )
+        .execute(&mut *db)
+        .await?;
+        let grown = self.tasks.iter().filter(|task| task.n_held > task.n_before);
+        let (ids, places): (Vec<Uuid>, Vec<i16>) = grown
+            .filter_map(|task| Some((task.stored.as_ref()?.id.0, task.n_held)))
+            .unzip();
+        sqlx::query!(
+            r#"
+            UPDATE tasks t SET overlap = n.places
+            FROM unnest($1::UUID[], $2::SMALLINT[]) AS n (id, places)
+            WHERE t.id = n.id AND t.overlap < n.places
+            "#,
+            &ids,
+            &places
+        )
+        .execute(db)
+        .await?;
+        Ok(())
+    }
+}
+
+/// A ranking that is written, with whom and what it belongs to.
+struct Given<'r> {
+    row: &'r NewRanking,
+    assignment_id: AssignmentId,
+    labeler_id: AccountId,
+    place: Option<i16>,
+    task: StoredTask,
+}
+
+async fn insert_assignments(
+    db: &mut PgConnection,
+    versions: &Versions,
+    given: &[Given<'_>],
+) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = given.iter().map(|item| item.assignment_id.0).collect();
+    let tasks: Vec<Uuid> = given.iter().map(|item| item.task.id.0).collect();
+    let labelers: Vec<Uuid> = given.iter().map(|item| item.labeler_id.0).collect();
+    let places: Vec<Option<i16>> = given.iter().map(|item| item.place).collect();
+    // Postgres has no list of lists of different lengths, but reads one from a text.
+    let orders: Vec<String> = given
+        .iter()
+        .map(|item| {
+            let slots: Vec<String> = item.row.display_order.iter().map(i16::to_string).collect();
+            format!("{{{}}}", slots.join(","))
+        })
+        .collect();
+    let decisions: Vec<bool> = given.iter().map(|item| item.row.is_adjudication).collect();
+    let reasons: Vec<Option<String>> = given
+        .iter()
+        .map(|item| item.row.chosen_by.map(|by| by.as_str().to_owned()))
+        .collect();
+    let disagreements: Vec<Option<f32>> = given.iter().map(|item| item.row.disagreement).collect();
     sqlx::query!(
         r#"
         INSERT INTO assignments (id, task_id, labeler_id, place, status, display_order, guidelines_version,
                                  form_version, lease_until, ended_at, is_adjudication, chosen_by, disagreement)
-        VALUES ($1, $2, $3, $4, 'submitted', $5, $6, $7, now(), now(), $8, $9, $10)
+        SELECT n.id, n.task_id, n.labeler_id, n.place, 'submitted', n.display_order::SMALLINT[], $6, $7, now(), now(),
+               n.is_adjudication, n.chosen_by, n.disagreement
+        FROM unnest($1::UUID[], $2::UUID[], $3::UUID[], $4::SMALLINT[], $5::TEXT[], $8::BOOLEAN[], $9::TEXT[],
+                    $10::REAL[])
+             AS n (id, task_id, labeler_id, place, display_order, is_adjudication, chosen_by, disagreement)
         "#,
-        assignment_id.0,
-        task_id.0,
-        labeler_id.0,
-        place,
-        &row.display_order,
+        &ids,
+        &tasks,
+        &labelers,
+        &places as &[Option<i16>],
+        &orders,
         versions.guidelines,
         versions.form_version,
-        row.is_adjudication,
-        row.chosen_by.map(ChosenBy::as_str),
-        row.disagreement
-    )
-    .execute(&mut *db)
-    .await?;
-    insert_judgements(db, assignment_id, &row.ranking, &completions).await?;
-    Ok(None)
-}
-
-async fn is_known_ranking(db: &mut PgConnection, id: Option<Uuid>) -> sqlx::Result<bool> {
-    let Some(id) = id else {
-        return Ok(false);
-    };
-    sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT 1 FROM rankings WHERE id = $1) AS "known!""#,
-        id
-    )
-    .fetch_one(db)
-    .await
-}
-
-/// The account of somebody who ranked elsewhere: the same name is the same account.
-async fn find_or_insert_labeler(
-    db: &mut PgConnection,
-    name: &str,
-    is_simulated: bool,
-) -> sqlx::Result<AccountId> {
-    let kind = if is_simulated { "simulated" } else { "person" };
-    let digest = Sha256::digest(format!("{kind}:{name}"));
-    let email = format!("{}@imported.invalid", hex::encode(&digest[..8]));
-    let shown: String = name.chars().take(100).collect();
-    let id = sqlx::query_scalar!(
-        r#"
-        INSERT INTO accounts (id, email, name, roles, is_simulated, disabled_at)
-        VALUES ($1, $2, $3, ARRAY['labeler'], $4, now())
-        ON CONFLICT (email) DO UPDATE SET email = excluded.email
-        RETURNING id
-        "#,
-        AccountId::new().0,
-        email,
-        shown,
-        is_simulated
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(AccountId(id))
-}
-
-/// The closed task that holds exactly these completions, made on the first line that has them.
-async fn find_or_insert_task(
-    db: &mut PgConnection,
-    project: &Project,
-    prompt_id: PromptId,
-    row: &NewRanking,
-) -> sqlx::Result<(TaskId, Vec<CompletionId>)> {
-    if let Some(found) = find_task(db, prompt_id, &row.completions).await? {
-        return Ok(found);
-    }
-    let rows = &row.completions;
-    let id = completions::insert_task(db, project.id, prompt_id, rows, Some(1), None).await?;
-    tasks::close(db, id).await?;
-    find_task(db, prompt_id, rows)
-        .await?
-        .ok_or(sqlx::Error::RowNotFound)
-}
-
-async fn find_task(
-    db: &mut PgConnection,
-    prompt_id: PromptId,
-    completions: &[NewCompletion],
-) -> sqlx::Result<Option<(TaskId, Vec<CompletionId>)>> {
-    let texts: Vec<String> = completions.iter().map(|item| item.text.clone()).collect();
-    let models: Vec<String> = completions.iter().map(|item| item.model.clone()).collect();
-    let found = sqlx::query!(
-        r#"
-        SELECT t.id, array_agg(c.id ORDER BY k.slot) AS "completions!"
-        FROM tasks t
-        JOIN candidates k ON k.task_id = t.id
-        JOIN completions c ON c.id = k.completion_id
-        WHERE t.prompt_id = $1 AND t.run_id IS NULL AND t.closed_at IS NOT NULL
-        GROUP BY t.id
-        HAVING array_agg(c.text ORDER BY k.slot) = $2 AND array_agg(c.model ORDER BY k.slot) = $3
-        ORDER BY t.id
-        LIMIT 1
-        "#,
-        prompt_id.0,
-        &texts,
-        &models
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(found.map(|row| {
-        let completions = row.completions.into_iter().map(CompletionId).collect();
-        (TaskId(row.id), completions)
-    }))
-}
-
-/// The next place of a task, which grows by one when all are held; none for a decision.
-async fn take_place(
-    db: &mut PgConnection,
-    task_id: TaskId,
-    labeler_id: AccountId,
-    is_adjudication: bool,
-) -> sqlx::Result<Result<Option<i16>, Refusal>> {
-    let task = sqlx::query!(
-        r#"
-        SELECT coalesce(max(place) + 1, 0)::smallint AS "place!",
-               coalesce(bool_or(labeler_id = $2), false) AS "is_here!"
-        FROM assignments
-        WHERE task_id = $1
-        "#,
-        task_id.0,
-        labeler_id.0
-    )
-    .fetch_one(&mut *db)
-    .await?;
-    if task.is_here {
-        return Ok(Err(Refusal::RankedAlready));
-    }
-    if is_adjudication {
-        return Ok(Ok(None));
-    }
-    if task.place >= MOST_LABELERS {
-        return Ok(Err(Refusal::TooManyLabelers));
-    }
-    sqlx::query!(
-        "UPDATE tasks SET overlap = greatest(overlap, $2) WHERE id = $1",
-        task_id.0,
-        task.place + 1
+        &decisions,
+        &reasons as &[Option<String>],
+        &disagreements as &[Option<f32>]
     )
     .execute(db)
     .await?;
-    Ok(Ok(Some(task.place)))
+    Ok(())
 }
 
-/// Writes a ranking with its ratings and comparisons.
-async fn insert_judgements(
-    db: &mut PgConnection,
-    assignment_id: AssignmentId,
-    ranking: &Ranking,
-    completions: &[CompletionId],
-) -> sqlx::Result<()> {
-    let ranking_id = RankingId::new();
-    let said = format!("{ranking:?}");
+/// Writes rankings with their ratings and comparisons.
+async fn insert_judgements(db: &mut PgConnection, given: &[Given<'_>]) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = given.iter().map(|_| RankingId::new().0).collect();
+    let assignments: Vec<Uuid> = given.iter().map(|item| item.assignment_id.0).collect();
+    let rankings = given.iter().map(|item| &item.row.ranking);
+    let digests: Vec<Vec<u8>> = rankings
+        .clone()
+        .map(|ranking| Sha256::digest(format!("{ranking:?}")).to_vec())
+        .collect();
+    let notes: Vec<String> = rankings.map(|ranking| ranking.note.clone()).collect();
     sqlx::query!(
         r#"
         INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256, note)
-        VALUES ($1, $2, 1, 'import', $3, $4)
+        SELECT n.id, n.assignment_id, 1, 'import', n.digest, n.note
+        FROM unnest($1::UUID[], $2::UUID[], $3::BYTEA[], $4::TEXT[]) AS n (id, assignment_id, digest, note)
         "#,
-        ranking_id.0,
-        assignment_id.0,
-        Sha256::digest(said).to_vec(),
-        ranking.note
+        &ids,
+        &assignments,
+        &digests,
+        &notes
     )
     .execute(&mut *db)
     .await?;
-    insert_ratings(db, ranking_id, ranking, completions).await?;
-    let id_of = |slot: i16| completions[slot as usize].0;
-    let pairs = ranking.comparisons();
-    let preferred: Vec<Uuid> = pairs.iter().map(|pair| id_of(pair.preferred)).collect();
-    let other: Vec<Uuid> = pairs.iter().map(|pair| id_of(pair.other)).collect();
-    let ties: Vec<bool> = pairs.iter().map(|pair| pair.is_tie).collect();
-    sqlx::query!(
-        r#"
-        INSERT INTO comparisons (ranking_id, preferred_id, other_id, is_tie)
-        SELECT $1, n.preferred_id, n.other_id, n.is_tie
-        FROM unnest($2::uuid[], $3::uuid[], $4::boolean[]) AS n (preferred_id, other_id, is_tie)
-        "#,
-        ranking_id.0,
-        &preferred,
-        &other,
-        &ties
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-async fn insert_ratings(
-    db: &mut PgConnection,
-    ranking_id: RankingId,
-    ranking: &Ranking,
-    completions: &[CompletionId],
-) -> sqlx::Result<()> {
-    let items = &ranking.judgements;
-    let slots: Vec<i16> = items.iter().map(|item| item.slot).collect();
-    let keys: Vec<Uuid> = slots
-        .iter()
-        .map(|slot| completions[*slot as usize].0)
-        .collect();
-    let ranks: Vec<Option<i16>> = items.iter().map(|item| item.rank).collect();
-    let ratings: Vec<Option<i16>> = items.iter().map(|item| item.rating).collect();
-    let flags: Vec<Value> = items
-        .iter()
-        .map(|item| serde_json::json!(item.flags))
-        .collect();
-    sqlx::query!(
-        r#"
-        INSERT INTO ratings (ranking_id, completion_id, slot, rank, overall, flags)
-        SELECT $1, n.id, n.slot, n.rank, n.overall, n.flags
-        FROM unnest($2::uuid[], $3::smallint[], $4::smallint[], $5::smallint[], $6::jsonb[])
-             AS n (id, slot, rank, overall, flags)
-        "#,
-        ranking_id.0,
-        &keys,
-        &slots,
-        &ranks as &[Option<i16>],
-        &ratings as &[Option<i16>],
-        &flags
-    )
-    .execute(db)
-    .await?;
-    Ok(())
+    let (mut ratings, mut comparisons) = (CopyRows::new(6), CopyRows::new(4));
+    for (id, item) in ids.iter().zip(given) {
+        let key_of = |slot: i16| item.task.completions[slot as usize].0;
+        for judgement in &item.row.ranking.judgements {
+            ratings
+                .row()
+                .uuid(*id)
+                .uuid(key_of(judgement.slot))
+                .small(judgement.slot)
+                .small_or_null(judgement.rank)
+                .small_or_null(judgement.rating)
+                .json(&serde_json::json!(judgement.flags));
+        }
+        for pair in item.row.ranking.comparisons() {
+            comparisons
+                .row()
+                .uuid(*id)
+                .uuid(key_of(pair.preferred))
+                .uuid(key_of(pair.other))
+                .bool(pair.is_tie);
+        }
+    }
+    ratings
+        .send(
+            &mut *db,
+            "COPY ratings (ranking_id, completion_id, slot, rank, overall, flags) FROM STDIN (FORMAT BINARY)",
+        )
+        .await?;
+    comparisons
+        .send(
+            db,
+            "COPY comparisons (ranking_id, preferred_id, other_id, is_tie) FROM STDIN (FORMAT BINARY)",
+        )
+        .await
 }

@@ -1,15 +1,19 @@
 //! What an import writes across several tables: prompts with candidates to rank, and why a record
 //! is refused. All of it happens inside the import's transaction.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use serde_json::Value;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::domain::ids::{ProjectId, PromptId};
-use crate::store::completions::{self, NewCompletion};
+use crate::store::completions::{self, NewCompletion, NewTask, OpenedTask};
+use crate::store::copy;
 use crate::store::projects::Project;
-use crate::store::prompts::NewPrompt;
+use crate::store::prompts::{self, NewPrompt};
 
 /// A prompt with completions to be ranked.
 #[derive(Debug)]
@@ -98,82 +102,197 @@ pub(crate) fn refused_indexes(ids: &[Uuid], inserted: &[Uuid]) -> Vec<usize> {
     refused.map(|(index, _)| index).collect()
 }
 
-/// Stores a prompt with its completions and opens one task for them.
+/// Stores prompts with their completions, and opens one task for each, in order; returns the indexes
+/// of those that are refused.
 pub async fn insert_candidates(
     db: &mut PgConnection,
     project: &Project,
-    row: &NewCandidates,
-) -> sqlx::Result<Option<Refusal>> {
-    let prompt_id = match find_or_insert_prompt(db, project.id, &row.prompt).await? {
-        Ok(prompt) if prompt.has_task => return Ok(Some(Refusal::HasTask)),
-        Ok(prompt) => prompt.id,
-        Err(refusal) => return Ok(Some(refusal)),
-    };
-    completions::insert_task(db, project.id, prompt_id, &row.completions, None, None).await?;
-    Ok(None)
+    rows: &[NewCandidates],
+) -> sqlx::Result<Vec<(usize, Refusal)>> {
+    let prompts: Vec<&NewPrompt> = rows.iter().map(|row| &row.prompt).collect();
+    let found = find_or_insert_prompts(db, project.id, &prompts).await?;
+    let overlaps = find_overlaps(&mut *db, project.id).await?;
+    let mut refused = Vec::new();
+    let mut have_task = HashSet::new();
+    let mut tasks = Vec::with_capacity(rows.len());
+    for (index, (row, found)) in rows.iter().zip(&found).enumerate() {
+        match found {
+            Err(refusal) => refused.push((index, *refusal)),
+            Ok(prompt) if prompt.has_task || !have_task.insert(prompt.id) => {
+                refused.push((index, Refusal::HasTask));
+            }
+            Ok(prompt) => tasks.push(NewTask {
+                prompt_id: prompt.id,
+                language: prompt.language.as_deref(),
+                overlap: overlaps.of_category(&prompt.category),
+                completions: &row.completions,
+            }),
+        }
+    }
+    open_tasks(db, project.id, &tasks).await?;
+    Ok(refused)
+}
+
+/// Stores completions and opens their tasks, of prompts from [`find_or_insert_prompts`]: written by
+/// this transaction or locked, as their project is, and the tasks' other keys are made with them. So
+/// no key needs to be looked up. Where it fails, the transaction is over, and its settings with it.
+pub(crate) async fn open_tasks(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    tasks: &[NewTask<'_>],
+) -> sqlx::Result<Vec<OpenedTask>> {
+    let is_aside = copy::set_keys_aside(&mut *db).await?;
+    let opened = completions::insert_tasks(&mut *db, project_id, tasks, None).await?;
+    if is_aside {
+        copy::mind_keys(db).await?;
+    }
+    Ok(opened)
+}
+
+/// How many labelers each new task of a project is given to.
+struct Overlaps {
+    usual: i16,
+    by_category: HashMap<String, i16>,
+}
+
+impl Overlaps {
+    fn of_category(&self, category: &str) -> i16 {
+        let own = self.by_category.get(category);
+        own.copied().unwrap_or(self.usual)
+    }
+}
+
+async fn find_overlaps(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<Overlaps> {
+    let row = sqlx::query!(
+        r#"SELECT overlap, overlap_by_category AS "by_category: Json<HashMap<String, i16>>" FROM projects WHERE id = $1"#,
+        project_id.0
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(Overlaps {
+        usual: row.overlap,
+        by_category: row.by_category.0,
+    })
 }
 
 /// A prompt of the project with the wanted id and text.
+#[derive(Debug, Clone)]
 pub(crate) struct FoundPrompt {
     pub(crate) id: PromptId,
+    pub(crate) category: String,
+    pub(crate) language: Option<String>,
+    /// Whether it had a task before this batch.
     pub(crate) has_task: bool,
 }
 
-/// Stores a prompt, or finds it where the project has it with the same text.
-pub(crate) async fn find_or_insert_prompt(
+/// Stores prompts, or finds them where the project has them with the same text, in order: the first
+/// of several with one id is stored, and those after it find it.
+pub(crate) async fn find_or_insert_prompts(
     db: &mut PgConnection,
     project_id: ProjectId,
-    prompt: &NewPrompt,
-) -> sqlx::Result<Result<FoundPrompt, Refusal>> {
-    let id = PromptId::new();
-    let made = sqlx::query!(
-        r#"
-        INSERT INTO prompts (id, project_id, external_id, body, category, language, customer)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        ON CONFLICT ON CONSTRAINT prompts_external_id_key DO NOTHING
-        "#,
-        id.0,
-        project_id.0,
-        prompt.external_id,
-        prompt.body,
-        prompt.category,
-        prompt.language,
-        prompt.customer
-    )
-    .execute(&mut *db)
-    .await?;
-    if made.rows_affected() == 1 {
-        let has_task = false;
-        return Ok(Ok(FoundPrompt { id, has_task }));
+    rows: &[&NewPrompt],
+) -> sqlx::Result<Vec<Result<FoundPrompt, Refusal>>> {
+    let (ids, inserted) = prompts::insert_new(db, project_id, rows).await?;
+    let mut known = find_prompts(db, project_id, rows, &refused_indexes(&ids, &inserted)).await?;
+    let mut found = Vec::with_capacity(rows.len());
+    // What lines of this batch said of the customers of prompts that were there.
+    let mut said: HashMap<PromptId, Option<String>> = HashMap::new();
+    for (index, row) in rows.iter().enumerate() {
+        let Some(prompt) = known.remove(&index) else {
+            found.push(Ok(FoundPrompt {
+                id: PromptId(ids[index]),
+                category: row.category.clone(),
+                language: row.language.clone(),
+                has_task: false,
+            }));
+            continue;
+        };
+        if !prompt.is_same {
+            found.push(Err(Refusal::OtherPrompt));
+            continue;
+        }
+        let id = prompt.found.id;
+        let customer = said.entry(id).or_insert(prompt.customer);
+        if row.customer.is_some() && row.customer != *customer {
+            match (prompt.is_of_this_file, &customer) {
+                (true, None) => {
+                    set_customer(db, id, row.customer.as_deref()).await?;
+                    customer.clone_from(&row.customer);
+                }
+                (true, Some(_)) => {
+                    found.push(Err(Refusal::OtherCustomer));
+                    continue;
+                }
+                (false, _) => {
+                    found.push(Err(Refusal::KnownCustomer));
+                    continue;
+                }
+            }
+        }
+        found.push(Ok(prompt.found));
     }
+    Ok(found)
+}
+
+/// A prompt that was there, beside the line that names it.
+struct KnownPrompt {
+    found: FoundPrompt,
+    is_same: bool,
+    customer: Option<String>,
+    is_of_this_file: bool,
+}
+
+/// The project's prompts that the lines at some indexes name.
+async fn find_prompts(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    rows: &[&NewPrompt],
+    indexes: &[usize],
+) -> sqlx::Result<HashMap<usize, KnownPrompt>> {
+    if indexes.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let places: Vec<i64> = indexes.iter().map(|index| *index as i64).collect();
+    let names: Vec<String> = indexes
+        .iter()
+        .map(|index| rows[*index].external_id.clone())
+        .collect();
+    let bodies: Vec<Value> = indexes
+        .iter()
+        .map(|index| rows[*index].body.clone())
+        .collect();
     let found = sqlx::query!(
         r#"
-        SELECT id, body = $3 AS "is_same!", customer, created_at = now() AS "is_of_this_file!",
-               EXISTS (SELECT 1 FROM tasks t WHERE t.prompt_id = prompts.id AND t.kind = 'rank') AS "has_task!"
-        FROM prompts
-        WHERE project_id = $1 AND external_id = $2
+        SELECT n.place AS "place!", p.id, p.body = n.body AS "is_same!", p.customer, p.category, p.language,
+               p.created_at = now() AS "is_of_this_file!",
+               EXISTS (SELECT 1 FROM tasks t WHERE t.prompt_id = p.id AND t.kind = 'rank') AS "has_task!"
+        FROM unnest($2::BIGINT[], $3::TEXT[], $4::JSONB[]) AS n (place, external_id, body)
+        JOIN prompts p ON p.project_id = $1 AND p.external_id = n.external_id
+        FOR KEY SHARE OF p
         "#,
         project_id.0,
-        prompt.external_id,
-        prompt.body
+        &places,
+        &names,
+        &bodies
     )
-    .fetch_one(&mut *db)
+    .fetch_all(db)
     .await?;
-    if !found.is_same {
-        return Ok(Err(Refusal::OtherPrompt));
-    }
-    let id = PromptId(found.id);
-    if prompt.customer.is_some() && prompt.customer != found.customer {
-        match (found.is_of_this_file, found.customer) {
-            (true, None) => set_customer(db, id, prompt.customer.as_deref()).await?,
-            (true, Some(_)) => return Ok(Err(Refusal::OtherCustomer)),
-            (false, _) => return Ok(Err(Refusal::KnownCustomer)),
-        }
-    }
-    Ok(Ok(FoundPrompt {
-        id,
-        has_task: found.has_task,
-    }))
+    let known = found.into_iter().map(|row| {
+        let found = FoundPrompt {
+            id: PromptId(row.id),
+            category: row.category,
+            language: row.language,
+            has_task: row.has_task,
+        };
+        let known = KnownPrompt {
+            found,
+            is_same: row.is_same,
+            customer: row.customer,
+            is_of_this_file: row.is_of_this_file,
+        };
+        (row.place as usize, known)
+    });
+    Ok(known.collect())
 }
 
 /// Says whose a prompt is that an earlier line of the same file brought without that. One that was

@@ -9,6 +9,7 @@ pub mod attention;
 pub mod audit_events;
 pub mod checkpoints;
 pub mod completions;
+mod copy;
 pub mod demonstrations;
 pub mod exports;
 pub mod forms;

@@ -61,15 +61,30 @@ pub async fn insert_all(
     project_id: ProjectId,
     prompts: &[NewPrompt],
 ) -> sqlx::Result<Vec<(usize, Refusal)>> {
+    let rows: Vec<&NewPrompt> = prompts.iter().collect();
+    let (ids, inserted) = insert_new(db, project_id, &rows).await?;
+    let refused = refused_indexes(&ids, &inserted);
+    let names: Vec<String> = rows.iter().map(|row| row.external_id.clone()).collect();
+    let earlier = find_earlier(db, project_id, &pick(&names, &refused)).await?;
+    Ok(Refusal::explain(&names, refused, &earlier))
+}
+
+/// Stores those prompts whose id is free, the first of several with one id. Returns the keys that all
+/// would have, and the keys of those that were stored.
+pub(crate) async fn insert_new(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    prompts: &[&NewPrompt],
+) -> sqlx::Result<(Vec<Uuid>, Vec<Uuid>)> {
     let ids: Vec<Uuid> = prompts.iter().map(|_| PromptId::new().0).collect();
+    if ids.is_empty() {
+        return Ok((ids, Vec::new()));
+    }
     let names: Vec<String> = prompts.iter().map(|row| row.external_id.clone()).collect();
     let bodies: Vec<Value> = prompts.iter().map(|row| row.body.clone()).collect();
     let categories: Vec<String> = prompts.iter().map(|row| row.category.clone()).collect();
     let customers: Vec<Option<String>> = prompts.iter().map(|row| row.customer.clone()).collect();
     let languages: Vec<Option<String>> = prompts.iter().map(|row| row.language.clone()).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
     let inserted = sqlx::query_scalar!(
         r#"
         INSERT INTO prompts (id, project_id, external_id, body, category, language, customer)
@@ -87,11 +102,9 @@ pub async fn insert_all(
         &languages as &[Option<String>],
         &customers as &[Option<String>]
     )
-    .fetch_all(&mut *db)
+    .fetch_all(db)
     .await?;
-    let refused = refused_indexes(&ids, &inserted);
-    let earlier = find_earlier(db, project_id, &pick(&names, &refused)).await?;
-    Ok(Refusal::explain(&names, refused, &earlier))
+    Ok((ids, inserted))
 }
 
 /// The texts at some indexes.

@@ -53,12 +53,16 @@ pub(crate) struct Client<'app> {
 
 impl TestApp {
     pub(crate) fn new(db: PgPool) -> Self {
+        Self::with_config(db, ServeConfig::default())
+    }
+
+    pub(crate) fn with_config(db: PgPool, config: ServeConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = DataConfig {
             database_url: None,
             data_dir: Some(folder.path().to_owned()),
         };
-        let state = AppState::new(db, ServeConfig::default(), data);
+        let state = AppState::new(db, config, data);
         let router = server::router::router(state.clone());
         Self {
             state,
