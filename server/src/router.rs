@@ -35,6 +35,10 @@ const BODY_LIMIT: usize = 2 * 1024 * 1024;
 /// twelve bytes each.
 const WRITING_LIMIT: usize = 4 * 1024 * 1024;
 
+/// How hard a page is packed, for its one reader. A ranking page of 77 kB: level 1 gives 11.9 kB in 50 us,
+/// this 8.5 kB in 130 us, the usual 6 gives 8.2 kB in 190 us.
+const PACKING: CompressionLevel = CompressionLevel::Precise(4);
+
 /// The whole site.
 pub fn router(state: AppState) -> Router {
     let upload_limit = state.config.max_upload_mib * 1024 * 1024;
@@ -239,9 +243,7 @@ fn add_layers(site: Router<AppState>, state: AppState) -> Router {
         }))
         .layer(from_fn(errors::render))
         .layer(from_fn(security::add_headers))
-        // A page is packed for one reader: the first level takes a third of the time of the usual one,
-        // and a fifth more bytes.
-        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+        .layer(CompressionLayer::new().quality(PACKING))
         .layer(from_fn(count_requests))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(request_span))
