@@ -297,7 +297,7 @@ pub async fn save_draft(
     let who = labeler.account_id;
     let revision: Option<i64> = take(&mut body, "revision")?;
     let time: Option<TimeSpent> = take(&mut body, "time")?;
-    let kind = store::assignments::find(&mut db, id, who).await?.kind;
+    let kind = store::assignments::find_kind(&mut db, id, who).await?;
     let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
     let time = time.unwrap_or_default();
     let saved = store::assignments::save_draft(&mut db, id, who, &input, time, revision).await?;
@@ -381,7 +381,7 @@ pub async fn submit(
     let mut db = state.db.acquire().await?;
     let who = labeler.account_id;
     let time: Option<TimeSpent> = take(&mut body, "time")?;
-    let kind = store::assignments::find(&mut db, id, who).await?.kind;
+    let kind = store::assignments::find_kind(&mut db, id, who).await?;
     let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
     let new = NewSubmission {
         idempotency_key: key,

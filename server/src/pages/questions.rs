@@ -248,7 +248,10 @@ pub async fn part(
         asked_by: Some(visitor.account_id),
         ..Default::default()
     };
-    let found = store::questions::list(db, filter, PAGE_LENGTH as i64).await?;
+    let found = match store::questions::has_any(db, assignment_id).await? {
+        true => store::questions::list(db, filter, PAGE_LENGTH as i64).await?,
+        false => Vec::new(),
+    };
     let questions: Vec<QuestionView> = found.into_iter().map(QuestionView::new).collect();
     let answers = questions.iter().flat_map(|view| &view.answers);
     let part = QuestionsPart {

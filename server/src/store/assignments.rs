@@ -1,6 +1,8 @@
 //! A labeler's work on a task, from lease to its end: opening, drafting and skipping. The queue is in
 //! `queue.rs`, submissions in `submissions.rs`.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 
@@ -11,7 +13,7 @@ use crate::domain::submission::{Input, TimeSpent};
 use crate::domain::task::{Purpose, TaskKind};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
-use crate::store::screening_work;
+use crate::store::{forms, screening_work};
 
 /// What a labeler holds and has not ended, in any project: what is in sight before what waits behind
 /// it, the oldest first.
@@ -163,14 +165,30 @@ pub async fn find(
 ///
 /// # Errors
 /// When the stored form cannot be read.
-pub async fn find_form(db: &mut PgConnection, assignment: &Assignment) -> AppResult<Form> {
-    let fields =
-        super::projects::find_form_version(db, assignment.project_id, assignment.form_version)
-            .await?;
-    match fields {
-        Some(fields) => Ok(serde_json::from_value(fields).map_err(anyhow::Error::from)?),
-        None => Ok(Form::default()),
-    }
+pub async fn find_form(db: &mut PgConnection, assignment: &Assignment) -> AppResult<Arc<Form>> {
+    forms::find(db, assignment.project_id, assignment.form_version).await
+}
+
+/// What is done in the task of a labeler's own assignment.
+///
+/// # Errors
+/// `NotFound`.
+pub async fn find_kind(
+    db: &mut PgConnection,
+    id: AssignmentId,
+    labeler_id: AccountId,
+) -> AppResult<TaskKind> {
+    let kind = sqlx::query_scalar!(
+        "SELECT t.kind FROM assignments a JOIN tasks t ON t.id = a.task_id WHERE a.id = $1 AND a.labeler_id = $2",
+        id.0,
+        labeler_id.0
+    )
+    .fetch_optional(db)
+    .await?
+    .ok_or(AppError::NotFound("assignment"))?;
+    Ok(kind
+        .parse()
+        .map_err(|message: String| anyhow::anyhow!(message))?)
 }
 
 /// A draft as it was saved.

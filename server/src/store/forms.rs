@@ -1,9 +1,13 @@
 //! Versions of a project's form. Each label keeps the one it was given under.
 
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, ProjectId};
 use crate::error::{AppError, AppResult};
 
@@ -73,4 +77,50 @@ pub async fn publish(
     .fetch_optional(db)
     .await?;
     made.ok_or_else(|| AppError::conflict("error-form-published-meanwhile"))
+}
+
+/// Forms that were read lately, by project and version. A version is never changed (a trigger holds that), so
+/// what is here stays true; each page of work and each submission would read and parse it anew otherwise.
+static KNOWN: LazyLock<RwLock<HashMap<(ProjectId, i32), Arc<Form>>>> =
+    LazyLock::new(RwLock::default);
+
+/// Most forms that are kept; all go where more come.
+const KEPT: usize = 256;
+
+/// A version of the form; the standard form where there is none of that number.
+///
+/// # Errors
+/// When the stored form cannot be read.
+pub async fn find(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    version: i32,
+) -> AppResult<Arc<Form>> {
+    let key = (project_id, version);
+    let known = KNOWN
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&key)
+        .cloned();
+    if let Some(form) = known {
+        return Ok(form);
+    }
+    let fields = sqlx::query_scalar!(
+        "SELECT fields FROM forms WHERE project_id = $1 AND version = $2",
+        project_id.0,
+        version
+    )
+    .fetch_optional(db)
+    .await?;
+    let Some(fields) = fields else {
+        // Not kept: a version of that number may come.
+        return Ok(Arc::default());
+    };
+    let form: Arc<Form> = Arc::new(serde_json::from_value(fields).map_err(anyhow::Error::from)?);
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= KEPT {
+        known.clear();
+    }
+    known.insert(key, form.clone());
+    Ok(form)
 }

@@ -255,21 +255,6 @@ pub async fn newest_form(db: &mut PgConnection, project_id: ProjectId) -> AppRes
     }
 }
 
-/// A given version of the form.
-pub async fn find_form_version(
-    db: &mut PgConnection,
-    project_id: ProjectId,
-    version: i32,
-) -> sqlx::Result<Option<Value>> {
-    sqlx::query_scalar!(
-        "SELECT fields FROM forms WHERE project_id = $1 AND version = $2",
-        project_id.0,
-        version
-    )
-    .fetch_optional(db)
-    .await
-}
-
 /// Makes writers of a project's versions wait for each other, so that each counts those before it.
 pub(super) async fn lock(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<()> {
     sqlx::query_scalar!(

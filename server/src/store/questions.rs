@@ -141,6 +141,17 @@ pub struct Filter {
     pub before: Option<QuestionId>,
 }
 
+/// Whether anything was asked about an assignment. Seldom so, and far cheaper to know than [`list`], whose plan
+/// is made anew each time.
+pub async fn has_any(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT 1 FROM questions WHERE assignment_id = $1) AS "has_any!""#,
+        id.0
+    )
+    .fetch_one(db)
+    .await
+}
+
 /// Questions, newest first.
 pub async fn list(
     db: &mut PgConnection,
