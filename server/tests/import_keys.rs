@@ -147,3 +147,41 @@ async fn no_trigger_of_ours_would_be_set_aside_with_them(db: PgPool) {
         "store/copy.rs sets {triggers:?} aside: let imports of these tables mind their triggers"
     );
 }
+
+/// Whoever imports second waits, and finds what the first one opened.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn two_imports_of_one_file_at_once_open_each_task_once(db: PgPool) {
+    fake::project(&db, 0, 4, 2, 3600).await;
+    let prompts: String = (0..5)
+        .map(|n| format!("{{\"id\":\"p{n}\",\"prompt\":\"ask p{n}\"}}\n"))
+        .collect();
+    run_import(&db, ImportKind::Prompts, prompts).await;
+    let lines = || (0..5).map(|n| line(&format!("p{n}"))).collect::<String>();
+    let (first, second) = tokio::join!(
+        run_import(&db, ImportKind::Candidates, lines()),
+        run_import(&db, ImportKind::Candidates, lines()),
+    );
+    let mut connection = db.acquire().await.unwrap();
+    assert_eq!(count(&mut connection, "tasks").await, 5);
+    assert!(
+        first.is_clean() != second.is_clean(),
+        "{first:?} {second:?}"
+    );
+}
+
+/// In a transaction of its own, which is kept where nothing was refused.
+async fn run_import(db: &PgPool, kind: ImportKind, text: String) -> Report {
+    let mut transaction = db.begin().await.unwrap();
+    let project = store::projects::find_by_slug(&mut transaction, "study")
+        .await
+        .unwrap()
+        .unwrap();
+    let source = Cursor::new(text.into_bytes());
+    let report = import(&mut transaction, &project, kind, FileFormat::Jsonl, source)
+        .await
+        .unwrap();
+    if report.is_clean() {
+        transaction.commit().await.unwrap();
+    }
+    report
+}

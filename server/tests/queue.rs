@@ -175,6 +175,63 @@ async fn sixty_four_clients_and_a_killed_server_lose_and_double_nothing(db: PgPo
     );
 }
 
+/// A task that was taken ahead and never opened comes again under the rules of that moment; one with a draft
+/// keeps the form that the draft belongs to.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_task_that_comes_again_is_labelled_under_the_rules_in_force(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 2, 3600).await;
+    let mut connection = db.acquire().await.unwrap();
+    let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
+    let mut leases = Vec::new();
+    for (name, draft) in [("ada", None), ("bob", Some(json!({"note": "half done"})))] {
+        let email = format!("{name}@example.org");
+        let id = store::accounts::insert(&mut connection, &email, name, &[Role::Labeler], false)
+            .await
+            .unwrap();
+        fake::acknowledge(&db).await;
+        let lease = store::queue::lease(&mut connection, project, id, &mut rng)
+            .await
+            .unwrap()
+            .unwrap();
+        sqlx::query("UPDATE assignments SET draft = $2 WHERE id = $1")
+            .bind(lease.assignment_id.0)
+            .bind(draft)
+            .execute(&db)
+            .await
+            .unwrap();
+        leases.push((id, lease.assignment_id));
+    }
+    sqlx::query("UPDATE assignments SET lease_until = now() - interval '1 second'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let mut transaction = db.begin().await.unwrap();
+    let words = json!({"en": "Be fair, and kind."});
+    store::projects::insert_guidelines(&mut transaction, project, &words, None)
+        .await
+        .unwrap();
+    store::projects::insert_form(&mut transaction, project, &json!({}))
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    fake::acknowledge(&db).await;
+    for ((labeler, before), rules) in leases.into_iter().zip([(2, 2), (2, 1)]) {
+        let again = store::queue::lease(&mut connection, project, labeler, &mut rng)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(again.assignment_id, before);
+        let found: (i32, i32) = sqlx::query_as(
+            "SELECT guidelines_version, form_version FROM assignments WHERE id = $1",
+        )
+        .bind(before.0)
+        .fetch_one(&db)
+        .await
+        .unwrap();
+        assert_eq!(found, rules);
+    }
+}
+
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn one_labeler_with_four_programs_gets_another_task_with_each_lease(db: PgPool) {
     let project = fake::project(&db, 40, 4, 2, 3600).await;

@@ -115,6 +115,7 @@ pub async fn import(
         report.add(1, ("file".to_owned(), message));
         return Ok(report);
     }
+    store::projects::lock(db, project.id).await?;
     let versions = store::imported_rankings::find_versions(db, project.id).await?;
     let form = versions.form.clone();
     let (sender, mut receiver) = mpsc::channel::<Vec<Parsed>>(2);

@@ -55,6 +55,9 @@ pub async fn want(
     let export = export.ok_or(AppError::NotFound("export"))?;
     if export.status == "ready" && !path_of(state, &export)?.is_file() {
         store::exports::want_again(&mut db, wanted).await?;
+        let waiting = store::exports::find(&mut db, wanted).await?;
+        state.exports_wanted.notify_one();
+        return waiting.ok_or(AppError::NotFound("export"));
     }
     state.exports_wanted.notify_one();
     Ok(export)

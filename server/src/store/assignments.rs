@@ -9,6 +9,7 @@ use sqlx::{Connection, PgConnection};
 use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, AssignmentId, ProjectId, TaskId};
+use crate::domain::ranking::LONGEST_NOTE;
 use crate::domain::submission::{Input, TimeSpent};
 use crate::domain::task::{Purpose, TaskKind};
 use crate::error::{AppError, AppResult};
@@ -310,7 +311,11 @@ pub async fn skip(
             Message::new("error-choose-reason"),
         ));
     }
-    let note: String = note.trim().chars().take(4000).collect();
+    let note = note.trim();
+    if note.chars().count() > LONGEST_NOTE {
+        let message = Message::new("error-longer-than").with("most", LONGEST_NOTE);
+        return Err(AppError::invalid("note", message));
+    }
     let done = sqlx::query!(
         r#"
         UPDATE assignments a

@@ -105,8 +105,7 @@ pub async fn list(db: &mut PgConnection, snapshot_id: SnapshotId) -> sqlx::Resul
     .await
 }
 
-/// Asks for an export. One that there is already is the same; one that failed, or whose file is gone
-/// (`again`), is built anew.
+/// Asks for an export. One that there is already is the same; one that failed is built anew.
 ///
 /// # Errors
 /// Only our own failures.
@@ -149,12 +148,21 @@ pub async fn want_again(db: &mut PgConnection, id: ExportId) -> sqlx::Result<()>
     Ok(())
 }
 
+/// An export as one builder took it. What it says after another took its place changes nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// The export.
+    pub id: ExportId,
+    /// 1 for its first builder.
+    number: i32,
+}
+
 /// Takes the next export to build: one that waits, or one whose builder has not been heard of for a
 /// minute.
-pub async fn claim(db: &mut PgConnection) -> sqlx::Result<Option<ExportId>> {
-    let id = sqlx::query_scalar!(
+pub async fn claim(db: &mut PgConnection) -> sqlx::Result<Option<Claim>> {
+    let row = sqlx::query!(
         r#"
-        UPDATE exports SET status = 'building', heartbeat_at = now(), n_done = 0, error = NULL
+        UPDATE exports SET status = 'building', heartbeat_at = now(), n_done = 0, error = NULL, n_claims = n_claims + 1
         WHERE id = (
             SELECT id FROM exports
             WHERE status = 'waiting'
@@ -162,20 +170,24 @@ pub async fn claim(db: &mut PgConnection) -> sqlx::Result<Option<ExportId>> {
             ORDER BY created_at
             LIMIT 1
             FOR UPDATE SKIP LOCKED)
-        RETURNING id
+        RETURNING id, n_claims
         "#
     )
     .fetch_optional(db)
     .await?;
-    Ok(id.map(ExportId))
+    Ok(row.map(|row| Claim {
+        id: ExportId(row.id),
+        number: row.n_claims,
+    }))
 }
 
 /// Notes how far the builder is, and that it lives.
-pub async fn report(db: &mut PgConnection, id: ExportId, n_done: i64) -> sqlx::Result<()> {
+pub async fn report(db: &mut PgConnection, claim: Claim, n_done: i64) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE exports SET n_done = $2, heartbeat_at = now() WHERE id = $1 AND status = 'building'",
-        id.0,
-        n_done
+        "UPDATE exports SET n_done = $2, heartbeat_at = now() WHERE id = $1 AND n_claims = $3 AND status = 'building'",
+        claim.id.0,
+        n_done,
+        claim.number
     )
     .execute(db)
     .await?;
@@ -201,7 +213,7 @@ pub enum Outcome<'a> {
 /// Ends the building of an export.
 pub async fn finish(
     db: &mut PgConnection,
-    id: ExportId,
+    claim: Claim,
     outcome: &Outcome<'_>,
 ) -> sqlx::Result<()> {
     let (status, rows, bytes, sha256, error) = match outcome {
@@ -214,16 +226,19 @@ pub async fn finish(
     };
     sqlx::query!(
         r#"
-        UPDATE exports
-        SET status = $2, n_rows = $3, n_bytes = $4, sha256 = $5, error = $6, finished_at = now()
-        WHERE id = $1
+        UPDATE exports e
+        SET status = $2, n_rows = $3, n_bytes = $4, sha256 = $5, error = $6, finished_at = now(),
+            n_done = CASE $2 WHEN 'ready' THEN s.n_items ELSE n_done END
+        FROM snapshots s
+        WHERE e.id = $1 AND e.n_claims = $7 AND e.status = 'building' AND s.id = e.snapshot_id
         "#,
-        id.0,
+        claim.id.0,
         status,
         rows,
         bytes,
         sha256,
-        error
+        error,
+        claim.number
     )
     .execute(db)
     .await?;

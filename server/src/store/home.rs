@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::domain::gold_pairs::GoldPairs;
 use crate::domain::ids::{AccountId, ProjectId};
 use crate::error::AppResult;
-use crate::store::tasks::MOST_COUNTED;
+use crate::store::tasks::{MOST_COUNTED, shown_waiting};
 
 /// Days that a labeler's home looks back, today included.
 pub const DAYS: i32 = 14;
@@ -30,30 +30,29 @@ pub struct Waiting {
     pub project: String,
     /// What is done in them.
     pub kind: String,
-    /// How many, counted up to [`MOST_COUNTED`] of a project.
+    /// How many, counted up to [`MOST_COUNTED`] of a project. It goes down by one with each lease, as
+    /// [`Progress`](super::tasks::Progress) says.
     pub n: i64,
 }
 
-/// What waits for a labeler, by project and kind. A lease whose time ran out holds nothing, even before
-/// the next lease says so in the table.
+/// What waits for a labeler, by project and kind.
 pub async fn list_waiting(
     db: &mut PgConnection,
     labeler_id: AccountId,
 ) -> sqlx::Result<Vec<Waiting>> {
-    sqlx::query_as!(
-        Waiting,
+    let counted = sqlx::query!(
         r#"
-        SELECT p.id AS "project_id: ProjectId", p.name AS project, w.kind AS "kind!", count(*) AS "n!"
+        SELECT p.id AS "project_id: ProjectId", p.name AS project, w.kind AS "kind!", count(*) AS "n!",
+               (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
+                WHERE a.labeler_id = $1 AND a.status <> 'expired' AND t.purpose IN ('gold', 'repeat')
+                  AND t.project_id = p.id AND t.kind = w.kind
+                  AND a.leased_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "n_unseen!"
         FROM projects p
         LEFT JOIN members m ON m.project_id = p.id AND m.account_id = $1
         CROSS JOIN LATERAL (
             SELECT t.kind
-            FROM tasks t
-            WHERE t.project_id = p.id AND t.purpose = 'label' AND t.closed_at IS NULL
-              AND (t.n_held < t.overlap
-                   OR EXISTS (SELECT 1 FROM assignments a
-                              WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now()))
-              AND (t.language IS NULL OR coalesce(cardinality(m.languages), 0) = 0
+            FROM waiting_tasks(p.id) t
+            WHERE (t.language IS NULL OR coalesce(cardinality(m.languages), 0) = 0
                    OR t.language = ANY (m.languages))
               AND NOT EXISTS (SELECT 1 FROM assignments a
                               WHERE a.task_id = t.id AND a.labeler_id = $1 AND a.status <> 'expired'
@@ -68,7 +67,22 @@ pub async fn list_waiting(
         MOST_COUNTED
     )
     .fetch_all(db)
-    .await
+    .await?;
+    let of_project = |id: ProjectId| -> i64 {
+        let own = counted.iter().filter(|row| row.project_id == id);
+        own.map(|row| row.n).sum()
+    };
+    let shown = counted.iter().map(|row| Waiting {
+        project_id: row.project_id,
+        project: row.project.clone(),
+        kind: row.kind.clone(),
+        n: match of_project(row.project_id) {
+            // Not counted to its end, so no lease makes it less.
+            MOST_COUNTED => row.n,
+            _ => shown_waiting(row.n, row.n_unseen),
+        },
+    });
+    Ok(shown.collect())
 }
 
 /// One day of a labeler's work, UTC. A task counts to the day on which work on it ended, with all the time

@@ -320,6 +320,7 @@ impl<'r> Tasks<'r> {
             JOIN candidates k ON k.task_id = t.id
             JOIN completions c ON c.id = k.completion_id
             WHERE t.prompt_id = ANY ($1) AND t.run_id IS NULL AND t.closed_at IS NOT NULL
+              AND t.purpose = 'label' AND t.kind = 'rank'
             GROUP BY t.id
             ORDER BY t.id
             "#,

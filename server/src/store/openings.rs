@@ -13,7 +13,7 @@ use crate::domain::writing::Brief;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::store::imports::Refusal;
-use crate::store::projects::Project;
+use crate::store::projects::{self, Project};
 
 /// Tasks that are written with one statement.
 const BATCH: usize = 1000;
@@ -77,7 +77,7 @@ pub async fn open(
 ) -> AppResult<Opened> {
     let request = serde_json::to_value(order).map_err(anyhow::Error::from)?;
     let mut db = db.begin().await?;
-    lock_project(&mut db, project_id).await?;
+    projects::lock(&mut db, project_id).await?;
     if let Some(found) = find_by_key(&mut db, project_id, key).await? {
         return match found.request == request {
             true => Ok(Opened::Tasks(found.n_tasks)),
@@ -112,18 +112,6 @@ pub async fn open(
     super::queue_order::place_new(&mut db, project_id).await?;
     db.commit().await?;
     Ok(Opened::Tasks(tasks.len() as i64))
-}
-
-/// Orders of a project wait for each other, so that none misses the tasks of another. The lock leaves
-/// other tables free to refer to the project.
-async fn lock_project(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<()> {
-    sqlx::query!(
-        "SELECT id FROM projects WHERE id = $1 FOR NO KEY UPDATE",
-        id.0
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(())
 }
 
 struct Found {

@@ -255,8 +255,9 @@ pub async fn newest_form(db: &mut PgConnection, project_id: ProjectId) -> AppRes
     }
 }
 
-/// Makes writers of a project's versions wait for each other, so that each counts those before it.
-pub(super) async fn lock(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<()> {
+/// Makes those who write a project's versions, import into it or open its tasks wait for each other, so that none
+/// misses what another wrote. Other tables stay free to refer to the project. Held until the transaction ends.
+pub async fn lock(db: &mut PgConnection, id: ProjectId) -> sqlx::Result<()> {
     sqlx::query_scalar!(
         "SELECT id FROM projects WHERE id = $1 FOR NO KEY UPDATE",
         id.0

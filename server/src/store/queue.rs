@@ -135,8 +135,11 @@ async fn pick(
     if found.is_none() {
         found = pick_unlocked(db, rules).await?;
     }
+    if found.is_none() {
+        found = pick_waiting(db, rules).await?;
+    }
     match found {
-        None => pick_waiting(db, rules).await,
+        None => pick_known(db, rules).await,
         found => Ok(found),
     }
 }
@@ -289,9 +292,20 @@ async fn pick_unlocked(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Opt
     )
 }
 
-/// Waits for tasks that others hold. Nothing is left out: when nobody else is there to take it, a task known
-/// from its gold copy is better labelled than never done.
+/// The same, waiting for tasks that others hold.
 async fn pick_waiting(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<TaskId>> {
+    pick_task!(
+        db,
+        rules,
+        "AND NOT EXISTS (
+              SELECT 1 FROM tasks c JOIN assignments a ON a.task_id = c.id
+              WHERE c.copy_of = t.id AND a.labeler_id = $2)",
+        "FOR UPDATE OF t\n        "
+    )
+}
+
+/// Whatever is left: a task that is known from its copy is better labelled than never done.
+async fn pick_known(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Option<TaskId>> {
     pick_task!(db, rules, "", "FOR UPDATE OF t\n        ")
 }
 
@@ -365,7 +379,12 @@ pub(crate) async fn hold_place(
         WHERE t.id = $3
         ON CONFLICT ON CONSTRAINT assignments_task_labeler_key DO UPDATE
             SET status = 'leased', place = EXCLUDED.place, leased_at = now(),
-                lease_until = EXCLUDED.lease_until, ended_at = NULL, opened_at = NULL
+                lease_until = EXCLUDED.lease_until, ended_at = NULL, opened_at = NULL,
+                -- The rules in force now; but what was typed belongs to its form.
+                guidelines_version = EXCLUDED.guidelines_version,
+                form_version = CASE WHEN assignments.draft IS NULL
+                    THEN EXCLUDED.form_version ELSE assignments.form_version END,
+                chosen_by = EXCLUDED.chosen_by, disagreement = EXCLUDED.disagreement
             WHERE assignments.status = 'expired'
         RETURNING id, display_order
         "#,

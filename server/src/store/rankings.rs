@@ -3,6 +3,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::domain::assignment::AssignmentStatus;
 use crate::domain::ids::{AssignmentId, RankingId};
 use crate::domain::ranking::Ranking;
 use crate::domain::task::Purpose;
@@ -95,7 +96,9 @@ pub(super) async fn insert(
     )
     .execute(&mut *db)
     .await?;
-    if assignment.overlap > 1 && assignment.purpose == Purpose::Label {
+    // A late label is a second one of a task that is given to one labeler.
+    let has_others = assignment.overlap > 1 || assignment.status == AssignmentStatus::Expired;
+    if has_others && assignment.purpose == Purpose::Label {
         adjudication::measure(db, assignment.task_id).await?;
     }
     Ok(Submitted {

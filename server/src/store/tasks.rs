@@ -118,8 +118,7 @@ pub struct Progress {
 /// Waiting tasks are counted up to this: a page has no time to count a whole queue.
 pub const MOST_COUNTED: i64 = 500;
 
-/// Counts over all projects that are open to this labeler or theirs. A lease whose time ran out holds
-/// nothing, even before the next lease says so in the table.
+/// Counts over all projects that are open to this labeler or theirs.
 ///
 /// What waits goes down by one with each lease, of a gold task or a repeat too, which the queue does not
 /// count: otherwise the figure that stands still would tell which task was one.
@@ -139,12 +138,8 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
                 SELECT t.id
                 FROM projects p
                 LEFT JOIN members m ON m.project_id = p.id AND m.account_id = $1
-                JOIN tasks t ON t.project_id = p.id
+                CROSS JOIN LATERAL waiting_tasks(p.id) t
                 WHERE p.archived_at IS NULL AND (p.is_open OR m.account_id IS NOT NULL)
-                  AND t.purpose = 'label' AND t.closed_at IS NULL
-                  AND (t.n_held < t.overlap
-                       OR EXISTS (SELECT 1 FROM assignments a
-                                  WHERE a.task_id = t.id AND a.status = 'leased' AND a.lease_until <= now()))
                   AND (t.language IS NULL OR coalesce(cardinality(m.languages), 0) = 0
                        OR t.language = ANY (m.languages))
                   AND NOT EXISTS (SELECT 1 FROM assignments a
@@ -166,7 +161,7 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
 
 /// Of `counted` tasks that wait, what is shown to somebody who had `unseen` tasks today that the queue does
 /// not count. Never none where there is one.
-fn shown_waiting(counted: i64, unseen: i64) -> i64 {
+pub(super) fn shown_waiting(counted: i64, unseen: i64) -> i64 {
     match counted {
         // One that is not counted to its end does not go down with a lease either.
         MOST_COUNTED | 0 => counted,

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::domain::ids::ExportId;
 use crate::exchange::export_file::{Built, build, folder};
 use crate::store;
-use crate::store::exports::Outcome;
+use crate::store::exports::{Claim, Outcome};
 
 /// Time between looks at the queue when nobody calls, and after a failure.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub async fn run(pool: PgPool, data_dir: PathBuf, wanted: Arc<Notify>) {
 /// When the database fails.
 pub async fn build_next(pool: &PgPool, data_dir: &Path) -> anyhow::Result<bool> {
     let mut db = pool.acquire().await?;
-    let Some(id) = store::exports::claim(&mut db).await? else {
+    let Some(claim) = store::exports::claim(&mut db).await? else {
         return Ok(false);
     };
     drop(db);
@@ -49,7 +49,7 @@ pub async fn build_next(pool: &PgPool, data_dir: &Path) -> anyhow::Result<bool> 
     let building = tokio::spawn(build_one(
         pool.clone(),
         data_dir.to_owned(),
-        id,
+        claim.id,
         done.clone(),
     ));
     tokio::pin!(building);
@@ -58,7 +58,10 @@ pub async fn build_next(pool: &PgPool, data_dir: &Path) -> anyhow::Result<bool> 
             Ok(built) => break built.map_err(anyhow::Error::from).flatten(),
             Err(_) => {
                 let n = done.load(Ordering::Relaxed) as i64;
-                store::exports::report(&mut *pool.acquire().await?, id, n).await?;
+                // Building goes on where a report fails: the next one tells more.
+                if let Err(error) = report(pool, claim, n).await {
+                    tracing::warn!(id = %claim.id, error = format!("{error:#}"), "cannot report an export");
+                }
             }
         }
     };
@@ -71,12 +74,16 @@ pub async fn build_next(pool: &PgPool, data_dir: &Path) -> anyhow::Result<bool> 
         },
         Err(error) => {
             failure = format!("{error:#}");
-            tracing::error!(%id, error = failure, "an export failed");
+            tracing::error!(id = %claim.id, error = failure, "an export failed");
             Outcome::Failed(&failure)
         }
     };
-    store::exports::finish(&mut *pool.acquire().await?, id, &outcome).await?;
+    store::exports::finish(&mut *pool.acquire().await?, claim, &outcome).await?;
     Ok(true)
+}
+
+async fn report(pool: &PgPool, claim: Claim, n: i64) -> sqlx::Result<()> {
+    store::exports::report(&mut *pool.acquire().await?, claim, n).await
 }
 
 /// Writes the file on a thread that may wait for the disk.
