@@ -4,6 +4,7 @@ import { ask, find } from './page.js';
 
 const RENEW_MS = 4 * 60_000;
 const LEASE_MS = 5 * 60_000;
+const PATIENCE_MS = 500;
 
 // Begins once the page is quiet. `isActive` says whether somebody is at work: only then is it renewed.
 export function startAhead(isActive, signal) {
@@ -33,9 +34,9 @@ export function startAhead(isActive, signal) {
   signal.addEventListener('abort', () => { clearTimeout(first); clearInterval(renewing); });
 
   return {
-    // The page that waits, if its lease still stands.
+    // The page that waits, if its lease still stands. A connection that hangs is not waited for.
     async take() {
-      await fetching;
+      await Promise.race([fetching, new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); })]);
       return next && Date.now() - at < LEASE_MS ? next : null;
     },
   };
@@ -61,9 +62,13 @@ export async function showPage({ path, html }) {
   if (!lease.is_held || String(lease.revision) !== form.elements.revision.value) return false;
   form.dataset.leaseUntil = lease.lease_until;
   find('main').replaceWith(document.adoptNode(main));
+  // It tells of answers that have come.
+  const nav = page.querySelector('.site-nav');
+  if (nav) find('.site-nav')?.replaceWith(document.adoptNode(nav));
   document.title = page.title;
   for (const back of document.querySelectorAll('input[name=back]')) back.value = path;
   history.pushState(null, '', path);
+  shown = location.pathname;
   scrollTo({ top: 0, behavior: 'instant' });
   find('#title').focus({ preventScroll: true });
   // For other modules that have a part of the page.
@@ -71,5 +76,6 @@ export async function showPage({ path, html }) {
   return true;
 }
 
-// Back and forward lead to pages that this one has replaced.
-addEventListener('popstate', () => location.reload());
+// Back and forward lead to pages that this one has replaced. A link to a part of the page in sight does not.
+let shown = location.pathname;
+addEventListener('popstate', () => { if (location.pathname !== shown) location.reload(); });

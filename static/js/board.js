@@ -147,6 +147,8 @@ export function startBoard({ cards, select, current, changed, signal }) {
     }, { signal });
     chip.addEventListener('pointermove', (event) => {
       if (!start) return;
+      // Let go outside of the letter, where nothing of it was heard.
+      if (!(event.buttons & 1)) { end(event); return; }
       const [x, y] = [event.clientX - start.x, event.clientY - start.y];
       if (!chip.classList.contains('is-dragged')) {
         if (Math.hypot(x, y) < 6) return;
@@ -172,7 +174,7 @@ export function startBoard({ cards, select, current, changed, signal }) {
       if (target.side === 'into') place(card, target.rank);
       else insert(card, target.side === 'before' ? target.rank : target.rank + 1);
     };
-    for (const type of ['pointerup', 'pointercancel']) chip.addEventListener(type, end, { signal });
+    for (const type of ['pointerup', 'pointercancel', 'lostpointercapture']) chip.addEventListener(type, end, { signal });
   }
 
   function targetAt(x, y) {

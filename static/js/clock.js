@@ -5,6 +5,10 @@ import { announce, dismiss, fill, find, notice, words } from './page.js';
 const ACTIVE_MS = 60_000;
 const SOON_MS = 5 * 60_000;
 
+// How far this computer's clock is ahead of the server's, which leases go by. As of when the document came.
+const AHEAD_MS = Date.now() - (Date.parse(find('form[data-now]')?.dataset.now) || Date.now());
+const serverNow = () => Date.now() - AHEAD_MS;
+
 export function startClock(form, signal) {
   let active = Number(form.dataset.activeMs);
   let idle = Number(form.dataset.idleMs);
@@ -26,11 +30,11 @@ export function startClock(form, signal) {
     }
     form.elements.active_ms.value = Math.round(active);
     form.elements.idle_ms.value = Math.round(idle);
-    if (isLease) show(now);
+    if (isLease) show();
   }
 
-  function show(now) {
-    const left = leaseUntil - now;
+  function show() {
+    const left = leaseUntil - serverNow();
     const text = left > 0 && held ? leftInWords(left) : words().over;
     write('#lease-left', text);
     write('#break-lease', `${untilInWords()} (${text})`);
@@ -69,7 +73,7 @@ export function startClock(form, signal) {
       return { active_ms: Math.round(active), idle_ms: Math.round(idle) };
     },
     isActive: () => !paused && !document.hidden && Date.now() - touched < ACTIVE_MS,
-    isOver: () => isLease && (!held || Date.now() > leaseUntil),
+    isOver: () => isLease && (!held || serverNow() > leaseUntil),
     pause() { tick(); paused = true; },
     resume() { tick(); paused = false; touch(); },
     // What the server says of the lease.

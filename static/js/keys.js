@@ -11,6 +11,9 @@ export function startKeys(form, handlers, signal) {
   document.addEventListener('keydown', (event) => {
     if (document.querySelector('dialog[open]')) return;
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+      // In a form of its own, such as that of a question, it is not the task that is meant.
+      const own = event.target.form ?? event.target.closest('form');
+      if (own && own !== form) return;
       event.preventDefault();
       handlers.submit();
       return;

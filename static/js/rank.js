@@ -16,6 +16,8 @@ function start() {
   const form = find('#rank-form');
   const { id, owner, kind } = form.dataset;
   const isCompare = kind === 'compare';
+  // Somebody who is being screened: what they said counts as it is.
+  const isCandidate = form.dataset.isCandidate === 'true';
   const isCorrection = form.elements.replaces.value !== '';
   const cards = [...form.querySelectorAll('.candidate')];
   const radio = (card, part, value) => card.querySelector(`.${part} input[value="${value}"]`);
@@ -201,16 +203,50 @@ function start() {
     finish(entry);
   }
 
-  async function finish(entry) {
+  async function finish(entry, isLeftover = false) {
     sending = new AbortController();
     signal.addEventListener('abort', () => sending?.abort());
     draft.say(words().sending);
     const tell = (state) => draft.say(state === 'signed-out' ? words().keptSignedOut : words().kept);
     const state = await deliver(entry, sending.signal, tell);
     if (state === 'stopped') return;
+    if (state === 'refused' && isLeftover) { bringBack(entry); return; }
     drop(id);
     if (state === 'refused') { handOver(); return; }
     await goOn();
+  }
+
+  // What an earlier page kept was not taken, so it is in the form again, and the labeler decides.
+  function bringBack(entry) {
+    sending = null;
+    const { body } = entry;
+    form.elements.note.value = body.note ?? '';
+    form.elements.all_bad.checked = Boolean(body.all_bad);
+    for (const item of body.candidates ?? []) {
+      const card = cards[item.position - 1];
+      if (!card) continue;
+      const said = { rank: item.cannot_judge ? 'cannot' : item.rank, rating: item.rating };
+      for (const [key, value] of Object.entries(item.scales ?? {})) said[`scale:${key}`] = value;
+      for (const [key, value] of Object.entries(item.flags ?? {})) said[`flag:${key}`] = value ? 'yes' : 'no';
+      for (const input of card.querySelectorAll('input[type=radio]')) {
+        const [part, , ...rest] = input.name.split('-');
+        const value = said[rest.length ? `${part}:${rest.join('-')}` : part];
+        input.checked = value === undefined ? input.value === '' : input.value === String(value);
+      }
+      card.querySelector('.own-note textarea').value = item.note ?? '';
+    }
+    if (isCompare) bringBackPreference(body);
+    drop(id);
+    draft.goOn();
+    notice('brought-back', words().broughtBack, { kind: 'alert-warn' });
+    touched(form);
+  }
+
+  function bringBackPreference({ candidates = [], strength }) {
+    const [first, second] = candidates;
+    const better = first?.rank < second?.rank ? first : second;
+    const value = first?.rank === second?.rank ? 'tie' : `${better?.position}-${strength}`;
+    for (const input of form.querySelectorAll('.preference input')) input.checked = input.value === value;
   }
 
   // Something was changed while the submission waited for a connection: what is said now counts.
@@ -338,7 +374,7 @@ function start() {
       return true;
     },
     break: () => (isCorrection ? false : (takeBreak(), true)),
-    last: () => { location.assign('/work/last'); return true; },
+    last: () => (isCandidate ? false : (location.assign('/work/last'), true)),
     help: () => { help.showModal(); return true; },
   }, signal);
 
@@ -352,12 +388,12 @@ function start() {
   sessionStorage.removeItem('submitted');
   if (past && Date.now() - past.at < 30_000) {
     const text = past.late ? words().submittedLate : words().submitted;
-    notice('submitted', text, { links: [[words().back, '/work/last']] });
+    notice('submitted', text, { links: isCandidate ? [] : [[words().back, '/work/last']] });
   }
   const left = list(owner).find((entry) => entry.id === id);
   if (left) {
     draft.stop();
-    finish(left);
+    finish(left, true);
   }
   const errors = find('#errors');
   if (errors) {

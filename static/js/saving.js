@@ -36,11 +36,14 @@ export function startDraft({ form, collect, clock, signal }) {
       const answer = await ask('PUT', url, body);
       const said = await answer.json();
       clearTimeout(slow);
+      if (answer.ok) {
+        // Also where a submission is on its way: what is typed after it failed is saved over this one.
+        revision.value = said.revision;
+        kept = sent;
+      }
       if (stopped) return;
       retry = [401, 429].includes(answer.status) || answer.status >= 500;
       if (answer.ok) {
-        revision.value = said.revision;
-        kept = sent;
         clock.setLease(said.lease_until, said.is_held);
         say(words().saved);
       } else {
@@ -98,8 +101,21 @@ export function startDraft({ form, collect, clock, signal }) {
   addEventListener('beforeunload', flush, { signal });
   addEventListener('pagehide', flush, { signal });
   addEventListener('online', () => { if (typed !== kept) schedule(0); }, { signal });
-  document.addEventListener('visibilitychange', () => { if (document.hidden) flush(); }, { signal });
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) flush();
+    else lookForNewerDraft().catch(() => {});
+  }, { signal });
   signal.addEventListener('abort', () => { stopped = true; clearTimeout(timer); });
+
+  // In sight again: the labeler may have gone on with the task elsewhere, and would submit what is old.
+  async function lookForNewerDraft() {
+    if (saving || stopped) return;
+    const newest = await newestRevision();
+    if (saving || stopped || newest <= Number(revision.value)) return;
+    if (typed === kept) { location.reload(); return; }
+    say(words().conflict);
+    choice.hidden = false;
+  }
 
   async function lookForLateDraft() {
     if (!sessionStorage.getItem(late)) return;

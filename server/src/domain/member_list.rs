@@ -1,6 +1,7 @@
 //! A list of people to assign to a project, as it is pasted: one a line, `e-mail`, or with a name and
 //! languages after commas.
 
+use crate::domain::language::primary_tag;
 use crate::error::FieldError;
 use crate::message::Message;
 
@@ -31,12 +32,8 @@ pub fn read_languages(text: &str) -> Result<Vec<String>, Message> {
     let mut languages: Vec<String> = Vec::new();
     let words = text.split(|letter: char| letter.is_whitespace() || ",;、，".contains(letter));
     for word in words.filter(|word| !word.is_empty()) {
-        let tag = word.to_lowercase();
-        let is_tag =
-            (2..=3).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_lowercase());
-        if !is_tag || languages.len() == MOST_LANGUAGES {
-            return Err(Message::new("error-not-languages"));
-        }
+        let tag = primary_tag(word).filter(|_| languages.len() < MOST_LANGUAGES);
+        let tag = tag.ok_or(Message::new("error-not-languages"))?;
         if !languages.contains(&tag) {
             languages.push(tag);
         }
@@ -128,6 +125,7 @@ mod tests {
         );
         assert_eq!(read_languages(" EN zh,en").unwrap(), ["en", "zh"]);
         assert!(read_languages("").unwrap().is_empty());
-        assert!(read_languages("en-US").is_err());
+        assert_eq!(read_languages("en-US").unwrap(), ["en"]);
+        assert!(read_languages("english").is_err());
     }
 }

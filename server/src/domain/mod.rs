@@ -16,6 +16,7 @@ pub mod gold_pairs;
 pub mod ids;
 pub mod keys;
 pub mod labels;
+pub mod language;
 pub mod member_list;
 pub mod models;
 pub mod opening;

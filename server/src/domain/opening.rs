@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::{CompletionId, PromptId};
+use crate::domain::language::primary_tag;
 use crate::domain::prompt::category_complaint;
 use crate::domain::ranking::CANDIDATES;
 use crate::domain::task::{BriefKind, TaskKind, words};
@@ -289,9 +290,13 @@ pub fn read_texts(lines: &str) -> Result<Vec<GivenText>, Vec<FieldError>> {
 fn read_object(line: &str) -> Result<GivenText, Message> {
     let read: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let line: TextLine = serde_json::from_value(read).map_err(|error| error.to_string())?;
+    let language = match line.language {
+        Some(tag) => Some(primary_tag(&tag).ok_or(Message::new("error-not-language"))?),
+        None => None,
+    };
     Ok(GivenText {
         text: line.use_case.trim().to_owned(),
-        language: line.language,
+        language,
     })
 }
 

@@ -185,7 +185,7 @@ fn prompt(fields: &mut Fields) -> Result<NewPrompt, Complaint> {
         external_id: record.id,
         category: record.category.unwrap_or_default(),
         customer: fields.customer()?,
-        language: fields.optional("language")?,
+        language: fields.language()?,
     })
 }
 
@@ -225,7 +225,7 @@ fn use_case(fields: &mut Fields) -> Result<GivenText, Complaint> {
         }
         _ => Ok(GivenText {
             text,
-            language: fields.optional("language")?,
+            language: fields.language()?,
         }),
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use trainer::records::{Message, Prompt};
 
 use super::{Complaint, complaint};
+use crate::domain::language::primary_tag;
 use crate::domain::prompt::{DEFAULT_CATEGORY, category_complaint, id_complaint};
 
 /// The fields of a line, each taken out once.
@@ -70,6 +71,18 @@ impl Fields {
                 "is empty: leave it out where it is not known",
             )),
             false => Ok(name),
+        }
+    }
+
+    /// The primary tag of the text's language, where the line says: tasks find their labelers by it.
+    pub(super) fn language(&mut self) -> Result<Option<String>, Complaint> {
+        let Some(tag) = self.optional::<String>("language")? else {
+            return Ok(None);
+        };
+        let message = "must be a tag such as en, zh or zh-CN";
+        match primary_tag(&tag) {
+            Some(tag) => Ok(Some(tag)),
+            None => Err(complaint("language", message)),
         }
     }
 
