@@ -225,10 +225,13 @@ async fn agreement_with_gold_is_shown_from_five_tasks_and_never_moves_within_a_d
     assert!(words(&ada.get("/").await.body).contains("Shown once you have done 5"));
     // One of its six pairs is reversed, and one is tied.
     gold(&db, tasks[5], who, days_ago, [2, 1, 2, 3]).await;
-    let pairs = store::home::find_gold_pairs(&mut db.acquire().await.unwrap(), who)
+    let own = store::home::find_gold(&mut db.acquire().await.unwrap(), who)
         .await
         .unwrap();
-    assert_eq!((pairs.n_tasks, pairs.n, pairs.agreed), (5, 30, 24.0 + 4.5));
+    assert_eq!(
+        (own.n_tasks, own.ranks.n, own.ranks.agreed),
+        (5, 30, 24.0 + 4.5)
+    );
     let text = words(&ada.get("/").await.body);
     assert!(text.contains("95 % of 30 pairs in 5 tasks"), "{text}");
 }

@@ -12,7 +12,6 @@ pub mod form;
 pub mod form_draft;
 pub mod form_versions;
 pub mod gold;
-pub mod gold_pairs;
 pub mod ids;
 pub mod keys;
 pub mod labels;

@@ -7,12 +7,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{Datelike, Days};
 
 use crate::auth::visitor::Visitor;
-use crate::domain::gold_pairs::GoldPairs;
 use crate::domain::ids::ProjectId;
 use crate::error::AppResult;
 use crate::state::AppState;
 use crate::store;
-use crate::store::home::{Day, Figures, Pace, Waiting};
+use crate::store::home::{Day, Figures, OwnGold, Pace, Waiting};
 use crate::store::rules::RuleToRead;
 use crate::store::tasks::MOST_COUNTED;
 use crate::web::bars::Bars;
@@ -35,7 +34,7 @@ struct Labeling {
     waiting: Vec<WaitingProject>,
     days: Vec<Day>,
     paces: Vec<Pace>,
-    gold: GoldPairs,
+    gold: OwnGold,
 }
 
 #[derive(Template)]
@@ -67,8 +66,9 @@ impl Labeling {
     }
 
     fn percent(&self) -> Option<String> {
-        let percent = self.gold.percent(LEAST_GOLD)?;
-        Some(format!("{percent:.0}"))
+        let is_enough = self.gold.n_tasks >= LEAST_GOLD;
+        let share = self.gold.ranks.share().filter(|_| is_enough)?;
+        Some(format!("{:.0}", 100.0 * share))
     }
 
     fn submitted(&self) -> Bars {
@@ -198,7 +198,7 @@ async fn find_labeling(db: &mut sqlx::PgConnection, visitor: &Visitor) -> AppRes
         waiting,
         days: store::home::list_days(&mut *db, id).await?,
         paces: store::home::list_paces(&mut *db, id).await?,
-        gold: store::home::find_gold_pairs(db, id).await?,
+        gold: store::home::find_gold(db, id).await?,
     })
 }
 
@@ -250,7 +250,7 @@ mod tests {
             waiting: Vec::new(),
             days,
             paces: Vec::new(),
-            gold: GoldPairs::default(),
+            gold: OwnGold::default(),
         };
         // 2026-11-22 is a Sunday.
         let days = vec![

@@ -3,8 +3,9 @@
 
 use chrono::NaiveDate;
 use sqlx::PgConnection;
+use sqlx::types::Json;
 
-use crate::domain::gold_pairs::GoldPairs;
+use crate::domain::gold::{Facts, Tally};
 use crate::domain::ids::{AccountId, ProjectId};
 use crate::error::AppResult;
 use crate::store::tasks::{MOST_COUNTED, shown_waiting};
@@ -177,15 +178,24 @@ pub async fn list_paces(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::R
     .await
 }
 
+/// How far a labeler agrees with what is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct OwnGold {
+    /// Gold tasks that count: those with a known pair that the labeler ranked.
+    pub n_tasks: usize,
+    /// Their pairs of candidates.
+    pub ranks: Tally,
+}
+
 /// How far a labeler's rankings of gold tasks agree with what is known. Today's are left out: a figure that
 /// moved with each task would tell which tasks are gold. Of each ranking the first version counts.
 ///
 /// # Errors
 /// When a stored answer cannot be read.
-pub async fn find_gold_pairs(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<GoldPairs> {
+pub async fn find_gold(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<OwnGold> {
     let rows = sqlx::query!(
         r#"
-        SELECT g.answer, c.slots AS "slots!", c.ranks AS "ranks!"
+        SELECT g.answer, c.said AS "said!: Json<Vec<Facts>>"
         FROM (
             SELECT a.id, a.task_id
             FROM assignments a
@@ -202,7 +212,7 @@ pub async fn find_gold_pairs(db: &mut PgConnection, labeler_id: AccountId) -> Ap
             SELECT id FROM rankings WHERE assignment_id = w.id AND version = 1
         ) AS k
         CROSS JOIN LATERAL (
-            SELECT array_agg(r.slot ORDER BY r.slot) AS slots, array_agg(r.rank ORDER BY r.slot) AS ranks
+            SELECT jsonb_agg(jsonb_build_object('slot', r.slot, 'rank', r.rank)) AS said
             FROM ratings r
             WHERE r.ranking_id = k.id AND r.rank IS NOT NULL
             HAVING count(*) > 1
@@ -213,13 +223,13 @@ pub async fn find_gold_pairs(db: &mut PgConnection, labeler_id: AccountId) -> Ap
     )
     .fetch_all(db)
     .await?;
-    let mut pairs = GoldPairs::default();
+    let mut own = OwnGold::default();
     for row in rows {
-        let answer = super::gold::read(row.answer)?;
-        let ranks: Vec<(i16, i16)> = row.slots.into_iter().zip(row.ranks).collect();
-        pairs.add(&answer, &ranks);
+        let ranks = super::gold::read(row.answer)?.score(&row.said.0).ranks;
+        own.n_tasks += usize::from(ranks.n > 0);
+        own.ranks = own.ranks.plus(ranks);
     }
-    Ok(pairs)
+    Ok(own)
 }
 
 /// What the home page counts for admins and operators, each up to [`MOST_ROWS`].
