@@ -21,6 +21,7 @@ mod architecture;
 mod audit;
 mod best_of_n;
 mod browser;
+mod candidates_browser;
 mod demonstrations;
 mod demonstrations_browser;
 mod exporting;

@@ -173,6 +173,13 @@ async fn whoever_passes_is_a_labeler_and_a_member_at_once(db: PgPool) {
     seen.sort_unstable();
     assert_eq!(seen, sources.iter().map(|task| task.0).collect::<Vec<_>>());
     assert_eq!(status(&db, id).await, "passed");
+    // The page that sent the last answer goes on to how it went, not to a task of the queue.
+    let on = zoe.post("/work?screening=true", "").await;
+    assert_eq!(on.location.as_deref(), Some("/screening"));
+    assert_eq!(
+        zoe.get("/screening").await.location,
+        Some(format!("/screening/{id}"))
+    );
     let account: (Vec<String>, i64) = sqlx::query_as(
         "SELECT roles, (SELECT count(*) FROM members m WHERE m.account_id = a.id AND m.project_id = $2)
          FROM accounts a WHERE id = $1",
@@ -193,6 +200,20 @@ async fn whoever_passes_is_a_labeler_and_a_member_at_once(db: PgPool) {
     }
     let page = admin.get(&format!("/screening/{id}")).await;
     assert!(page.body.contains("83 % (n = 3)"), "{}", page.body);
+
+    // What was scored stands: a labeler now, they find none of it among what they can correct.
+    let history = zoe.get("/work/history").await;
+    assert_eq!(history.status, StatusCode::OK);
+    assert!(!history.body.contains(&first.to_string()));
+    let over = zoe.get(&format!("/rank/{first}")).await;
+    assert_eq!(over.location.as_deref(), Some("/work/history"));
+    let correction = format!("/api/v1/assignments/{first}/submission?replaces=1");
+    let ranks = (1..=4).map(|position| json!({"position": position, "rank": position}));
+    let body = json!({"candidates": ranks.collect::<Vec<_>>()});
+    let headers = [("idempotency-key", "better")];
+    let refused = zoe.send_json("POST", &correction, &headers, &body).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.body);
+    assert!(refused.body.contains("correct"), "{}", refused.body);
 
     // From now on they label; what the screening asked comes last.
     let mut order = Vec::new();
@@ -322,7 +343,11 @@ async fn cut_offs_are_settings_and_labelers_are_not_screened(db: PgPool) {
     assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.body);
     let (zoe, id) = invite(&app, &admin, "zoe").await;
     let page = zoe.get(&format!("/screening/{id}")).await;
-    assert!(page.body.contains("in 50 % of cases"), "{}", page.body);
+    assert!(
+        page.body.contains("at least 50 % of cases"),
+        "{}",
+        page.body
+    );
     let mut current = Some(start(&zoe, id).await);
     while let Some(task) = current {
         // Half of everything.

@@ -17,7 +17,12 @@ use crate::support::program::Program;
 use crate::support::{TestApp, fake};
 
 /// Looks at pages in both languages.
-async fn tour(browser: &WebDriver, program: &Program, pages: &[(&str, &str)], size: &str) {
+pub(crate) async fn tour(
+    browser: &WebDriver,
+    program: &Program,
+    pages: &[(&str, &str)],
+    size: &str,
+) {
     for (path, name) in pages {
         for lang in ["en", "zh"] {
             let address = format!("{}{path}", program.url);
@@ -59,7 +64,7 @@ async fn look_whole(browser: &WebDriver, name: &str) {
     }
 }
 
-async fn make_accounts(db: &PgPool) {
+pub(crate) async fn make_accounts(db: &PgPool) {
     let mut connection = db.acquire().await.unwrap();
     for (name, role) in [("lena", Role::Labeler), ("alice", Role::Admin)] {
         let email = format!("{name}@example.org");
@@ -88,9 +93,24 @@ async fn the_pages_of_gold_attention_and_adjudication_fit_and_shut_nobody_out(db
             submit(&db, &by, id, &ranks, flags.clone()).await;
         }
     }
+    // One task stands where it stands because reward models disagree on it.
+    let mut connection = db.acquire().await.unwrap();
+    store::informative::set_disagreement(&mut connection, &[(all[1], 0.0421)])
+        .await
+        .unwrap();
+    sqlx::query("UPDATE projects SET next_task = 'informative', evaluation_share = 0")
+        .execute(&db)
+        .await
+        .unwrap();
+    let n = store::queue_order::place_all(&mut connection, project)
+        .await
+        .unwrap();
+    assert_eq!(n, 1);
+    drop(connection);
     make_accounts(&db).await;
     let program = Program::start(&db, &["--no-worker"]).await;
     let chrome = Chrome::start().await;
+    let doubtful = format!("/tasks/{}", all[1]);
     let (task, gold, case) = (
         format!("/tasks/{}", all[0]),
         format!("/tasks/{gold}"),
@@ -99,6 +119,7 @@ async fn the_pages_of_gold_attention_and_adjudication_fit_and_shut_nobody_out(db
     let pages = [
         ("/tasks", "tasks"),
         (task.as_str(), "task"),
+        (doubtful.as_str(), "task-informative"),
         (gold.as_str(), "gold-task"),
         ("/gold", "gold"),
         ("/attention", "attention"),
@@ -112,9 +133,24 @@ async fn the_pages_of_gold_attention_and_adjudication_fit_and_shut_nobody_out(db
         tour(&browser, &program, &pages, size).await;
         browser.quit().await.unwrap();
     }
-    // A decision by the page.
+    // Once in the dark.
     let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
     sign_in(&browser, &db, &program, "alice@example.org").await;
+    browser
+        .goto(format!("{}/account", program.url))
+        .await
+        .unwrap();
+    click(&browser, "button[name='theme'][value='dark']").await;
+    wait_for(&browser, "html[data-theme='dark']").await;
+    tour(&browser, &program, &pages, "dark").await;
+    click(&browser, "button[name='lang'][value='en']").await;
+    wait_for(&browser, "html[lang='en']").await;
+    browser
+        .goto(format!("{}{doubtful}", program.url))
+        .await
+        .unwrap();
+    wait_for_text(&browser, "#task-chosen", "disagree").await;
+    // A decision by the page.
     let address = format!("{}{case}", program.url);
     browser.goto(&address).await.unwrap();
     for number in 1..=5 {
@@ -141,14 +177,44 @@ async fn a_question_is_asked_beside_the_task_with_and_without_script(db: PgPool)
     click(&browser, "input[name='rank-1'][value='3']").await;
     click(&browser, "#questions summary").await;
     let text = wait_for(&browser, "#question").await;
-    text.send_keys("Does **style** count?").await.unwrap();
+    text.send_keys("Does **style** count 3 or 4?")
+        .await
+        .unwrap();
     click(&browser, "#questions form button").await;
-    wait_for_text(&browser, "#questions-asked", "Does style count?").await;
+    wait_for_text(&browser, "#questions-asked", "Does style count 3 or 4?").await;
     wait_for_text(&browser, "#questions-status", "Sent").await;
     // The page is the same, with what was chosen.
     wait_for(&browser, "input[name='rank-1'][value='3']:checked").await;
     look(&browser, "question-asked").await;
     check_accessible(&browser).await;
+    // Keys that rank are only letters in a question.
+    assert!(
+        browser
+            .find(By::Css("input[name='rank-1'][value='4']:checked"))
+            .await
+            .is_err()
+    );
+    // The next task takes this one's place without another document, and asks in place as well.
+    browser
+        .execute("window.isSame = true", Vec::new())
+        .await
+        .unwrap();
+    rank_backwards(&browser, 4).await;
+    let own = path.trim_start_matches("/rank/");
+    let other = format!("#questions input[name='assignment_id']:not([value='{own}'])");
+    wait_for(&browser, &other).await;
+    click(&browser, "#questions summary").await;
+    let text = wait_for(&browser, "#question").await;
+    text.send_keys("And here?").await.unwrap();
+    click(&browser, "#questions form button").await;
+    wait_for_text(&browser, "#questions-asked", "And here?").await;
+    let next = browser.current_url().await.unwrap().path().to_owned();
+    assert!(next.starts_with("/rank/"), "{next}");
+    let is_same = browser
+        .execute("return Boolean(window.isSame)", Vec::new())
+        .await
+        .unwrap();
+    assert!(is_same.convert::<bool>().unwrap(), "no other document");
     browser.quit().await.unwrap();
 
     // Without script the form opens a window of its own, and the task stays where it is.
@@ -201,7 +267,7 @@ async fn a_question_is_asked_beside_the_task_with_and_without_script(db: PgPool)
     wait_for(&browser, "html[lang='en']").await;
     let area = wait_for(&browser, ".question textarea[name='answer']").await;
     area.send_keys("Only *clarity*.").await.unwrap();
-    click(&browser, ".question details details summary").await;
+    click(&browser, ".question form details summary").await;
     click(&browser, ".question input[name='publish']").await;
     click(&browser, ".question form > div > button").await;
     wait_for_text(&browser, "main", "Only clarity.").await;
@@ -225,7 +291,7 @@ async fn a_question_is_asked_beside_the_task_with_and_without_script(db: PgPool)
 }
 
 /// Ranks the candidates in the order shown, backwards, and submits.
-async fn rank_backwards(browser: &WebDriver, n: usize) {
+pub(crate) async fn rank_backwards(browser: &WebDriver, n: usize) {
     wait_for(browser, "#rank-form").await;
     for position in 1..=n {
         let rank = n + 1 - position;

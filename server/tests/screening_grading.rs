@@ -154,6 +154,7 @@ async fn a_text_is_graded_without_a_name_and_the_last_grade_decides(db: PgPool) 
     assert!(page.body.contains("6.0 of 7 (n = 2)"), "{}", page.body);
     let page = alice.get(&format!("/screening/{id}")).await;
     assert!(page.body.contains("6.0 of 7 (n = 2)"), "{}", page.body);
+    assert!(page.body.contains("<bdi>warm</bdi>"), "notes of graders");
     assert_eq!(
         grade(&bert, &task, "1").await,
         StatusCode::NOT_FOUND,

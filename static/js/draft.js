@@ -1,6 +1,8 @@
 // Drafts that save themselves, lists that grow, counts of words and a submission that waits for the
 // network, for forms whose fields are named by their paths into the JSON. Without this file the page is a
 // plain form.
+import { goToWork } from './page.js';
+
 const form = document.querySelector('form[data-draft-url]');
 const status = document.querySelector('#draft-status');
 const words = status.dataset;
@@ -274,7 +276,7 @@ async function send() {
   say(words.sending);
   try {
     const answer = await fetch(address, { method: 'POST', body, redirect: 'manual' });
-    if (answer.type === 'opaqueredirect') return location.assign('/work');
+    if (answer.type === 'opaqueredirect') return goToWork();
     if (answer.status === 401) return wait(words.signedOut);
     if (answer.status === 429 || answer.status >= 500) return wait(words.waiting);
   } catch {

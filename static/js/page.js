@@ -46,11 +46,12 @@ export function ask(method, url, body, headers = {}) {
   return fetch(url, options);
 }
 
-// Goes on to whatever the queue has, as the button on /work does.
+// Goes on to whatever the queue has, as the button on /work does. A candidate stays in their screening, even
+// when its last task made them a labeler: how it went comes before the first task.
 export function goToWork() {
   const form = document.createElement('form');
   form.method = 'post';
-  form.action = '/work';
+  form.action = find('form[data-candidate]') ? '/work?screening=true' : '/work';
   document.body.append(form);
   form.submit();
 }

@@ -17,7 +17,7 @@ function start() {
   const { id, owner, kind } = form.dataset;
   const isCompare = kind === 'compare';
   // Somebody who is being screened: what they said counts as it is.
-  const isCandidate = form.dataset.isCandidate === 'true';
+  const isCandidate = 'candidate' in form.dataset;
   const isCorrection = form.elements.replaces.value !== '';
   const cards = [...form.querySelectorAll('.candidate')];
   const radio = (card, part, value) => card.querySelector(`.${part} input[value="${value}"]`);

@@ -31,8 +31,9 @@ screening-invite-known = Somebody who has an account: they find the test on thei
 screening-invited = Invited
 screening-withdraw = Take back
 screening-retake = Invite again
-screening-tasks = What is asked
+screening-tasks = The test
 screening-tasks-help = Write the right answer down on the page of a task and choose “Use for screening”. Known flags make the flagging test, known ranks the ranking test. Each candidate gets copies of all of these.
+screening-nothing-asked = Nothing is asked yet. Whoever is invited cannot begin before something is.
 screening-n-asked = Asked
 screening-is-graded = graded by people
 screening-remove = Ask no more
@@ -54,10 +55,10 @@ screening-asked-texts = { $n ->
     [one] One prompt to answer yourself.
    *[other] { $n } prompts to answer yourself.
   }
-screening-cut-offs = You pass when
-screening-cut-flags = your answers to the questions agree with ours in { $share } % of cases,
-screening-cut-ranks = your order of two answers agrees with ours in { $share } % of cases,
-screening-cut-texts = your texts get a mean grade of { $grade } of 7, from people who do not know who wrote them.
+screening-cut-offs = You pass when all of this is so:
+screening-cut-flags = your answers to the questions agree with ours in at least { $share } % of cases
+screening-cut-ranks = your order of two answers agrees with ours in at least { $share } % of cases
+screening-cut-texts = your texts get a mean grade of at least { $grade } of 7, from people who do not know who wrote them
 screening-how = What you leave open counts as not agreed. Ties are allowed.
 screening-self = For what topics or cultural groups are you comfortable identifying sensitive speech?
 screening-self-help = Choose as many as you like. This decides nothing; it helps us to give you work that suits you.

@@ -121,7 +121,7 @@ impl ScreeningPage {
     }
 
     fn grade(&self) -> String {
-        format!("{:.1}", self.rules.least_demonstrations)
+        self.rules.least_demonstrations.to_string()
     }
 
     fn longest_words(&self) -> usize {

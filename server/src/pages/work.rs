@@ -2,7 +2,7 @@
 //! one in the queue; a candidate to their screening.
 
 use askama::Template;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use rand::SeedableRng;
 use sqlx::PgConnection;
@@ -59,11 +59,27 @@ pub async fn index(
     .into_response())
 }
 
+/// What comes next.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct WorkQuery {
+    /// The screening, and when that is over how it went: what a candidate goes on to, even when their last
+    /// task made them a labeler.
+    #[serde(default)]
+    screening: bool,
+}
+
 /// `POST /work`: leases the next task, unless one is open, and goes to it; to the guidelines first
 /// where they have not been acknowledged.
-pub async fn create(State(state): State<AppState>, visitor: Visitor) -> AppResult<Redirect> {
+pub async fn create(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Query(query): Query<WorkQuery>,
+) -> AppResult<Redirect> {
     let mut db = state.db.acquire().await?;
     let who = visitor.account_id;
+    if query.screening {
+        return Ok(Redirect::to(&lease_screening(&mut db, who).await?));
+    }
     let next = match find_labeler(&mut db, visitor).await? {
         Some(labeler) => lease_next(&mut db, labeler.account_id).await?,
         None => lease_screening(&mut db, who).await?,

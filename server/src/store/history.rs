@@ -36,9 +36,14 @@ pub async fn list(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Vec
         SELECT a.id AS "id!", t.kind AS "kind!", a.ended_at AS "ended_at!", p.body AS "body?", a.is_late AS "is_late!",
                (SELECT count(*) FROM rankings r WHERE r.assignment_id = a.id) AS "n_versions!"
         FROM (
-            SELECT id, task_id, ended_at, is_late FROM assignments
-            WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
-            ORDER BY ended_at DESC, id DESC
+            SELECT b.id, b.task_id, b.ended_at, b.is_late FROM assignments b
+            WHERE b.labeler_id = $1 AND b.status = 'submitted' AND NOT b.is_adjudication
+              AND NOT EXISTS (
+                  SELECT 1
+                  FROM screening_items i
+                  JOIN screenings s ON s.id = i.screening_id
+                  WHERE i.task_id = b.task_id AND s.status <> 'started')
+            ORDER BY b.ended_at DESC, b.id DESC
             LIMIT $2
         ) a
         JOIN tasks t ON t.id = a.task_id

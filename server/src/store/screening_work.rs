@@ -228,6 +228,8 @@ pub struct Item {
     pub score: GoldScore,
     /// Grades, of a text.
     pub grades: Vec<i16>,
+    /// What graders noted, where they noted something.
+    pub notes: Vec<String>,
 }
 
 /// The tasks of a screening in the order in which they are asked.
@@ -247,7 +249,9 @@ pub async fn list_items(db: &mut PgConnection, id: ScreeningId) -> AppResult<Vec
                 WHERE x.ranking_id = (SELECT r.id FROM rankings r WHERE r.assignment_id = a.id
                                       ORDER BY r.version DESC LIMIT 1)) AS "said!: Json<Vec<Facts>>",
                ARRAY(SELECT g.grade FROM grades g WHERE g.task_id = i.task_id ORDER BY g.created_at, g.id)
-                   AS "grades!"
+                   AS "grades!",
+               ARRAY(SELECT g.note FROM grades g WHERE g.task_id = i.task_id AND g.note <> ''
+                     ORDER BY g.created_at, g.id) AS "notes!"
         FROM screening_items i
         JOIN screenings s ON s.id = i.screening_id
         JOIN tasks t ON t.id = i.task_id
@@ -271,6 +275,7 @@ pub async fn list_items(db: &mut PgConnection, id: ScreeningId) -> AppResult<Vec
                 status: row.status,
                 score: answer.score(&row.said.0),
                 grades: row.grades,
+                notes: row.notes,
             })
         })
         .collect()

@@ -189,7 +189,7 @@ pub async fn insert_candidate(
 /// Invites somebody to the screening of a project; again after one that was decided.
 ///
 /// # Errors
-/// `Conflict` for somebody who is a labeler or is invited already, or where the project asks nothing.
+/// `Conflict` for somebody who is a labeler or is invited already.
 pub async fn invite(
     db: &mut PgConnection,
     project_id: ProjectId,

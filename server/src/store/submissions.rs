@@ -253,7 +253,8 @@ async fn check_correctable(
     }
 }
 
-/// This labeler's last submissions, newest first, at most [`CORRECTABLE`].
+/// This labeler's last submissions, newest first, at most [`CORRECTABLE`]. What was said in a screening can
+/// be corrected until its last task is done: from then on it is graded and counted as it stands.
 pub async fn list_correctable(
     db: &mut PgConnection,
     labeler_id: AccountId,
@@ -261,9 +262,14 @@ pub async fn list_correctable(
 ) -> sqlx::Result<Vec<AssignmentId>> {
     let ids = sqlx::query_scalar!(
         r#"
-        SELECT id FROM assignments
-        WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
-        ORDER BY ended_at DESC, id DESC
+        SELECT a.id FROM assignments a
+        WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication
+          AND NOT EXISTS (
+              SELECT 1
+              FROM screening_items i
+              JOIN screenings s ON s.id = i.screening_id
+              WHERE i.task_id = a.task_id AND s.status <> 'started')
+        ORDER BY a.ended_at DESC, a.id DESC
         LIMIT $2
         "#,
         labeler_id.0,
