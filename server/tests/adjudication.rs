@@ -153,6 +153,26 @@ async fn a_decision_is_a_label_of_its_own_and_the_labels_stay(db: PgPool) {
         .fetch_all(&db)
         .await
         .unwrap();
+    // Each ranking is one line, side by side; the decision can begin with either.
+    let bob: uuid::Uuid = sqlx::query_scalar(
+        "SELECT a.id FROM assignments a JOIN accounts b ON b.id = a.labeler_id WHERE b.name = 'bob'",
+    )
+    .fetch_one(&db)
+    .await
+    .unwrap();
+    let page = admin.get(&format!("{path}?from={bob}")).await;
+    let html = scraper::Html::parse_document(&page.body);
+    let texts = |css: &str| -> Vec<String> {
+        let css = scraper::Selector::parse(css).unwrap();
+        html.select(&css)
+            .map(|found| found.text().collect())
+            .collect()
+    };
+    assert_eq!(texts(".labels .order"), ["1 > 2 > 3 > 4", "2 > 1 > 3 > 4"]);
+    for (number, rank) in [(1, 2), (2, 1), (3, 3), (4, 4)] {
+        let css = format!("#decision input[name='rank-{number}'][value='{rank}'][checked]");
+        assert_eq!(texts(&css).len(), 1, "candidate {number}");
+    }
     let missing = admin
         .post(&path, "idempotency_key=k&rank-1=1&note=hm")
         .await;

@@ -138,12 +138,12 @@ async fn parquet_holds_the_rows_of_the_lines(db: PgPool) {
         // No column is empty, but for what nobody said.
         let first = rows.take(1).next().unwrap().to_string();
         let may_be_empty = [
+            "adjudication",
             "customer",
-            "note",
-            "simulated",
-            "rating",
-            "chosen_by",
             "disagreement",
+            "note",
+            "rating",
+            "simulated",
         ];
         for part in first.split(", ").filter(|part| part.ends_with(": null")) {
             let name = part.trim_start_matches('{').trim_end_matches(": null");

@@ -522,7 +522,11 @@ async fn questions_decisions_and_candidates_are_of_the_projects_own_admins(db: P
         .await
         .unwrap();
     let answers = format!("/questions/{question}/answers");
-    let answer = encode(&[("answer", "It is."), ("publish", "true")]);
+    let answer = encode(&[
+        ("answer", "It is."),
+        ("publish", "true"),
+        ("published_question", "Is brevity good?"),
+    ]);
     assert_eq!(
         other.post(&answers, &answer).await.status,
         StatusCode::NOT_FOUND

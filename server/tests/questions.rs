@@ -2,8 +2,10 @@
 
 use axum::http::StatusCode;
 use server::domain::role::Role;
+use server::domain::task::TaskKind;
 use sqlx::PgPool;
 
+use crate::gold::{lease, make_gold, set_shares, tasks};
 use crate::support::{Client, TestApp, fake};
 
 /// The part of a page that asks, as its fields.
@@ -191,4 +193,76 @@ async fn only_the_labeler_of_a_task_asks_about_it_and_only_admins_answer(db: PgP
     let unknown = format!("/questions/{}/answers", uuid::Uuid::now_v7());
     let refused = admin.post(&unknown, "answer=So.").await;
     assert_eq!(refused.status, StatusCode::NOT_FOUND);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn every_kind_of_task_has_a_place_to_ask(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    let project = fake::project(&db, 1, 4, 1, 3600).await;
+    let kinds = [TaskKind::Demonstrate, TaskKind::Review];
+    for kind in kinds {
+        fake::task(&db, project, kind, Some("Why?"), None).await;
+    }
+    let admin = app.admin().await;
+    let mut seen = Vec::new();
+    for name in ["ada", "bob", "cho"] {
+        let labeler = app.labeler(name).await;
+        let path = labeler.open_task().await;
+        let id = ask(&labeler, &path, &format!("Says+{name}%3F")).await;
+        let page = labeler.get(&path).await;
+        assert!(
+            page.body.contains(&format!("Says {name}?")),
+            "{}",
+            page.body
+        );
+        let answers = format!("/questions/{id}/answers");
+        let answered = admin.post(&answers, &format!("answer=Dear+{name}.")).await;
+        assert_eq!(answered.status, StatusCode::SEE_OTHER, "{}", answered.body);
+        let page = labeler.get(&path).await;
+        assert!(
+            page.body.contains(&format!("Dear {name}.")),
+            "{}",
+            page.body
+        );
+        seen.push(path.split('/').nth(1).unwrap().to_owned());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, ["demonstrate", "rank", "review"]);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn only_admins_read_that_a_question_is_about_a_gold_task(db: PgPool) {
+    let project = fake::project(&db, 2, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let admin = app.admin().await;
+    let source = tasks(&db).await[1];
+    make_gold(&admin, source, "rank-1=1&rank-2=2").await;
+    set_shares(&db, 0.5, 0.0).await;
+    let ada = app.labeler("ada").await;
+    let who = ada.account_id.unwrap();
+    let (id, gold) = lease(&db, project, who, "gold").await.unwrap();
+    let path = format!("/rank/{id}");
+    let question = ask(&ada, &path, "Is+this+a+test%3F").await;
+    let answers = format!("/questions/{question}/answers");
+    let answered = admin.post(&answers, "answer=Judge+it+as+any+other.").await;
+    assert_eq!(answered.status, StatusCode::SEE_OTHER, "{}", answered.body);
+    let list = admin.get("/questions?state=all").await;
+    assert!(list.body.contains(">gold</span>"), "{}", list.body);
+    // Neither before it is submitted nor after, in any list of their own.
+    let form = "rank-1=2&rank-2=1&rank-3=3&rank-4=4&idempotency_key=k&action=submit&confirmed=yes";
+    for is_submitted in [false, true] {
+        if is_submitted {
+            let sent = ada.post(&path, form).await;
+            assert_eq!(sent.status, StatusCode::SEE_OTHER, "{}", sent.body);
+        }
+        for page in ["/questions", "/work/history", "/", path.as_str()] {
+            let page = ada.get(page).await;
+            assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+            for word in ["gold", "purpose", &gold.to_string(), &source.to_string()] {
+                assert!(!page.body.contains(word), "{word} in {}", page.body);
+            }
+        }
+    }
+    let history = ada.get("/work/history").await;
+    assert!(history.body.contains(&path), "corrected as any other");
 }

@@ -25,3 +25,4 @@ adjudication-strength = How much better (1 barely, 4 far)
 adjudication-note = Why
 adjudication-record = Record the decision
 adjudication-decide-again = Record a new version of the decision
+adjudication-from-label = This is what one label says. Change what you see otherwise before you record it.

@@ -2,6 +2,7 @@ labels-title = Labels
 labels-none = Nobody has submitted this task yet.
 labels-candidate = Candidate
 labels-candidate-n = Candidate { $n }
+labels-order = Order, best first
 labels-labeler = Labeler { $n }
 labels-decision = Decision
 labels-show-names = Show names

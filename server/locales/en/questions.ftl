@@ -32,3 +32,4 @@ questions-is-published = published
 questions-withdraw = Take back
 questions-send-answer = Answer
 questions-published = Questions and answers
+questions-about-prompt = The prompt that it is about

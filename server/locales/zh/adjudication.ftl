@@ -25,3 +25,4 @@ adjudication-strength = 好多少（1 略好，4 好得多）
 adjudication-note = 理由
 adjudication-record = 记录裁定
 adjudication-decide-again = 记录裁定的新版本
+adjudication-from-label = 这是其中一份标注的内容。记录之前，请改成您自己的判断。

@@ -1,6 +1,6 @@
 gold-title = 金标任务
 gold-about = 金标任务的正确答案是已知的。它混入队列，看起来与其他任务无异，每位标注员只会遇到一次，并且永远不会进入快照。
-gold-share = 在{ $project }中，分派出的任务有 { $share } 是金标任务。
+gold-share = 在 { $project } 中，分派出的任务有 { $share } 是金标任务。
 gold-share-none = 因此目前没有混入任何金标任务：请在项目设置中设定比例。
 gold-share-of = { $share } %（n = { $n }）
 gold-tasks = 任务

@@ -2,6 +2,7 @@ labels-title = 标注
 labels-none = 还没有人提交此任务。
 labels-candidate = 候选
 labels-candidate-n = 候选 { $n }
+labels-order = 次序（最好在前）
 labels-labeler = 标注员 { $n }
 labels-decision = 裁定
 labels-show-names = 显示姓名

@@ -29,3 +29,4 @@ questions-is-published = 已公布
 questions-withdraw = 撤回
 questions-send-answer = 回答
 questions-published = 问与答
+questions-about-prompt = 所问的提示

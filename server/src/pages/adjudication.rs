@@ -12,7 +12,7 @@ use crate::auth::visitor::{ProjectAdmin, Visitor};
 use crate::domain::audit::AuditAction;
 use crate::domain::conflict::{Conflict, Ranks, conflicts};
 use crate::domain::form::{Form, NamedScale, text_in};
-use crate::domain::ids::TaskId;
+use crate::domain::ids::{AssignmentId, TaskId};
 use crate::domain::prompt::CATEGORIES;
 use crate::domain::ranking::{CandidateInput, RankingInput, STRENGTHS};
 use crate::domain::task::TaskKind;
@@ -180,6 +180,8 @@ struct CasePage {
     form: Form,
     /// What the decision's form begins with.
     input: RankingInput,
+    /// Whether that is what one label says.
+    is_from_label: bool,
     is_decided: bool,
     /// Why this admin cannot decide.
     refusal: Option<String>,
@@ -284,6 +286,9 @@ pub struct CaseQuery {
     /// Whether labelers are named.
     #[serde(default)]
     names: bool,
+    /// The label that the decision is to begin with.
+    #[serde(default)]
+    from: Option<AssignmentId>,
 }
 
 /// `GET /adjudication/{id}`: the labels of a task side by side, and the form that decides.
@@ -296,7 +301,7 @@ pub async fn show(
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     find_project(&mut db, &admin, id).await?;
-    respond(&mut db, page, &admin, id, query.names, None).await
+    respond(&mut db, page, &admin, id, query, None).await
 }
 
 /// The page of a case; with what was typed and why it could not be taken.
@@ -305,7 +310,7 @@ async fn respond(
     page: Page,
     admin: &Visitor,
     id: TaskId,
-    has_names: bool,
+    query: CaseQuery,
     refused: Option<(RankingInput, Vec<FieldError>)>,
 ) -> AppResult<Response> {
     let task = store::task_labels::find_task(db, id).await?;
@@ -321,6 +326,7 @@ async fn respond(
     let decision = submitted()
         .filter(|label| label.is_adjudication)
         .max_by_key(|label| label.said_at);
+    let begun = submitted().find(|label| query.from == Some(label.assignment_id));
     let own = labels
         .iter()
         .find(|label| label.labeler_id == admin.account_id && !label.is_adjudication);
@@ -336,12 +342,16 @@ async fn respond(
     let template = CasePage {
         prompt: Conversation::new(&task.body, task.language.as_deref()),
         conflicts: conflicts(&ranks.collect::<Vec<_>>()),
-        input: typed.or_else(|| decision.map(input_of)).unwrap_or_default(),
+        input: typed
+            .or_else(|| begun.map(answers_of))
+            .or_else(|| decision.map(input_of))
+            .unwrap_or_default(),
+        is_from_label: begun.is_some(),
         is_decided: decision.is_some(),
         refusal: own.map(|_| page.t("error-adjudicate-own")),
         idempotency_key: uuid::Uuid::new_v4().to_string(),
         errors: errors.iter().map(|error| complaint(&page, error)).collect(),
-        labels: LabelsView::new(&page, &task, labels, &form, has_names),
+        labels: LabelsView::new(&page, &task, labels, &form, query.names),
         form,
         task,
         page,
@@ -391,6 +401,14 @@ fn input_of(label: &Label) -> RankingInput {
     }
 }
 
+/// What a label answers, as a decision to begin with; what its labeler noted stays theirs.
+fn answers_of(label: &Label) -> RankingInput {
+    RankingInput {
+        note: String::new(),
+        ..input_of(label)
+    }
+}
+
 /// `POST /adjudication/{id}`: decides.
 pub async fn create(
     State(state): State<AppState>,
@@ -417,7 +435,7 @@ pub async fn create(
         }
         Err(AppError::Invalid(errors)) => {
             let refused = Some((input, errors));
-            respond(&mut db, page, &admin, id, false, refused).await
+            respond(&mut db, page, &admin, id, CaseQuery::default(), refused).await
         }
         Err(error) => Err(error),
     }

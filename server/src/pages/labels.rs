@@ -1,5 +1,5 @@
 //! What labelers said of a task, side by side: a part of the pages of a task and of an adjudication, shown
-//! by `templates/tasks/labels.html`. Labelers are numbers there unless an admin asks for names.
+//! by `templates/fragments/labels.html`. Labelers are numbers there unless an admin asks for names.
 
 use crate::domain::form::{Form, text_in};
 use crate::store::task_labels::{Label, Said, TaskDetail};
@@ -97,6 +97,12 @@ impl LabelsView {
 }
 
 impl Column {
+    /// The ranking in one line, best first, by the numbers of the candidates: `2 > 1 = 3`.
+    pub fn order(&self) -> String {
+        let said = self.label.said.0.iter();
+        order(said.filter_map(|said| Some((said.rank?, said.slot + 1))))
+    }
+
     /// Seconds of activity, or of the page being open where activity was not counted.
     pub fn seconds(&self) -> Option<i64> {
         let ms = self.label.active_ms.or(self.label.elapsed_ms);
@@ -107,6 +113,24 @@ impl Column {
     pub fn is_active_time(&self) -> bool {
         self.label.active_ms.is_some()
     }
+}
+
+/// Numbers by their ranks, best first; `=` between ties.
+fn order(ranked: impl Iterator<Item = (i16, i16)>) -> String {
+    let mut ranked: Vec<(i16, i16)> = ranked.collect();
+    ranked.sort_unstable();
+    let mut line = String::new();
+    let mut last = None;
+    for (rank, number) in ranked {
+        line.push_str(match last {
+            None => "",
+            Some(other) if other == rank => " = ",
+            Some(_) => " > ",
+        });
+        line.push_str(&number.to_string());
+        last = Some(rank);
+    }
+    line
 }
 
 /// The letter of the candidate that a labeler saw at `index`.
@@ -159,4 +183,16 @@ fn scale_label(form: &Form, key: &str, lang: &str) -> String {
 pub fn reason_label(form: &Form, key: &str, lang: &str) -> String {
     let reason = form.skip_reasons.iter().find(|reason| reason.key == key);
     reason.map_or_else(|| key.to_owned(), |reason| text_in(&reason.label, lang))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ranking_is_one_line_with_its_ties() {
+        let ranked = [(2, 1), (1, 2), (2, 3), (4, 4)];
+        assert_eq!(order(ranked.into_iter()), "2 > 1 = 3 > 4");
+        assert_eq!(order(std::iter::empty()), "");
+    }
 }

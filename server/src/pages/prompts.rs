@@ -123,6 +123,12 @@ pub(crate) fn choose_project(projects: &[Project], slug: &str) -> AppResult<Opti
         .ok_or(AppError::NotFound("project"))
 }
 
+/// What an address names the project by that its page is about: `?project=SLUG`, or nothing.
+pub(crate) fn project_query(project: &Option<Project>) -> String {
+    let query = |project: &Project| format!("?project={}", project.slug);
+    project.as_ref().map(query).unwrap_or_default()
+}
+
 /// `GET /prompts`.
 pub async fn index(
     State(state): State<AppState>,

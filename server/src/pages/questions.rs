@@ -119,6 +119,14 @@ impl QuestionsPage {
         self.query.state == state || (self.query.state.is_empty() && state == STATES[0])
     }
 
+    /// The project that the list is narrowed to, as addresses name it.
+    fn nav_query(&self) -> String {
+        match self.query.project.as_str() {
+            "" => String::new(),
+            slug => format!("?project={slug}"),
+        }
+    }
+
     fn longest_answer(&self) -> usize {
         LONGEST_ANSWER
     }
