@@ -18,4 +18,5 @@ labels-strength = Strength { $n } of 4
 labels-active = { $n } s active
 labels-elapsed = { $n } s open
 labels-versions = Version { $version }, guidelines { $guidelines }, form { $form }
+labels-earlier = Version { $version } of { $at }, corrected since
 labels-side = Labels side by side

@@ -14,6 +14,7 @@ work-history-none = You have not submitted anything yet.
 work-history-time = Submitted
 work-history-kind = Kind
 work-history-prompt = Prompt
+work-history-own = your own
 work-history-versions = Versions
 work-history-late = late
 work-kind-rank = ranking

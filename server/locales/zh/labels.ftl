@@ -18,4 +18,5 @@ labels-strength = 强度 { $n }（满分 4）
 labels-active = 活跃 { $n } 秒
 labels-elapsed = 打开 { $n } 秒
 labels-versions = 第 { $version } 版，指南 { $guidelines }，表单 { $form }
+labels-earlier = { $at } 的第 { $version } 版，后来已更正
 labels-side = 标注对照

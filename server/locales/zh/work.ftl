@@ -11,6 +11,7 @@ work-history-none = 您还没有提交任何内容。
 work-history-time = 提交时间
 work-history-kind = 类型
 work-history-prompt = 提示
+work-history-own = 自拟
 work-history-versions = 版本数
 work-history-late = 逾期
 work-kind-rank = 排序

@@ -22,7 +22,6 @@ use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::submissions::NewSubmission;
 use crate::store::tasks::TaskView;
-use crate::web::markdown;
 use crate::web::page::Page;
 
 /// A page on which one kind of task is done.
@@ -49,36 +48,6 @@ pub struct Shown<'a> {
     pub form: &'a Form,
     /// What was said so far, as JSON.
     pub said: &'a Value,
-}
-
-/// One turn of a prompt.
-pub struct Turn {
-    /// `user`, `assistant` or `system`.
-    pub role: String,
-    /// The text, rendered and clean.
-    pub html: String,
-    /// The text as it is.
-    pub raw: String,
-}
-
-/// The turns of a prompt: a string or an array.
-pub fn turns(prompt: &Value) -> Vec<Turn> {
-    let turn = |role: &str, text: &str| Turn {
-        role: role.to_owned(),
-        html: markdown::to_html(text),
-        raw: text.to_owned(),
-    };
-    match prompt {
-        Value::Array(turns) => turns
-            .iter()
-            .map(|one| {
-                let role = one["role"].as_str().unwrap_or("user");
-                turn(role, one["content"].as_str().unwrap_or_default())
-            })
-            .collect(),
-        Value::String(text) => vec![turn("user", text)],
-        _ => Vec::new(),
-    }
 }
 
 /// Something to mend, and where on the page.

@@ -11,12 +11,11 @@ use crate::domain::few_shot::{PAIRS, Pair};
 use crate::domain::task::{BriefKind, TaskKind};
 use crate::domain::writing::{Brief, LONGEST_TEXT, WritingInput};
 use crate::error::AppResult;
-use crate::pages::answer::{
-    self, AnswerPage, Around, SelectOption, ShowQuery, Shown, Turn, edit_list, turns,
-};
+use crate::pages::answer::{self, AnswerPage, Around, SelectOption, ShowQuery, Shown, edit_list};
 use crate::pages::answer_form::AnswerForm;
 use crate::state::AppState;
 use crate::web::page::{Page, render};
+use crate::web::text_view::Conversation;
 
 /// A pair as shown.
 struct PairView {
@@ -60,9 +59,9 @@ struct DemonstratePage {
     /// What to do, in a word of the catalogue.
     about: &'static str,
     /// The prompt to answer; empty where there is none.
-    turns: Vec<Turn>,
+    prompt: Conversation,
     /// The use case or the instruction that is given.
-    given: Vec<Turn>,
+    given: Conversation,
     is_few_shot: bool,
     asks_prompt: bool,
     asks_instruction: bool,
@@ -132,10 +131,10 @@ impl AnswerPage for Demonstrate {
         let lang = page.lang.tag();
         render(&DemonstratePage {
             about,
-            turns: turns(&task.prompt),
+            prompt: Conversation::new(&task.prompt, task.language.as_deref()),
             given: brief
                 .text()
-                .map(|text| turns(&text.into()))
+                .map(|text| Conversation::new(&text.into(), task.language.as_deref()))
                 .unwrap_or_default(),
             is_few_shot,
             asks_prompt: !is_few_shot && !has_prompt,

@@ -376,6 +376,7 @@ mod tests {
             lang: Lang::En,
             title: String::new(),
             visitor: None,
+            back: "/".to_owned(),
             path: "/agreement".to_owned(),
             theme: Default::default(),
         }

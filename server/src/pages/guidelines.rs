@@ -17,6 +17,7 @@ use crate::store::questions::Published;
 use crate::store::rules::RuleToRead;
 use crate::web::markdown;
 use crate::web::page::{Page, render};
+use crate::web::text_view::TextView;
 
 /// A subject of a project as it is read.
 struct Rule {
@@ -42,15 +43,15 @@ struct Project {
 
 /// A question and its answer, laid out.
 struct PublishedView {
-    question: String,
-    answer: String,
+    question: TextView,
+    answer: TextView,
 }
 
 impl PublishedView {
     fn new(published: &Published) -> Self {
         Self {
-            question: markdown::to_html(&published.question),
-            answer: markdown::to_html(&published.answer),
+            question: TextView::new(&published.question, None),
+            answer: TextView::new(&published.answer, None),
         }
     }
 }

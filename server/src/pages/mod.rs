@@ -51,6 +51,7 @@ pub mod sign_in;
 pub mod snapshots;
 pub mod task;
 pub mod task_opening;
+pub mod task_texts;
 pub mod tasks;
 pub mod theme;
 pub mod work;

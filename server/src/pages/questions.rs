@@ -18,9 +18,8 @@ use crate::state::AppState;
 use crate::store;
 use crate::store::projects::Project;
 use crate::store::questions::{Filter, LONGEST_ANSWER, LONGEST_QUESTION, Question};
-use crate::web::markdown;
 use crate::web::page::{Page, render};
-use crate::web::text_view::Conversation;
+use crate::web::text_view::{Conversation, TextView};
 
 /// Questions on one page of the list.
 const PAGE_LENGTH: usize = 30;
@@ -31,7 +30,7 @@ const STATES: [&str; 3] = ["open", "answered", "all"];
 /// A question as pages show it.
 struct QuestionView {
     question: Question,
-    html: String,
+    text: TextView,
     answers: Vec<AnswerView>,
     /// The page of the task, where the asker still works on it.
     path: Option<String>,
@@ -41,26 +40,30 @@ struct QuestionView {
 /// An answer as pages show it.
 struct AnswerView {
     id: AnswerId,
-    html: String,
+    text: TextView,
     by: String,
     at: chrono::DateTime<chrono::Utc>,
     is_unread: bool,
-    published: Option<String>,
+    /// The question as every labeler reads it.
+    published: Option<TextView>,
 }
 
 impl QuestionView {
     fn new(question: Question) -> Self {
         let answers = question.answers.0.iter().map(|answer| AnswerView {
             id: answer.id,
-            html: markdown::to_html(&answer.markdown),
+            text: TextView::new(&answer.markdown, None),
             by: answer.by.clone(),
             at: answer.at,
             is_unread: answer.is_unread,
-            published: answer.published_question.as_deref().map(markdown::to_html),
+            published: answer
+                .published_question
+                .as_deref()
+                .map(|text| TextView::new(text, None)),
         });
         let kind = question.kind.parse();
         Self {
-            html: markdown::to_html(&question.markdown),
+            text: TextView::new(&question.markdown, None),
             answers: answers.collect(),
             path: kind
                 .ok()

@@ -13,11 +13,12 @@ use crate::domain::review::{Found, MOST_PASSAGES, ReviewInput};
 use crate::domain::task::TaskKind;
 use crate::error::AppResult;
 use crate::pages::answer::{
-    self, AnswerPage, Around, Question, SelectOption, ShowQuery, Shown, Turn, edit_list, turns,
+    self, AnswerPage, Around, Question, SelectOption, ShowQuery, Shown, edit_list,
 };
 use crate::pages::answer_form::AnswerForm;
 use crate::state::AppState;
 use crate::web::page::{Page, render};
+use crate::web::text_view::Conversation;
 
 /// An entry of personal data as shown.
 struct FoundView {
@@ -45,7 +46,7 @@ impl FoundView {
 struct ReviewPage {
     page: Page,
     around: Around,
-    turns: Vec<Turn>,
+    prompt: Conversation,
     categories: Vec<SelectOption>,
     languages: Vec<SelectOption>,
     flags: Vec<Question>,
@@ -86,7 +87,7 @@ impl AnswerPage for Review {
         found.resize(found.len().max(1), Found::default());
         let flags = form.prompt_flags.iter();
         render(&ReviewPage {
-            turns: turns(&shown.task.prompt),
+            prompt: Conversation::new(&shown.task.prompt, shown.task.language.as_deref()),
             categories: SelectOption::categories(&page, input.category.as_deref()),
             languages: SelectOption::of_choices(&form.languages, lang, input.language.as_deref()),
             flags: flags

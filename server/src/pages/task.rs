@@ -1,5 +1,6 @@
-//! `/tasks/{id}`: one task for admins, with its prompt, its candidates and its labels side by side, and
-//! where its right answer is written down. Names of models stay out of it.
+//! `/tasks/{id}`: one task for admins, with its prompt, its candidates and its labels side by side, what was
+//! written in it or said of its prompt, and where its right answer is written down. Names of models stay out
+//! of it.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -12,8 +13,10 @@ use crate::domain::form::Form;
 use crate::domain::gold::{Facts, GoldAnswer};
 use crate::domain::ids::{AssignmentId, TaskId};
 use crate::domain::task::{Purpose, TaskKind};
+use crate::domain::writing::Brief;
 use crate::error::{AppResult, FieldError};
 use crate::pages::labels::{LabelsView, reason_label};
+use crate::pages::task_texts::{self, SubmissionView};
 use crate::pages::tasks::find_project;
 use crate::state::AppState;
 use crate::store;
@@ -28,7 +31,11 @@ struct TaskPage {
     page: Page,
     task: TaskDetail,
     prompt: Conversation,
+    /// The instruction or the use case that labelers write from.
+    given: Conversation,
     labels: LabelsView,
+    /// What was written, or said of the prompt.
+    submissions: Vec<SubmissionView>,
     form: Form,
     /// What is known of it, newest first.
     answers: Vec<AnswerVersion>,
@@ -51,6 +58,19 @@ impl TaskPage {
 
     fn category(&self) -> String {
         self.page.t(&format!("category-{}", self.task.category))
+    }
+
+    /// What labelers write from, by its name.
+    fn given_title(&self) -> String {
+        let is_few_shot = self
+            .task
+            .brief
+            .as_ref()
+            .is_some_and(|brief| !brief["instruction"].is_null());
+        self.page.t(match is_few_shot {
+            true => "demonstrate-instruction",
+            false => "demonstrate-use-case",
+        })
     }
 
     fn purpose(&self) -> String {
@@ -156,6 +176,7 @@ pub(super) async fn respond(
 ) -> AppResult<Response> {
     let task = store::task_labels::find_task(db, id).await?;
     let labels = store::task_labels::list(db, id).await?;
+    let versions = store::task_labels::list_versions(db, id).await?;
     let answers = store::gold::list_answers(db, id).await?;
     let form = store::projects::newest_form(db, task.project_id).await?;
     let from = labels
@@ -170,11 +191,21 @@ pub(super) async fn respond(
         false => StatusCode::UNPROCESSABLE_ENTITY,
     };
     let page = page.titled("task-title");
+    let brief = Brief::read(task.brief.clone()).map_err(anyhow::Error::from)?;
+    let given = brief
+        .text()
+        .map(|text| Conversation::new(&text.into(), task.language.as_deref()));
+    let n_exposed = labels.len();
+    let is_from_label = from.is_some();
+    let mut labels = LabelsView::new(&page, &task, labels, &form, asked.query.names);
+    let submissions = task_texts::submissions(&page, &task, &form, &mut labels.others, &versions);
     let template = TaskPage {
         prompt: Conversation::new(&task.body, task.language.as_deref()),
-        n_exposed: labels.len(),
-        is_from_label: from.is_some(),
-        labels: LabelsView::new(&page, &task, labels, &form, asked.query.names),
+        given: given.unwrap_or_default(),
+        n_exposed,
+        is_from_label,
+        labels,
+        submissions,
         known: known.unwrap_or_default(),
         answers,
         form,

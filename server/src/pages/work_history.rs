@@ -7,6 +7,7 @@ use axum::response::{Html, Redirect};
 use serde_json::Value;
 
 use crate::auth::visitor::Labeler;
+use crate::domain::writing::Brief;
 use crate::error::AppResult;
 use crate::pages::work::path_of;
 use crate::state::AppState;
@@ -41,7 +42,7 @@ pub async fn index(
     let past = store::history::list(&mut db, labeler.account_id).await?;
     let item = |past: Past| Item {
         path: path_of(past.kind, past.id),
-        excerpt: excerpt(&past.prompt),
+        excerpt: excerpt(&given(&past)),
         past,
     };
     render(&HistoryPage {
@@ -56,6 +57,16 @@ pub async fn last(State(state): State<AppState>, Labeler(labeler): Labeler) -> A
     let past = store::history::list(&mut db, labeler.account_id).await?;
     let path = past.first().map(|past| path_of(past.kind, past.id));
     Ok(Redirect::to(path.as_deref().unwrap_or("/work/history")))
+}
+
+/// The prompt, or what the labeler wrote one from.
+fn given(past: &Past) -> Value {
+    let brief = Brief::read(past.brief.clone()).ok();
+    let text = brief.as_ref().and_then(Brief::text);
+    match (past.prompt.is_null(), text) {
+        (true, Some(text)) => text.into(),
+        _ => past.prompt.clone(),
+    }
 }
 
 /// The beginning of a prompt, of its last turn where it is a conversation, in one line.

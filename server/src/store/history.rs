@@ -20,7 +20,9 @@ pub struct Past {
     pub ended_at: DateTime<Utc>,
     /// The prompt: a string or turns; null where the labeler wrote one.
     pub prompt: Value,
-    /// How often a ranking was submitted: 1, and one more for each correction; 0 for other kinds.
+    /// Of a demonstration: what to write.
+    pub brief: Option<Value>,
+    /// How often it was submitted: 1, and one more for each correction.
     pub n_versions: i64,
     /// Whether it came after its lease had ended.
     pub is_late: bool,
@@ -34,7 +36,10 @@ pub async fn list(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Vec
     let rows = sqlx::query!(
         r#"
         SELECT a.id AS "id!", t.kind AS "kind!", a.ended_at AS "ended_at!", p.body AS "body?", a.is_late AS "is_late!",
-               (SELECT count(*) FROM rankings r WHERE r.assignment_id = a.id) AS "n_versions!"
+               t.brief,
+               (SELECT count(*) FROM rankings r WHERE r.assignment_id = a.id)
+                   + (SELECT count(*) FROM writings w WHERE w.assignment_id = a.id)
+                   + (SELECT count(*) FROM reviews v WHERE v.assignment_id = a.id) AS "n_versions!"
         FROM (
             SELECT b.id, b.task_id, b.ended_at, b.is_late FROM assignments b
             WHERE b.labeler_id = $1 AND b.status = 'submitted' AND NOT b.is_adjudication
@@ -62,6 +67,7 @@ pub async fn list(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Vec
             kind: kind.map_err(|message: String| anyhow::anyhow!(message))?,
             ended_at: row.ended_at,
             prompt: row.body.unwrap_or_default(),
+            brief: row.brief,
             n_versions: row.n_versions,
             is_late: row.is_late,
         })

@@ -1,4 +1,5 @@
-//! What labelers said of one task, for admins: every assignment with the newest version of its ranking.
+//! What labelers said of one task, for admins: every assignment with the newest version of its ranking, and
+//! every version of what was written or said of a prompt.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,8 @@ pub struct TaskDetail {
     pub category: String,
     /// Its language, where known.
     pub language: Option<String>,
+    /// Of a demonstration: what to write.
+    pub brief: Option<Value>,
     /// What is done in it.
     pub kind: String,
     /// What it is there for.
@@ -63,7 +66,7 @@ pub async fn find_task(db: &mut PgConnection, id: TaskId) -> AppResult<TaskDetai
         r#"
         SELECT t.id AS "id: TaskId", t.project_id AS "project_id: ProjectId", j.slug AS project_slug,
                coalesce(p.external_id, '') AS "external_id!", coalesce(p.body, 'null') AS "body!",
-               coalesce(p.category, '') AS "category!", t.language, t.kind, t.purpose, t.overlap, t.n_held,
+               coalesce(p.category, '') AS "category!", t.language, t.brief, t.kind, t.purpose, t.overlap, t.n_held,
                t.chosen_by, t.disagreement, t.copy_of AS "copy_of: TaskId", t.repeat_of AS "repeat_of: TaskId",
                (SELECT g.id FROM tasks g WHERE g.copy_of = t.id AND g.purpose = 'gold' AND g.closed_at IS NULL)
                    AS "gold_id: TaskId",
@@ -179,6 +182,46 @@ pub async fn list(db: &mut PgConnection, id: TaskId) -> sqlx::Result<Vec<Label>>
         ) r ON TRUE
         WHERE a.task_id = $1
         ORDER BY a.is_adjudication, a.id
+        "#,
+        id.0
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// One version of a writing or of a review.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Whose.
+    pub assignment_id: AssignmentId,
+    /// 1 for the first, one more for each correction.
+    pub version: i32,
+    /// What was said, as its kind of task keeps it.
+    pub content: Value,
+    /// What was written beside it.
+    pub note: String,
+    /// Milliseconds of activity until it was submitted.
+    pub active_ms: i64,
+    /// When it was submitted.
+    pub said_at: DateTime<Utc>,
+}
+
+/// Every version of every writing or review of a task: by assignment, oldest first, and of one assignment the
+/// newest first. None for a task in which candidates are ranked.
+pub async fn list_versions(db: &mut PgConnection, id: TaskId) -> sqlx::Result<Vec<Version>> {
+    sqlx::query_as!(
+        Version,
+        r#"
+        SELECT a.id AS "assignment_id: AssignmentId", s.version AS "version!", s.content AS "content!",
+               s.note AS "note!", s.active_ms AS "active_ms!", s.created_at AS "said_at!"
+        FROM assignments a
+        JOIN LATERAL (
+            SELECT version, content, note, active_ms, created_at FROM writings w WHERE w.assignment_id = a.id
+            UNION ALL
+            SELECT version, content, note, active_ms, created_at FROM reviews r WHERE r.assignment_id = a.id
+        ) s ON TRUE
+        WHERE a.task_id = $1
+        ORDER BY a.id, s.version DESC
         "#,
         id.0
     )

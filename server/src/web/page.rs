@@ -1,6 +1,7 @@
 //! What every page knows: language, visitor, title. Templates call it for all text.
 
 use axum::extract::FromRequestParts;
+use axum::http::Method;
 use axum::http::header::ACCEPT_LANGUAGE;
 use axum::http::request::Parts;
 use axum::response::Html;
@@ -62,6 +63,8 @@ pub struct Page {
     pub visitor: Option<Visitor>,
     /// The path asked for.
     pub path: String,
+    /// Where the switch of the language leads: this page, or the nearest one that can be asked for.
+    pub back: String,
 }
 
 impl Page {
@@ -182,6 +185,7 @@ impl Page {
             title: "Plackett".to_owned(),
             visitor: parts.extensions.get::<Visitor>().cloned(),
             path: parts.uri.path().to_owned(),
+            back: way_back(parts),
         }
     }
 }
@@ -193,10 +197,98 @@ impl<S: Sync> FromRequestParts<S> for Page {
     }
 }
 
+/// The page itself with what it was narrowed to, where it was asked for; where it answers a form, the page
+/// that the form stands on, or one above it.
+fn way_back(parts: &Parts) -> String {
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        let asked = parts.uri.path_and_query();
+        return asked.map_or_else(|| "/".to_owned(), ToString::to_string);
+    }
+    page_above(parts.uri.path())
+}
+
+/// The page that a form stands on which is sent to this path. Forms are sent to their own page or to something
+/// below it; of the parts below a list, only those of these kinds have pages of their own.
+fn page_above(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match parts.as_slice() {
+        ["answers", ..] => "/questions".to_owned(),
+        ["projects", id, part @ ("members" | "withdrawals"), ..] => {
+            format!("/projects/{id}/{part}")
+        }
+        ["projects", _, "form"] | ["projects", _, "rules", _] => path.to_owned(),
+        ["account", "keys"] | ["screening", "grading"] | ["tasks" | "runs" | "projects", "new"] => {
+            path.to_owned()
+        }
+        [
+            first @ ("adjudication" | "demonstrate" | "projects" | "rank" | "review" | "runs"
+            | "screening" | "snapshots" | "tasks"),
+            id,
+            ..,
+        ] if id.parse::<uuid::Uuid>().is_ok() => format!("/{first}/{id}"),
+        ["csp-reports" | "language" | "sign-out" | "theme", ..] => "/".to_owned(),
+        [first, ..] => format!("/{first}"),
+        [] => "/".to_owned(),
+    }
+}
+
 /// Renders a template to a response body.
 ///
 /// # Errors
 /// Only when a template's own expression fails.
 pub fn render(template: &impl askama::Template) -> AppResult<Html<String>> {
     Ok(Html(template.render()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The paths of the site map, each with whether it can be asked for and whether a form is sent to it.
+    fn routes() -> Vec<(String, bool, bool)> {
+        let source: String = include_str!("../router.rs")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        let routes = source.split(".route(").skip(1);
+        let route = |text: &str| {
+            let path = text.split('"').nth(1).unwrap_or_default();
+            (
+                path.to_owned(),
+                text.contains("get("),
+                text.contains("post("),
+            )
+        };
+        routes.map(route).collect()
+    }
+
+    #[test]
+    fn from_the_answer_to_any_form_the_switch_of_the_language_leads_to_a_page() {
+        let routes = routes();
+        let id = "0198c0de-0000-7000-8000-000000000000";
+        let pages: Vec<&str> = routes
+            .iter()
+            .filter(|(_, can_be_asked_for, _)| *can_be_asked_for)
+            .map(|(path, ..)| path.as_str())
+            .collect();
+        let mut n_forms = 0;
+        for (path, _, takes_forms) in &routes {
+            if path.starts_with("/api/") || !takes_forms {
+                continue;
+            }
+            n_forms += 1;
+            let fill = |path: &str| {
+                let filled = path.replace("{subject}", "guidelines");
+                let parts = filled.split('/').map(|part| match part.starts_with('{') {
+                    true => id,
+                    false => part,
+                });
+                parts.collect::<Vec<_>>().join("/")
+            };
+            let back = page_above(&fill(path));
+            let is_page = pages.iter().any(|page| fill(page) == back);
+            assert!(is_page, "{path} leads to {back}");
+        }
+        assert!(n_forms > 20, "the site map was read: {n_forms}");
+    }
 }

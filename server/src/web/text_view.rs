@@ -156,6 +156,8 @@ impl Conversation {
             }
         };
         let turns = match prompt {
+            // The labeler writes it.
+            Value::Null => Vec::new(),
             Value::Array(turns) => turns
                 .iter()
                 .map(|of| turn(of["role"].as_str().unwrap_or("user"), &of["content"]))
@@ -204,6 +206,7 @@ mod tests {
             title: String::new(),
             visitor: None,
             path: "/".to_owned(),
+            back: "/".to_owned(),
             theme: Default::default(),
         };
         let conversation = Conversation::new(prompt, language);
