@@ -1,14 +1,12 @@
 //! Adversarial texts on every page that shows texts, in a real Chromium: no script runs, no request leaves,
 //! nothing of the page is covered or pushed away, and the page still works.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use rand::SeedableRng;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use server::domain::form::Form;
 use server::domain::ids::{AssignmentId, CompletionId, ProjectId, PromptId};
@@ -20,32 +18,8 @@ use thirtyfour::prelude::*;
 use crate::browser::{sign_in, start};
 use crate::runs::{queue, record, worker};
 use crate::support::browser::{Chrome, Kind, look, wait_for};
-use crate::support::program::Program;
+use crate::support::hostile::{ask, check_requests, corpus, examine, n_reports};
 use crate::support::{TestApp, fake};
-
-/// An adversarial text of the corpus.
-#[derive(Deserialize)]
-struct Hostile {
-    name: String,
-    text: String,
-    #[serde(default)]
-    before: String,
-    #[serde(default)]
-    after: String,
-    times: Option<usize>,
-}
-
-/// The name and the text of each.
-fn corpus() -> Vec<(String, String)> {
-    let texts: Vec<Hostile> =
-        serde_json::from_str(include_str!("fixtures/hostile_texts.json")).unwrap();
-    let whole = |hostile: Hostile| {
-        let middle = hostile.text.repeat(hostile.times.unwrap_or(1));
-        let text = format!("{}{middle}{}", hostile.before, hostile.after);
-        (hostile.name, text)
-    };
-    texts.into_iter().map(whole).collect()
-}
 
 /// Stores a prompt, in a language if given, and a ranking task over completions of it.
 async fn add_task(
@@ -127,37 +101,6 @@ async fn skip(db: &PgPool, id: AssignmentId) {
         .unwrap();
 }
 
-async fn ask(browser: &WebDriver, script: &str) -> Vec<String> {
-    let answer = browser.execute(script, Vec::new()).await.unwrap();
-    answer.convert().unwrap()
-}
-
-/// What a page must not have, as sentences; none when all is well.
-const COMPLAINTS: &str = "
-    const wrong = [...(window.violations ?? ['nobody watches'])];
-    if (window.hostile) wrong.push('a script ran');
-    const elements = new Set(('div,p,br,hr,em,strong,del,sup,code,pre,blockquote,ul,ol,li,h4,h5,h6,table,thead,tbody,tr,th,td,' +
-      'figure,figcaption,span,details,summary,b,bdi,' +
-      'math,mrow,mi,mn,mo,mtext,mspace,msub,msup,msubsup,munder,mover,munderover,mmultiscripts,mprescripts,mfrac,msqrt,mroot,' +
-      'mtable,mtr,mtd,mpadded').split(','));
-    const attributes = new Set(('class,dir,lang,title,tabindex,start,value,open,display,displaystyle,scriptlevel,mathvariant,' +
-      'stretchy,symmetric,movablelimits,form,accent,accentunder,lspace,rspace,minsize,maxsize,linethickness,width').split(','));
-    for (const text of document.querySelectorAll('.text, td bdi, .rendered')) {
-      for (const element of text.querySelectorAll('*')) {
-        if (!elements.has(element.localName)) wrong.push(`<${element.localName}>`);
-        for (const { name } of element.attributes) {
-          if (!attributes.has(name) || (name === 'form' && element.localName !== 'mo')) wrong.push(`<${element.localName} ${name}>`);
-        }
-      }
-      for (const element of text.querySelectorAll('span, div, p, th, td')) {
-        if (['fixed', 'sticky'].includes(getComputedStyle(element).position)) wrong.push(`${element.className} floats`);
-      }
-    }
-    if (document.querySelectorAll('h1').length !== 1 || !document.title.endsWith('· Plackett')) wrong.push('another title');
-    if (document.baseURI !== location.href || document.characterSet !== 'UTF-8') wrong.push('another base');
-    if (document.querySelectorAll('base, iframe, object, embed, main img, main script, main style, main link').length) wrong.push('foreign parts');
-    return [...new Set(wrong)]";
-
 /// Which controls of the ranking page cannot be clicked where they are, because something is above them.
 const COVERED: &str = "
     const controls = [...document.querySelectorAll('#rank-form .choice input, #submit, main summary, .site-head button')]
@@ -180,18 +123,7 @@ const COVERED: &str = "
 
 /// Opens a page and checks it; says how long the browser took.
 async fn visit(browser: &WebDriver, url: &str, name: &str) -> Duration {
-    let started = Instant::now();
-    browser
-        .goto(url)
-        .await
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
-    wait_for(browser, "h1").await;
-    // Laid out, not only loaded.
-    let _ = browser
-        .execute("return document.documentElement.scrollHeight", Vec::new())
-        .await;
-    let taken = started.elapsed();
-    let wrong = ask(browser, COMPLAINTS).await;
+    let (taken, wrong) = examine(browser, url, name).await;
     assert!(wrong.is_empty(), "{name}: {wrong:?}");
     look(browser, &format!("hostile-{name}")).await;
     taken
@@ -203,50 +135,6 @@ async fn check_controls(browser: &WebDriver, name: &str) {
     let n_controls: usize = covered[0].parse().unwrap();
     assert!(n_controls > 40, "{name}: {n_controls} controls");
     assert_eq!(covered[1..], [""; 0], "{name}: something is above these");
-}
-
-/// Every request that a watched browser made went to our server.
-async fn check_requests(chrome: &Chrome, browser: &WebDriver, program: &Program, name: &str) {
-    let requests = chrome.requests(browser).await;
-    assert!(!requests.is_empty(), "{name}: nothing was watched");
-    let away: BTreeSet<&String> = requests
-        .iter()
-        .filter(|url| {
-            !url.starts_with(&program.url)
-                && !url.starts_with("data:,")
-                && !url.starts_with("chrome")
-        })
-        .collect();
-    assert!(away.is_empty(), "{name}: {away:?}");
-    let paths = [
-        "/static/",
-        "/rank/",
-        "/work/",
-        "/prompts",
-        "/tasks",
-        "/runs/",
-        "/guidelines",
-        "/sign-in/",
-        "/api/v1/assignments/",
-    ];
-    let odd = requests
-        .iter()
-        .filter_map(|url| url.strip_prefix(&program.url));
-    let odd: BTreeSet<&str> = odd
-        .filter(|path| *path != "/" && !paths.iter().any(|known| path.starts_with(known)))
-        .collect();
-    assert!(odd.is_empty(), "{name}: {odd:?}");
-}
-
-async fn n_reports(program: &Program) -> usize {
-    let metrics = reqwest::get(format!("{}/metrics", program.url))
-        .await
-        .unwrap();
-    let metrics = metrics.text().await.unwrap();
-    metrics
-        .lines()
-        .filter(|line| line.starts_with("plackett_csp_reports_total{"))
-        .count()
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -51,7 +51,7 @@ pub(crate) async fn queue(db: &PgPool, n: usize) -> Vec<RunId> {
 
 async fn snapshot_of_nothing(db: &mut sqlx::PgConnection, project_id: ProjectId) -> SnapshotId {
     let id = SnapshotId::new();
-    sqlx::query("INSERT INTO snapshots (id, project_id, kind, name, n_items, n_prompts, sha256) VALUES ($1, $2, 'demonstrations', 'none', 0, 0, 'x')")
+    sqlx::query("INSERT INTO snapshots (id, project_id, kind, name, n_items, n_prompts, sha256) VALUES ($1, $2, 'demonstrations', 'none', 0, 0, repeat('0', 64))")
         .bind(id.0)
         .bind(project_id.0)
         .execute(db)

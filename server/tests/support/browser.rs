@@ -253,6 +253,12 @@ pub(crate) async fn choose(browser: &WebDriver, select: &str, value: &str) {
 /// Checks that no button of a table is out of sight sideways, where a page that fits would hide it,
 /// and that the way out stands beside the brand.
 pub(crate) async fn check_reach(browser: &WebDriver, page: &str) {
+    let found = find_out_of_reach(browser).await;
+    assert!(found.is_empty(), "{page}: out of reach: {found:?}");
+}
+
+/// What [`check_reach`] refuses.
+pub(crate) async fn find_out_of_reach(browser: &WebDriver) -> Vec<String> {
     let script = "const place = (element) => element?.getBoundingClientRect(); \
                   const width = document.documentElement.clientWidth; \
                   const buttons = [...document.querySelectorAll('main td button')]; \
@@ -262,8 +268,20 @@ pub(crate) async fn check_reach(browser: &WebDriver, page: &str) {
                   const apart = way && (way.top > brand.bottom || way.bottom < brand.top); \
                   return [...hidden.map((button) => button.textContent), ...(apart ? ['sign out'] : [])]";
     let found = browser.execute(script, Vec::new()).await.unwrap();
-    let found: Vec<String> = found.convert().unwrap();
-    assert!(found.is_empty(), "{page}: out of reach: {found:?}");
+    found.convert().unwrap()
+}
+
+/// What sticks out of the page sideways: the innermost parts.
+pub(crate) async fn find_overflow(browser: &WebDriver) -> Vec<String> {
+    let script = "const width = document.documentElement.clientWidth; \
+                  if (document.documentElement.scrollWidth <= width + 1) return []; \
+                  const out = [...document.querySelectorAll('body *')].filter((element) => \
+                      element.getBoundingClientRect().right > width + 1 \
+                      && ![...element.children].some((child) => child.getBoundingClientRect().right > width + 1)); \
+                  return [`${document.documentElement.scrollWidth} wide in ${width}`, \
+                      ...out.slice(0, 5).map((element) => element.outerHTML.slice(0, 200))]";
+    let found = browser.execute(script, Vec::new()).await.unwrap();
+    found.convert().unwrap()
 }
 
 /// The source of axe-core; none, with a word on why, where no registry answers.
@@ -328,6 +346,11 @@ pub(crate) async fn look(browser: &WebDriver, name: &str) {
             sizes[1]
         );
     }
+    keep_picture(browser, name).await;
+}
+
+/// Keeps a picture of what is in sight, where wanted.
+pub(crate) async fn keep_picture(browser: &WebDriver, name: &str) {
     let Ok(folder) = std::env::var("PLACKETT_SCREENSHOTS") else {
         return;
     };

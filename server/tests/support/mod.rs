@@ -4,7 +4,10 @@
 pub(crate) mod browser;
 pub(crate) mod crowd;
 pub(crate) mod fake;
+pub(crate) mod hostile;
 pub(crate) mod program;
+pub(crate) mod sayings;
+pub(crate) mod world;
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
