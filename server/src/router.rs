@@ -21,9 +21,10 @@ use crate::error::AppError;
 use crate::pages::{
     account, account_keys, accounts, adjudication, agreement, attention, audit, checkpoints,
     csp_reports, demonstrate, exports, gold, guidelines, health, home, language, models,
-    project_form, project_members, project_rules, projects, prompts, questions, rank,
-    rank_differences, review, run_events, runs, screening, screening_candidates, screening_grading,
-    sign_in, snapshots, task, task_opening, tasks, theme, work, work_ahead, work_history,
+    project_form, project_members, project_rules, project_withdrawals, projects, prompts,
+    questions, rank, rank_differences, review, run_events, runs, screening, screening_candidates,
+    screening_grading, sign_in, snapshots, task, task_opening, tasks, theme, work, work_ahead,
+    work_history,
 };
 use crate::state::AppState;
 use crate::web::{assets, errors, security};
@@ -87,6 +88,7 @@ pub fn router(state: AppState) -> Router {
             "/guidelines/acknowledgements",
             post(guidelines::acknowledge),
         )
+        .route("/guidelines/refusals", post(guidelines::refuse))
         // Candidates, who are no labelers yet; admins see theirs.
         .route("/screening", get(screening::index))
         .route("/screening/{id}", get(screening::show))
@@ -145,6 +147,14 @@ pub fn router(state: AppState) -> Router {
         .route(
             "/projects/{id}/members/{account_id}/remove",
             post(project_members::remove),
+        )
+        .route(
+            "/projects/{id}/withdrawals",
+            get(project_withdrawals::index).post(project_withdrawals::create),
+        )
+        .route(
+            "/projects/{id}/withdrawals/{account_id}/end",
+            post(project_withdrawals::end),
         )
         .route("/accounts", get(accounts::index).post(accounts::create))
         .route("/accounts/{id}/link", post(accounts::link))

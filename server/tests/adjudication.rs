@@ -299,6 +299,7 @@ fn selection(project_id: ProjectId, labels: Labels) -> Selection {
         reviewed_categories: false,
         include_personal: false,
         labels,
+        filters: server::domain::snapshot_filters::Filters::default(),
     }
 }
 

@@ -54,6 +54,7 @@ async fn snapshot(db: &PgPool, project_id: ProjectId) -> Vec<Value> {
         reviewed_categories: false,
         include_personal: false,
         labels: server::domain::snapshot::Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let Ok(id) = create_snapshot(db, &selection, None).await else {
         return Vec::new();

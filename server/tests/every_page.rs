@@ -84,6 +84,9 @@ pub(crate) const PAGES: &[Stop] = &[
     ("/projects/{id}/members", "alice", |world| {
         format!("/projects/{}/members", world.project)
     }),
+    ("/projects/{id}/withdrawals", "alice", |world| {
+        format!("/projects/{}/withdrawals", world.project)
+    }),
     ("/accounts", "alice", |_| "/accounts".into()),
     ("/prompts", "alice", |_| "/prompts".into()),
     ("/tasks", "alice", |_| "/tasks".into()),

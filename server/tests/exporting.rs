@@ -39,6 +39,7 @@ async fn snapshot(db: &PgPool) -> SnapshotId {
         reviewed_categories: false,
         include_personal: false,
         labels: server::domain::snapshot::Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     create_snapshot(db, &selection, None).await.unwrap()
 }

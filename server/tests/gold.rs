@@ -297,6 +297,7 @@ async fn gold_is_a_copy_seen_once_by_each_counted_retired_and_never_in_a_snapsho
         reviewed_categories: false,
         include_personal: false,
         labels: Labels::All,
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let snapshot = create_snapshot(&db, &selection, None).await.unwrap();
     let of_gold: i64 = sqlx::query_scalar(
@@ -503,6 +504,7 @@ async fn a_task_comes_back_after_days_to_its_labeler_alone_once_and_in_a_new_ord
         reviewed_categories: false,
         include_personal: false,
         labels: Labels::All,
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let snapshot = create_snapshot(&db, &selection, None).await.unwrap();
     let items: Vec<Uuid> = sqlx::query_scalar(

@@ -47,7 +47,7 @@ async fn what_waits_goes_down_with_a_gold_task_as_with_any_other(db: PgPool) {
         .execute(&db)
         .await
         .unwrap();
-    crate::support::crowd::make_gold(&db, project, 0).await;
+    crate::support::crowd::make_gold(&db, project, 4).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     let before = words(&ada.get("/").await.body);

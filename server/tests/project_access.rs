@@ -13,15 +13,15 @@ use crate::projects::encode;
 use crate::support::{Answer, Client, TestApp, fake};
 
 /// A project with a prompt, a task and a snapshot of its own.
-struct World {
-    own: Project,
-    other: Project,
+pub(crate) struct World {
+    pub(crate) own: Project,
+    pub(crate) other: Project,
 }
 
-struct Project {
-    id: ProjectId,
+pub(crate) struct Project {
+    pub(crate) id: ProjectId,
     slug: &'static str,
-    task: TaskId,
+    pub(crate) task: TaskId,
     snapshot: SnapshotId,
 }
 
@@ -53,6 +53,7 @@ async fn project(db: &PgPool, id: ProjectId, slug: &'static str, name: &str) -> 
         reviewed_categories: false,
         include_personal: false,
         labels: server::domain::snapshot::Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let snapshot = create_snapshot(db, &selection, None).await.unwrap();
     let task = TaskId(task);
@@ -64,7 +65,7 @@ async fn project(db: &PgPool, id: ProjectId, slug: &'static str, name: &str) -> 
     }
 }
 
-async fn world(db: &PgPool) -> World {
+pub(crate) async fn world(db: &PgPool) -> World {
     let own = fake::project(db, 1, 4, 1, 3600).await;
     let own = project(db, own, "own", "Own project").await;
     let other = fake::project(db, 1, 4, 1, 3600).await;
@@ -73,7 +74,11 @@ async fn world(db: &PgPool) -> World {
 }
 
 /// Somebody who administers a project and has no other role.
-async fn project_admin<'app>(app: &'app TestApp, name: &str, project: ProjectId) -> Client<'app> {
+pub(crate) async fn project_admin<'app>(
+    app: &'app TestApp,
+    name: &str,
+    project: ProjectId,
+) -> Client<'app> {
     let mut db = app.state.db.acquire().await.unwrap();
     let email = format!("{name}@example.org");
     let id = store::accounts::insert(&mut db, &email, name, &[], false)
@@ -83,7 +88,7 @@ async fn project_admin<'app>(app: &'app TestApp, name: &str, project: ProjectId)
     app.sign_in(id).await
 }
 
-async fn appoint(app: &TestApp, project: ProjectId, id: AccountId, role: MemberRole) {
+pub(crate) async fn appoint(app: &TestApp, project: ProjectId, id: AccountId, role: MemberRole) {
     let mut db = app.state.db.acquire().await.unwrap();
     store::members::assign(&mut db, project, id, &[], None)
         .await
@@ -94,7 +99,7 @@ async fn appoint(app: &TestApp, project: ProjectId, id: AccountId, role: MemberR
 }
 
 /// Every page of a project that is read.
-fn pages(project: &Project) -> Vec<String> {
+pub(crate) fn pages(project: &Project) -> Vec<String> {
     let Project {
         id,
         slug,
@@ -114,6 +119,15 @@ fn pages(project: &Project) -> Vec<String> {
         format!("/attention?project={slug}"),
         format!("/adjudication?project={slug}"),
         format!("/screening?project={slug}"),
+        format!("/agreement?project={slug}"),
+        format!("/agreement/export?project={slug}&table=labelers"),
+        format!("/models?project={slug}"),
+        format!("/models/export?project={slug}&table=strengths"),
+        format!("/audit?project={id}"),
+        format!("/audit/export?project={id}"),
+        format!("/projects/{id}/withdrawals"),
+        format!("/api/v1/projects/{id}/agreement"),
+        format!("/api/v1/projects/{id}/models"),
         format!("/snapshots/{snapshot}"),
         format!("/snapshots/{snapshot}/export"),
         format!("/api/v1/snapshots/{snapshot}"),
@@ -122,7 +136,7 @@ fn pages(project: &Project) -> Vec<String> {
 }
 
 /// Every form of a project, with what it sends.
-fn forms(project: &Project) -> Vec<(String, String)> {
+pub(crate) fn forms(project: &Project) -> Vec<(String, String)> {
     let Project { id, task, slug, .. } = project;
     let known = "purpose=gold&rank-1=1&rank-2=2".to_owned();
     let asked = format!("project={slug}&prompt={slug}-p0");
@@ -152,6 +166,14 @@ fn forms(project: &Project) -> Vec<(String, String)> {
         ),
         (
             format!("/projects/{id}/members/{nobody}/remove"),
+            String::new(),
+        ),
+        (
+            format!("/projects/{id}/withdrawals"),
+            format!("account_id={nobody}"),
+        ),
+        (
+            format!("/projects/{id}/withdrawals/{nobody}/end"),
             String::new(),
         ),
         (format!("/tasks/{task}/close"), String::new()),
@@ -293,8 +315,10 @@ async fn an_admin_of_a_project_sees_all_of_it_and_nothing_of_another(db: PgPool)
     for (path, form) in forms(&world.own) {
         let answer = paula.post(&path, &form).await;
         let is_fine = match path.as_str() {
-            // Nobody of that id is a member; the form says nothing and is complained about.
-            path if path.ends_with("/remove") => answer.status == StatusCode::NOT_FOUND,
+            // Nobody of that id is a member or has said anything; the form says nothing and is complained about.
+            path if path.ends_with("/remove") || path.contains("withdrawals") => {
+                answer.status == StatusCode::NOT_FOUND
+            }
             path if path.ends_with("/form") => answer.status == StatusCode::UNPROCESSABLE_ENTITY,
             path if path.ends_with("/import") => answer.status == StatusCode::OK,
             _ => answer.status == StatusCode::SEE_OTHER,
@@ -309,14 +333,7 @@ async fn what_is_everybodys_stays_with_admins_of_everything(db: PgPool) {
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     let paula = project_admin(&app, "paula", world.own.id).await;
-    for page in [
-        "/accounts",
-        "/audit",
-        "/audit/export",
-        "/projects/new",
-        "/runs",
-        "/checkpoints",
-    ] {
+    for page in ["/accounts", "/projects/new", "/runs", "/checkpoints"] {
         assert_eq!(
             paula.get(page).await.status,
             StatusCode::FORBIDDEN,
@@ -397,9 +414,10 @@ async fn labelers_operators_and_strangers_set_nothing(db: PgPool) {
             .into_iter()
             .chain(["/projects".to_owned()])
         {
-            // Operators see snapshots, since runs read them; they export none.
-            let is_seen = page.starts_with("/snapshots")
-                && !page.ends_with("export")
+            // Operators see models, and snapshots, since runs read them; they export none of these.
+            let is_models = page.starts_with("/models") || page.ends_with("/models");
+            let is_seen = (is_models
+                || page.starts_with("/snapshots") && !page.ends_with("export"))
                 && client.account_id == operator.account_id;
             let expected = if is_seen {
                 StatusCode::OK

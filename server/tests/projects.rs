@@ -296,6 +296,7 @@ async fn a_generation_run_follows_the_project_where_it_says_nothing_else(db: PgP
         reviewed_categories: false,
         include_personal: false,
         labels: server::domain::snapshot::Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let snapshot = create_snapshot(&db, &selection, None).await.unwrap();
     let base = CheckpointId::new();

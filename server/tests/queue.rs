@@ -271,3 +271,74 @@ async fn one_labeler_with_four_programs_gets_another_task_with_each_lease(db: Pg
     tasks.dedup();
     assert_eq!(tasks.len(), 40, "every lease is of another task");
 }
+
+/// Counted by Postgres a moment after the fact.
+async fn deadlocks(db: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        .fetch_one(db)
+        .await
+        .unwrap()
+}
+
+/// A lease holds its account and waits for the last task, which somebody else holds; they wait for the account.
+/// Postgres ends the lease's transaction, and the lease is tried again.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_lease_that_postgres_ended_for_a_deadlock_is_tried_again(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 1, 3600).await;
+    let mut connection = db.acquire().await.unwrap();
+    let roles = [Role::Labeler];
+    let ada = store::accounts::insert(&mut connection, "ada@example.org", "Ada", &roles, false)
+        .await
+        .unwrap();
+    drop(connection);
+    fake::acknowledge(&db).await;
+    let before = deadlocks(&db).await;
+
+    let mut other = db.begin().await.unwrap();
+    // The lease, which looks for a deadlock after the usual second, finds it first.
+    sqlx::query("SET LOCAL deadlock_timeout = '60s'")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    sqlx::query("SELECT 1 FROM tasks FOR UPDATE")
+        .execute(&mut *other)
+        .await
+        .unwrap();
+    let pool = db.clone();
+    let lease = tokio::spawn(async move {
+        let mut connection = pool.acquire().await.unwrap();
+        let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
+        store::queue::lease(&mut connection, project, ada, &mut rng).await
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(&mut *other)
+        .await
+        .unwrap()
+        == 0
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    sqlx::query("SELECT 1 FROM accounts WHERE id = $1 FOR UPDATE")
+        .bind(ada.0)
+        .execute(&mut *other)
+        .await
+        .expect("the other side goes on");
+    other.rollback().await.unwrap();
+
+    let lease = lease.await.unwrap().unwrap();
+    assert!(lease.is_some(), "the task was free again");
+    let held: i64 = sqlx::query_scalar("SELECT count(*) FROM assignments WHERE status = 'leased'")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    assert_eq!(held, 1);
+    for _ in 0..200 {
+        if deadlocks(&db).await > before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("there was no deadlock: this test shows nothing");
+}

@@ -28,6 +28,7 @@ fn selection(project_id: ProjectId, kind: SnapshotKind) -> Selection {
         reviewed_categories: false,
         include_personal: false,
         labels: server::domain::snapshot::Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     }
 }
 

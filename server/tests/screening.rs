@@ -237,6 +237,7 @@ async fn whoever_passes_is_a_labeler_and_a_member_at_once(db: PgPool) {
         reviewed_categories: false,
         include_personal: false,
         labels: Labels::All,
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let refused = create_snapshot(&db, &selection, None).await;
     assert!(refused.unwrap_err().to_string().contains("nothing matches"));

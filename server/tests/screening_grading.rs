@@ -177,6 +177,7 @@ async fn a_text_is_graded_without_a_name_and_the_last_grade_decides(db: PgPool) 
         reviewed_categories: false,
         include_personal: true,
         labels: Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let refused = create_snapshot(&db, &selection, None).await.unwrap_err();
     assert!(refused.to_string().contains("nothing matches"), "{refused}");

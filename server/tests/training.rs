@@ -54,6 +54,7 @@ impl<'app> Place<'app> {
                     {"role": "user", "content": request},
                     {"role": "assistant", "content": format!("{} good", word(index))},
                 ]),
+                writing: None,
                 category: "other".to_owned(),
             });
         }
@@ -102,6 +103,7 @@ impl<'app> Place<'app> {
             reviewed_categories: false,
             include_personal: false,
             labels: server::domain::snapshot::Labels::default(),
+            filters: server::domain::snapshot_filters::Filters::default(),
         };
         create_snapshot(&self.app.state.db, &selection, None)
             .await

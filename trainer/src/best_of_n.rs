@@ -339,6 +339,15 @@ fn read_prompts(
             tokens,
         });
     }
+    if prompts.is_empty() && room == 0 {
+        return Err(TrainerError::Config {
+            field: "max_new_tokens".into(),
+            message: format!(
+                "is {}, which leaves no room for a prompt in a context of {context} tokens",
+                job.sampling.max_new_tokens
+            ),
+        });
+    }
     if prompts.is_empty() {
         let message = format!("is longer than {room} tokens, as is every other prompt");
         return Err(TrainerError::input(

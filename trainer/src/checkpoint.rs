@@ -164,12 +164,26 @@ fn kind(folder: &Path, architecture: Option<&str>) -> Result<CheckpointKind> {
     })
 }
 
+/// Refuses the folder of a run in place of the model that it made.
+pub(crate) fn refuse_run_folder(folder: &Path) -> Result<()> {
+    let made = folder.join("checkpoint");
+    if !made.join("config.json").exists() || folder.join("model.safetensors").exists() {
+        return Ok(());
+    }
+    let message = format!(
+        "is the folder of a run; the model that it made is {}",
+        made.display()
+    );
+    Err(TrainerError::checkpoint(folder, message))
+}
+
 /// Refuses a reward model where one is wanted that writes: its weights load as those of a language
 /// model do, and make no sense as such.
 ///
 /// # Errors
 /// When it is a reward model, or the folder cannot be read.
 pub fn check_writes(folder: &Path) -> Result<()> {
+    refuse_run_folder(folder)?;
     match kind(folder, named_architecture(folder)?.as_deref())? {
         CheckpointKind::Reward => {
             let message = "is a reward model, which scores texts and writes none";
@@ -511,6 +525,16 @@ mod tests {
         )
         .unwrap();
         assert!(sentence(folder.path()).contains("model_type is \"mamba\""));
+        // The settings of a run are called as those of a model are.
+        let made = folder.path().join("checkpoint");
+        std::fs::create_dir(&made).unwrap();
+        std::fs::write(made.join("config.json"), "{}").unwrap();
+        let hint = "is the folder of a run; the model that it made is";
+        assert!(sentence(folder.path()).contains(hint));
+        let codec = TextCodec::load(folder.path()).err().unwrap();
+        assert!(codec.to_string().contains(hint));
+        let writes = check_writes(folder.path()).unwrap_err();
+        assert!(writes.to_string().contains(hint));
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, TrainerError>;
 #[derive(Debug, thiserror::Error)]
 pub enum TrainerError {
     /// A line of a data file is wrong.
-    #[error("{}, line {line}, field {field}: {message}", file.display())]
+    #[error("{}: {message}", place(file, *line, field))]
     Input {
         /// The file.
         file: PathBuf,
@@ -79,6 +79,22 @@ impl TrainerError {
             field: one_sentence(field),
             message: one_sentence(&message.into()),
         }
+    }
+}
+
+/// What [`TrainerError::Input`] has as the field where the line is no record at all.
+pub(crate) const WHOLE_LINE: &str = "JSON";
+
+/// What it has where no single line is wrong.
+pub(crate) const WHOLE_FILE: &str = "file";
+
+/// Where a data file is wrong, as far as it can be said.
+fn place(file: &Path, line: usize, field: &str) -> String {
+    let file = file.display();
+    match field {
+        WHOLE_FILE => file.to_string(),
+        WHOLE_LINE => format!("{file}, line {line}"),
+        field => format!("{file}, line {line}, field {field}"),
     }
 }
 

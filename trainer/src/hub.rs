@@ -3,6 +3,7 @@
 //! from the Hub must have the one that the Hub itself names for a large file. The two differ: the
 //! package's weights are quantised to four bits.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -196,14 +197,27 @@ fn lies_in(path: &Path, folder: &Path) -> Result<bool> {
     Ok(target.starts_with(folder) || blobs.is_some_and(|blobs| target.starts_with(blobs)))
 }
 
-/// Copies a supported model folder to `models_dir/<its name>`, or dequantises a GGUF file to there,
-/// and returns where it is.
+/// Copies a supported model folder to `models_dir/<name>`, or dequantises a GGUF file to there,
+/// and returns where it is. Without a name it keeps that of the folder or file.
 ///
 /// # Errors
 /// A sentence: not a folder, an unknown architecture, a torn file, a link to a file elsewhere, or
 /// the place is taken.
-pub fn import(folder: &Path, models_dir: &Path) -> Result<PathBuf> {
-    if let (true, Some(name)) = (folder.is_file(), folder.file_stem()) {
+pub fn import(folder: &Path, name: Option<&str>, models_dir: &Path) -> Result<PathBuf> {
+    let is_plain = |name: &str| {
+        let mut letters = name.chars();
+        letters.next().is_some_and(char::is_alphanumeric)
+            && letters.all(|own| own.is_alphanumeric() || "._-".contains(own))
+    };
+    if name.is_some_and(|name| !is_plain(name)) {
+        return Err(TrainerError::checkpoint(
+            Path::new(name.unwrap_or_default()),
+            "is no name for a model: use letters, digits, dots, hyphens and underscores, the first a letter or \
+             digit",
+        ));
+    }
+    if let (true, Some(own)) = (folder.is_file(), folder.file_stem()) {
+        let name = name.map_or(own, OsStr::new);
         let place = models_dir.join(name);
         std::fs::create_dir_all(models_dir).at(models_dir)?;
         let file = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -216,8 +230,9 @@ pub fn import(folder: &Path, models_dir: &Path) -> Result<PathBuf> {
     }
     checkpoint::inspect(folder)?;
     let folder = folder.canonicalize().at(folder)?;
-    let name = folder
-        .file_name()
+    let name = name
+        .map(OsStr::new)
+        .or(folder.file_name())
         .ok_or_else(|| TrainerError::checkpoint(&folder, "has no name"))?;
     let adapter = folder.join(adapter::FOLDER);
     let mut files = files_of(&folder, Path::new(""))?;

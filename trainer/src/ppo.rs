@@ -59,6 +59,7 @@ use self::state::State;
 use self::summary::End;
 use self::texts::{Texts, read_texts};
 use self::watch::{Batch, stop};
+use crate::checkpoint::check_writes;
 use crate::config::PpoConfig;
 use crate::config::sources::{self, Kind};
 use crate::error::{Result, TrainerError};
@@ -113,6 +114,7 @@ struct Models {
 /// A sentence about data, models or settings; `Refused` by a check; `Cancelled`.
 pub fn run(job: &PpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
+    check_writes(&job.base)?;
     let config = &job.config;
     let watch = PeakWatch::start();
     let codec = TextCodec::load(&job.base)?;
@@ -399,6 +401,7 @@ impl Learner<'_> {
 /// As [`run`] says of data and settings, and when nothing fits the limit.
 pub fn estimate(job: &PpoJob) -> Result<Plan> {
     job.config.check()?;
+    check_writes(&job.base)?;
     let codec = TextCodec::load(&job.base)?;
     let has_texts = !read_texts(job, &codec)?.learnt.is_empty();
     let shapes = Shapes::read(job)?;

@@ -2,7 +2,7 @@
 //! file, line and field, also where it shows later, as a text that the tokenizer refuses; nothing
 //! is skipped silently.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::{AtPath, Result, TrainerError};
+use crate::error::{AtPath, Result, TrainerError, WHOLE_FILE, WHOLE_LINE};
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -103,7 +103,8 @@ pub struct RankedPrompt {
     pub id: String,
     /// The prompt.
     pub prompt: Prompt,
-    /// Its completions, two or more.
+    /// Its completions, two or more. One whose rank is null was left unranked: it is not read.
+    #[serde(deserialize_with = "read_ranked")]
     pub completions: Vec<RankedCompletion>,
     /// Who ranked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -127,6 +128,10 @@ pub struct DemonstrationRecord {
     pub id: String,
     /// The turns.
     pub messages: Vec<Message>,
+    /// What it was made of, with others, as the examples of one few-shot demonstration are: all of one
+    /// writing are learnt or all held out, since each shows what the others ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writing: Option<String>,
 }
 
 /// A prompt to answer.
@@ -176,6 +181,12 @@ impl Record for RankedPrompt {
             .position(|item| item.text.trim().is_empty())
         {
             return Some(("completions", format!("completion {} is empty", index + 1)));
+        }
+        let mut ids = BTreeSet::new();
+        let named = self.completions.iter().filter(|item| !item.id.is_empty());
+        if let Some(item) = named.into_iter().find(|item| !ids.insert(&item.id)) {
+            let message = format!("the id {:?} comes twice", item.id);
+            return Some(("completions", message));
         }
         if self.completions.iter().any(|item| item.rank == 0) {
             return Some(("rank", "ranks count from 1".to_owned()));
@@ -294,6 +305,40 @@ const LONGEST_LINE: usize = 16 << 20;
 /// Most completions of a ranking: a million pairs come of twice as many, and labelers rank nine.
 const MOST_COMPLETIONS: usize = 1000;
 
+/// A completion as a line has it.
+#[derive(Deserialize)]
+struct GivenCompletion {
+    id: String,
+    text: String,
+    #[serde(default)]
+    model: Option<String>,
+    /// Null is unranked; a line that says nothing is wrong.
+    #[serde(deserialize_with = "Option::deserialize")]
+    rank: Option<u32>,
+    #[serde(default)]
+    rating: Option<u8>,
+    #[serde(default, deserialize_with = "read_flags")]
+    flags: BTreeMap<String, bool>,
+}
+
+/// The completions that have a rank.
+fn read_ranked<'de, D: Deserializer<'de>>(
+    source: D,
+) -> std::result::Result<Vec<RankedCompletion>, D::Error> {
+    let given = Vec::<GivenCompletion>::deserialize(source)?;
+    let ranked = given.into_iter().filter_map(|item| {
+        Some(RankedCompletion {
+            id: item.id,
+            text: item.text,
+            model: item.model,
+            rank: item.rank?,
+            rating: item.rating,
+            flags: item.flags,
+        })
+    });
+    Ok(ranked.collect())
+}
+
 /// Flags by name; one that is answered twice is an error, as any other field is.
 fn read_flags<'de, D: Deserializer<'de>>(
     source: D,
@@ -381,18 +426,23 @@ pub fn read_placed<R: Record>(path: &Path) -> Result<Vec<Placed<R>>> {
     let (mut source, mut buffer, mut number) = (open(path)?, Vec::new(), 0);
     while let Some(line) = next_line(&mut source, &mut buffer, number == 0).at(path)? {
         number += 1;
-        let line = line.map_err(|message| TrainerError::input(path, number, "JSON", message))?;
+        let line =
+            line.map_err(|message| TrainerError::input(path, number, WHOLE_LINE, message))?;
         if line.trim().is_empty() {
             continue;
         }
         let mut source = serde_json::Deserializer::from_str(line);
         let record: R = serde_path_to_error::deserialize(&mut source).map_err(|error| {
             let field = field_of(&error);
-            TrainerError::input(path, number, &field, error.inner().to_string())
+            let message = match field.as_str() {
+                WHOLE_LINE => no_object(error.inner()),
+                _ => error.inner().to_string(),
+            };
+            TrainerError::input(path, number, &field, message)
         })?;
         source
             .end()
-            .map_err(|error| TrainerError::input(path, number, "JSON", error.to_string()))?;
+            .map_err(|error| TrainerError::input(path, number, WHOLE_LINE, no_object(&error)))?;
         if let Some((field, message)) = record.complaint() {
             return Err(TrainerError::input(path, number, field, message));
         }
@@ -403,9 +453,17 @@ pub fn read_placed<R: Record>(path: &Path) -> Result<Vec<Placed<R>>> {
         });
     }
     if records.is_empty() {
-        return Err(TrainerError::input(path, 1, "file", "has no records"));
+        return Err(TrainerError::input(path, 1, WHOLE_FILE, "has no records"));
     }
     Ok(records)
+}
+
+/// A line is read alone, so that its own number would be taken for one of the file's.
+fn no_object(error: &serde_json::Error) -> String {
+    let message = error
+        .to_string()
+        .replace(" at line 1 column ", " at column ");
+    format!("is not a JSON object with the fields of a record: {message}")
 }
 
 /// The field that serde complains about: the one it stopped in, or a missing one by its message.
@@ -418,7 +476,7 @@ fn field_of(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     match (error.path().to_string(), named) {
         (path, Some(name)) if path == "." => name.to_owned(),
         (path, Some(name)) => format!("{path}.{name}"),
-        (path, None) if path == "." => "JSON".to_owned(),
+        (path, None) if path == "." => WHOLE_LINE.to_owned(),
         (path, None) => path,
     }
 }
@@ -447,8 +505,9 @@ mod tests {
             complaint(&format!("{good}\n{one}\n")),
             "FILE, line 2, field completions: a ranking needs at least 2"
         );
-        assert!(complaint("{\"id\":").starts_with("FILE, line 1, field "));
-        assert!(complaint("nonsense").starts_with("FILE, line 1, field JSON: "));
+        assert!(complaint("{\"id\":").starts_with("FILE, line 1"));
+        let nonsense = "FILE, line 1: is not a JSON object with the fields of a record: expected";
+        assert!(complaint("nonsense").starts_with(nonsense));
         let text = good.replace("\"rank\":2", "\"rank\":\"first\"");
         let field = "FILE, line 1, field completions[1].rank: invalid type";
         assert!(complaint(&text).starts_with(field), "{}", complaint(&text));
@@ -465,7 +524,7 @@ mod tests {
         );
         let role = r#"{"id":"a","prompt":[{"role":"robot","content":"x"}],"completions":[]}"#;
         assert!(complaint(role).contains("field prompt: unknown role \"robot\""));
-        assert_eq!(complaint("\n"), "FILE, line 1, field file: has no records");
+        assert_eq!(complaint("\n"), "FILE: has no records");
     }
 
     /// What a labeler's answer follows is read by the model as a prompt is.
@@ -478,7 +537,12 @@ mod tests {
         let said = |asked: &[Message]| {
             let messages = [asked, &[turn("assistant", "yes")]].concat();
             let id = "a".to_owned();
-            DemonstrationRecord { id, messages }.complaint()
+            DemonstrationRecord {
+                id,
+                messages,
+                writing: None,
+            }
+            .complaint()
         };
         let begin = [turn("system", "be brief"), turn("user", "why?")];
         assert_eq!(said(&begin), None);

@@ -31,7 +31,7 @@ pub use self::gradient::{Feed, LearningRow, add_gradient, add_gradient_of, learn
 pub(crate) use self::texts::read_texts;
 use self::texts::{TextPlace, Texts};
 use crate::adapter;
-use crate::checkpoint::{self, CheckpointKind, Lineage, sha256, sha256_of_weights};
+use crate::checkpoint::{self, CheckpointKind, Lineage, check_writes, sha256, sha256_of_weights};
 use crate::config::sources::{self, Kind};
 use crate::config::{Keep, Learn, SftConfig};
 use crate::error::{Result, TrainerError};
@@ -105,6 +105,7 @@ struct Learner<'a> {
 /// A sentence about data, model or settings; `Refused` by a check; `Cancelled`.
 pub fn run(job: &SftJob, listener: &mut dyn Progress) -> Result<Outcome> {
     job.config.check()?;
+    check_writes(&job.base)?;
     let config = &job.config;
     let watch = PeakWatch::start();
 
@@ -460,6 +461,12 @@ pub fn training_notes(model: &Transformer) -> Vec<String> {
     }
 }
 
+/// A demonstration as tokens, and what it was made of.
+pub(crate) struct Demonstration {
+    pub(crate) row: LearningRow,
+    writing: Option<String>,
+}
+
 /// The demonstrations of a file that are at most `longest` tokens long, and a remark on the others.
 ///
 /// # Errors
@@ -468,13 +475,16 @@ pub(crate) fn read_demonstrations(
     path: &Path,
     codec: &TextCodec,
     longest: usize,
-) -> Result<(Vec<LearningRow>, Option<String>)> {
+) -> Result<(Vec<Demonstration>, Option<String>)> {
     let records: Vec<Placed<DemonstrationRecord>> = records::read_placed(path)?;
     let (mut rows, mut long) = (Vec::new(), Vec::new());
     for placed in &records {
         let row = learning_row(codec, placed)?;
         match row.tokens.len() <= longest {
-            true => rows.push(row),
+            true => rows.push(Demonstration {
+                row,
+                writing: placed.record.writing.clone(),
+            }),
             false => long.push(placed.line),
         }
     }

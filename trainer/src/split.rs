@@ -2,7 +2,7 @@
 //! stays on one side, since a model that has learnt from a prompt does better on it than on those
 //! that it will meet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::SliceRandom;
 
@@ -36,6 +36,49 @@ pub fn in_drawn_order<'a, P: Ord + ?Sized>(
     let mut prompts: Vec<&P> = prompts.into_iter().collect();
     prompts.shuffle(&mut stream(seed, "split", 0));
     prompts
+}
+
+/// Sets that grow together (Tarjan, 1975).
+pub struct Sets {
+    parents: Vec<usize>,
+}
+
+impl Sets {
+    /// Each of `n` for itself.
+    pub fn new(n: usize) -> Self {
+        let parents = (0..n).collect();
+        Self { parents }
+    }
+
+    /// The first of the set that `one` is in.
+    pub fn root(&mut self, mut one: usize) -> usize {
+        while self.parents[one] != one {
+            self.parents[one] = self.parents[self.parents[one]];
+            one = self.parents[one];
+        }
+        one
+    }
+
+    /// Makes one set of those that both are in.
+    pub fn join(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.root(one), self.root(other));
+        self.parents[one.max(other)] = one.min(other);
+    }
+}
+
+/// Of each thing, the first one that it belongs with: one that has a key in common with it, and so on from one
+/// to the next.
+pub fn joined<K: Ord>(things: impl ExactSizeIterator<Item = Vec<K>>) -> Vec<usize> {
+    let mut sets = Sets::new(things.len());
+    let mut first = BTreeMap::new();
+    let n = things.len();
+    for (index, keys) in things.enumerate() {
+        for key in keys {
+            let known = *first.entry(key).or_insert(index);
+            sets.join(known, index);
+        }
+    }
+    (0..n).map(|index| sets.root(index)).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use self::template::render;
+use crate::checkpoint;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::foreign;
 use crate::records::{Message, Prompt};
@@ -39,6 +40,7 @@ impl TextCodec {
         }
         let path = folder.join("tokenizer.json");
         if !path.exists() {
+            checkpoint::refuse_run_folder(folder)?;
             return Err(TrainerError::checkpoint(
                 folder,
                 "has no tokenizer.json, so text cannot be read or written",

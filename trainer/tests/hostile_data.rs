@@ -101,7 +101,10 @@ fn a_file_that_is_no_json_lines_is_refused_by_line_and_field() {
         };
         let second = |bad: &[u8]| [format!("{good}\n").as_bytes(), bad, b"\n"].concat();
         let line = good.to_string();
-        refused(&second(b"nonsense"), &["line 2, field JSON: expected"]);
+        refused(
+            &second(b"nonsense"),
+            &["line 2: is not a JSON object with the fields of a record: expected"],
+        );
         refused(&second(b"{\"id\":"), &["line 2, field "]);
         refused(&second(b"[1, 2]"), &["line 2, field "]);
         refused(&second(b"5"), &["line 2, field JSON: invalid type"]);
@@ -111,7 +114,10 @@ fn a_file_that_is_no_json_lines_is_refused_by_line_and_field() {
         );
         let utf8 = "line 2, field JSON: is not valid UTF-8 at byte 3";
         refused(&second(b"{\"\xff\"}"), &[utf8]);
-        refused(&second(b"\0"), &["line 2, field JSON: expected"]);
+        refused(
+            &second(b"\0"),
+            &["line 2: is not a JSON object with the fields of a record: expected"],
+        );
         let inside = line.replacen("\"id\":\"", "\"id\":\"\0", 1);
         refused(
             &second(inside.as_bytes()),

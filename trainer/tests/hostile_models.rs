@@ -586,7 +586,7 @@ fn an_imported_folder_brings_only_its_own_files() {
     std::fs::create_dir(cache.join("blobs")).unwrap();
     std::fs::rename(snapshot.join("config.json"), cache.join("blobs/1")).unwrap();
     symlink("../../blobs/1", snapshot.join("config.json")).unwrap();
-    let imported = trainer::hub::import(&snapshot, &models).unwrap();
+    let imported = trainer::hub::import(&snapshot, None, &models).unwrap();
     assert!(!imported.join("config.json").is_symlink());
     std::fs::remove_dir_all(&imported).unwrap();
 
@@ -595,7 +595,9 @@ fn an_imported_folder_brings_only_its_own_files() {
         let link = snapshot.join("LICENSE");
         symlink(target, &link).unwrap();
         let words = ["LICENSE", "is a link out of its folder"];
-        assert_refused(&place, &words, |_| trainer::hub::import(&snapshot, &models));
+        assert_refused(&place, &words, |_| {
+            trainer::hub::import(&snapshot, None, &models)
+        });
         std::fs::remove_file(link).unwrap();
     }
 }

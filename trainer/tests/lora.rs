@@ -373,7 +373,7 @@ fn fine_tuning_by_an_adapter_lowers_the_held_out_loss_and_keeps_the_rest() {
         assert_eq!(bits(tensor) != bits(&after[name]), is_adapted, "{name}");
     }
     // What transformers reads is the base with the adapter on.
-    let imported = trainer::hub::import(&made.checkpoint, &place.path("models")).unwrap();
+    let imported = trainer::hub::import(&made.checkpoint, None, &place.path("models")).unwrap();
     let adapter = adapter::read_for_folder(&imported, &job.base)
         .unwrap()
         .unwrap();

@@ -50,3 +50,7 @@ audit-action-screening-invited = invited to a screening
 audit-action-screening-withdrawn = took an invitation to a screening back
 audit-action-screening-passed = passed a screening: now a labeler
 audit-action-screening-failed = did not pass a screening
+audit-action-consent-declined = did not agree to a consent
+audit-action-consent-withdrawn = withdrew their consent
+audit-action-labels-withdrawn = withdrew somebody’s labels
+audit-action-labels-restored = took withdrawn labels in again

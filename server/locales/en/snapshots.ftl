@@ -83,3 +83,42 @@ snapshots-labels-help = Of rankings alone. Decisions come from adjudication.
 snapshots-labels-adjudicated = the decision in place of the labels
 snapshots-labels-all = labels and decisions
 snapshots-labels-labels = labels alone
+snapshots-leave-out = Leave out tasks and labelers
+snapshots-leave-out-help = Percentages; blank leaves nothing out. Labels that are withdrawn are left out anyway.
+snapshots-least-agreement = Tasks on which labelers agree on less than
+snapshots-least-agreement-help = Of rankings: the share of pairs of completions that each two labelers of the task order alike. A task that somebody decided stays, with the decision in place of the labels.
+snapshots-ties = A tie in these shares
+snapshots-without-single = Leave out tasks of which no agreement can be told, too, as with a single label
+snapshots-least-gold = Labelers who agree with gold on less than
+snapshots-least-quality = Labelers whose quality is below
+snapshots-least-quality-help = The figures of the agreement page: 50 % quality is who guesses.
+snapshots-without-unproven = Leave out labelers of whom too little is known for that figure, too
+snapshots-without-labelers = Labelers, one address a line
+snapshots-filters = Chosen
+snapshots-said-agreement = tasks with an agreement of at least { $percent } % (ties: { $ties })
+snapshots-said-gold = labelers who agree with gold on at least { $percent } % (ties: { $ties })
+snapshots-said-quality = labelers with a quality of at least { $percent } %
+snapshots-without-labelers-withdrawn = { $n ->
+    [one] left out: { $n } labeler whose labels are withdrawn
+   *[other] left out: { $n } labelers whose labels are withdrawn
+  }
+snapshots-without-labelers-named = { $n ->
+    [one] left out: { $n } labeler who was named
+   *[other] left out: { $n } labelers who were named
+  }
+snapshots-without-labelers-gold = { $n ->
+    [one] left out: { $n } labeler who agrees too little with gold
+   *[other] left out: { $n } labelers who agree too little with gold
+  }
+snapshots-without-labelers-quality = { $n ->
+    [one] left out: { $n } labeler of too little quality
+   *[other] left out: { $n } labelers of too little quality
+  }
+snapshots-without-tasks-agreement = { $n ->
+    [one] left out: { $n } task with too little agreement
+   *[other] left out: { $n } tasks with too little agreement
+  }
+snapshots-without-tasks-single = { $n ->
+    [one] left out: { $n } task of which no agreement can be told
+   *[other] left out: { $n } tasks of which no agreement can be told
+  }

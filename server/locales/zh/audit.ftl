@@ -50,3 +50,7 @@ audit-action-screening-invited = 邀请参加筛选
 audit-action-screening-withdrawn = 撤回筛选邀请
 audit-action-screening-passed = 通过筛选：成为标注员
 audit-action-screening-failed = 未通过筛选
+audit-action-consent-declined = 不同意同意书
+audit-action-consent-withdrawn = 撤回了同意
+audit-action-labels-withdrawn = 撤回了某人的标注
+audit-action-labels-restored = 恢复了撤回的标注

@@ -4,13 +4,14 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::api::address::{ApiQuery, IdPath};
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::ProjectAdmin;
 use crate::domain::agreement::Agreement;
 use crate::domain::ids::ProjectId;
 use crate::domain::labels::FilterInput;
 use crate::error::{AppError, AppResult};
 use crate::figures;
 use crate::state::AppState;
+use crate::store;
 
 /// How far labelers of a project agree, how well each works, and what decides besides the texts.
 ///
@@ -34,18 +35,21 @@ use crate::state::AppState;
     responses(
         (status = 200, description = "the figures", body = Agreement),
         (status = 403, description = "not an admin"),
-        (status = 404, description = "no such project"),
+        (status = 404, description = "no such project, or one that you do not administer"),
         (status = 422, description = "a wrong filter"),
     ),
     security(("bearer" = []))
 )]
 pub async fn show(
     State(state): State<AppState>,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     IdPath(id): IdPath<ProjectId>,
     ApiQuery(input): ApiQuery<FilterInput>,
 ) -> AppResult<Json<Agreement>> {
     let filter = input.parse().map_err(AppError::Invalid)?;
+    let mut db = state.db.acquire().await?;
+    store::members::find_administered(&mut db, visitor.account_id, id).await?;
+    drop(db);
     let figures = figures::agreement(&state, id, &filter).await?;
     Ok(Json(Agreement::clone(&figures)))
 }

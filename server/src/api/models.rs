@@ -11,7 +11,9 @@ use crate::domain::models::Models;
 use crate::error::{AppError, AppResult};
 use crate::figures;
 use crate::pages::models::check_may_see;
+use crate::pages::snapshots::limited_to;
 use crate::state::AppState;
+use crate::store;
 
 /// The models whose completions were ranked, compared: strengths by Davidson's model (Bradley-Terry with
 /// ties) and by Plackett and Luce's, win rates, by category.
@@ -35,7 +37,7 @@ use crate::state::AppState;
     responses(
         (status = 200, description = "the figures", body = Models),
         (status = 403, description = "neither an admin nor an operator"),
-        (status = 404, description = "no such project"),
+        (status = 404, description = "no such project, or one that you may not see"),
         (status = 422, description = "a wrong filter"),
     ),
     security(("bearer" = []))
@@ -48,6 +50,10 @@ pub async fn show(
 ) -> AppResult<Json<Models>> {
     check_may_see(&visitor)?;
     let filter = input.parse().map_err(AppError::Invalid)?;
+    if let Some(owner) = limited_to(&visitor) {
+        let mut db = state.db.acquire().await?;
+        store::members::find_administered(&mut db, owner, id).await?;
+    }
     let figures = figures::models(&state, id, &filter).await?;
     Ok(Json(Models::clone(&figures)))
 }

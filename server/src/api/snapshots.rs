@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::api::address::{ApiQuery, IdPath};
 use crate::auth::visitor::ProjectAdmin;
 use crate::domain::ids::{ProjectId, SnapshotId};
+use crate::domain::snapshot_filters::{Filters, LeftOut};
 use crate::error::AppResult;
 use crate::pages::snapshots::{self, ExportQuery, SnapshotsQuery};
 use crate::state::AppState;
@@ -38,6 +39,10 @@ pub struct SnapshotView {
     /// Of rankings that somebody decided between: `adjudicated` (the decision in place of the labels), `all`
     /// or `labels` (no decisions).
     labels: String,
+    /// Which tasks and labelers were left out on purpose.
+    filters: Filters,
+    /// How many those were, by reason; withdrawn labels are left out always.
+    left_out: LeftOut,
     /// Lines of the export.
     n_items: i64,
     /// Distinct prompts.
@@ -57,6 +62,8 @@ impl From<Snapshot> for SnapshotView {
             name: snapshot.name,
             includes_simulated: snapshot.includes_simulated,
             labels: snapshot.labels,
+            filters: snapshot.filters.0,
+            left_out: snapshot.left_out.0,
             n_items: snapshot.n_items,
             n_prompts: snapshot.n_prompts,
             sha256: snapshot.sha256,

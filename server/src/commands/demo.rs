@@ -10,11 +10,15 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
 use crate::commands::sentence;
+use crate::domain::gold::{Facts, GoldAnswer};
+use crate::domain::ids::AccountId;
+use crate::domain::opening::{GivenText, Order, Work};
 use crate::domain::role::Role;
+use crate::domain::task::Purpose;
 use crate::exchange::import::{FileFormat, import};
 use crate::exchange::records::ImportKind;
 use crate::store;
-use crate::store::projects::Project;
+use crate::store::projects::{Project, Settings};
 
 #[derive(RustEmbed)]
 #[folder = "demo"]
@@ -25,6 +29,9 @@ pub const DEMO_SLUG: &str = "demo";
 
 /// How many labelers each task of the demo is given to, and how long a lease lasts in seconds.
 const OVERLAP_AND_LEASE: (i16, i32) = (1, 3600);
+
+/// Share of the demo's leases that are its gold task, until a labeler has had it.
+const GOLD_SHARE: f32 = 0.05;
 
 /// How long the printed sign-in links work.
 const LINK_HOURS: i32 = 24;
@@ -53,24 +60,27 @@ pub async fn seed(pool: &PgPool, models_dir: &Path) -> anyhow::Result<()> {
     let project = store::projects::find(&mut db, id)
         .await?
         .context("the demo project vanished")?;
+    let mut admin = None;
+    for (role, email, name) in ACCOUNTS {
+        let known = store::accounts::find_by_email(&mut db, email).await?;
+        let id = match known {
+            Some(account) => account.id,
+            None => store::accounts::insert(&mut db, email, name, &[role], false)
+                .await
+                .map_err(sentence)?,
+        };
+        if role == Role::Admin {
+            admin = Some(id);
+        }
+    }
     for (kind, file) in [
         (ImportKind::Prompts, "prompts.jsonl"),
-        (ImportKind::Candidates, "candidates.jsonl"),
         (ImportKind::Demonstrations, "demonstrations.jsonl"),
         (ImportKind::Texts, "texts.jsonl"),
     ] {
-        seed_file(&mut db, &project, kind, file).await?;
+        seed_text(&mut db, &project, kind, file, demo_text(file)?).await?;
     }
-    for (role, email, name) in ACCOUNTS {
-        if store::accounts::find_by_email(&mut db, email)
-            .await?
-            .is_none()
-        {
-            store::accounts::insert(&mut db, email, name, &[role], false)
-                .await
-                .map_err(sentence)?;
-        }
-    }
+    seed_tasks(&mut db, &project, admin.context("the demo has no admin")?).await?;
     db.commit().await?;
     tracing::info!("seeded the demo project");
     if !models_dir.is_dir() {
@@ -101,26 +111,98 @@ fn demo_text(name: &str) -> anyhow::Result<String> {
     String::from_utf8(file.data.into_owned()).with_context(|| format!("demo/{name} is not UTF-8"))
 }
 
-async fn seed_file(
+/// Rankings that come before the other kinds of work.
+const RANKINGS_FIRST: usize = 2;
+
+/// Tasks: two rankings, then one of each other kind of work, so that a newcomer meets them soon, then the
+/// other rankings. One ranking is gold, too, and mixed in now and then.
+async fn seed_tasks(
+    db: &mut PgConnection,
+    project: &Project,
+    admin: AccountId,
+) -> anyhow::Result<()> {
+    const FILE: &str = "candidates.jsonl";
+    if DemoFiles::get(FILE).is_none() {
+        tracing::warn!("built without demo/{FILE}: start a generation run to have tasks");
+        return Ok(());
+    }
+    let candidates = demo_text(FILE)?;
+    let end = candidates.match_indices('\n').nth(RANKINGS_FIRST - 1);
+    let (first, others) = candidates.split_at(end.map_or(0, |(at, _)| at + 1));
+    let kind = ImportKind::Candidates;
+    seed_text(db, project, kind, FILE, first.to_owned()).await?;
+    let work: DemoWork =
+        serde_json::from_str(&demo_text("work.json")?).context("demo/work.json is wrong")?;
+    for work_kind in [Work::Compare, Work::Own, Work::FewShot, Work::Review] {
+        let order = Order {
+            work: work_kind,
+            categories: Vec::new(),
+            language: None,
+            source: None,
+            most: (work_kind != Work::FewShot).then_some(1),
+            only_new: work_kind.is_of_prompts(),
+            n_candidates: None,
+            one_pair: true,
+            texts: match work_kind {
+                Work::FewShot => work.few_shot.clone(),
+                _ => Vec::new(),
+            },
+            overlap: None,
+        };
+        let key = format!("demo {work_kind}");
+        let count = store::openings::count(db, project.id, &order, &key)
+            .await
+            .map_err(sentence)?;
+        store::openings::open(db, project.id, &order, &key, count.tasks, admin)
+            .await
+            .map_err(sentence)?;
+    }
+    seed_text(db, project, kind, FILE, others.to_owned()).await?;
+    let prompt = &work.gold.prompt;
+    let task = store::tasks::find_of_prompt(db, project.id, prompt).await?;
+    let task = task.with_context(|| format!("demo/work.json: no task ranks {prompt}"))?;
+    let answer = GoldAnswer {
+        candidates: work.gold.candidates,
+    };
+    store::gold::make(db, task, Purpose::Gold, &answer, admin)
+        .await
+        .map_err(sentence)?;
+    let settings = store::projects::find_settings(db, project.id).await?;
+    let settings = settings.context("the demo project vanished")?;
+    let settings = Settings {
+        gold_share: GOLD_SHARE,
+        ..settings
+    };
+    store::projects::update_settings(db, project.id, &settings).await?;
+    Ok(())
+}
+
+/// What is in `demo/work.json`.
+#[derive(serde::Deserialize)]
+struct DemoWork {
+    few_shot: Vec<GivenText>,
+    gold: DemoGold,
+}
+
+/// A prompt whose ranking is known in part.
+#[derive(serde::Deserialize)]
+struct DemoGold {
+    prompt: String,
+    candidates: Vec<Facts>,
+}
+
+async fn seed_text(
     db: &mut PgConnection,
     project: &Project,
     kind: ImportKind,
     name: &str,
+    text: String,
 ) -> anyhow::Result<()> {
-    if kind == ImportKind::Candidates && DemoFiles::get(name).is_none() {
-        tracing::warn!("built without demo/{name}: start a generation run to have tasks");
-        return Ok(());
-    }
-    let source = Cursor::new(demo_text(name)?.into_bytes());
+    let source = Cursor::new(text.into_bytes());
     let report = import(db, project, kind, FileFormat::Jsonl, source).await?;
     match report.problems.first() {
         None => Ok(()),
-        Some(problem) => anyhow::bail!(
-            "demo/{name}, line {}, field {}: {}",
-            problem.line,
-            problem.field,
-            problem.message
-        ),
+        Some(problem) => anyhow::bail!("demo/{name}{}: {}", problem.place(), problem.message),
     }
 }
 

@@ -13,7 +13,9 @@ use crate::domain::audit::AuditAction;
 use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
 use crate::domain::ids::SnapshotId;
 use crate::domain::snapshot::{Labels, Selection, SnapshotKind};
+use crate::domain::snapshot_filters::Filters;
 use crate::exchange::{export, export_file};
+use crate::stats::agreement::TiePolicy;
 use crate::store;
 use crate::store::audit_events::NewEvent;
 
@@ -55,6 +57,36 @@ pub struct ExportArgs {
     #[arg(long, requires = "project", default_value = "adjudicated")]
     labels: Labels,
 
+    /// With --project: leave out tasks on which labelers agree on less than this percentage of pairs (of
+    /// rankings, over each two rankings of the task).
+    #[arg(long, requires = "project", value_name = "PERCENT", value_parser = percent)]
+    least_agreement: Option<f64>,
+
+    /// How a tie counts in that agreement and in --least-gold: left_out (ties are left out), half (a tie against
+    /// an order is half alike) or category (a tie is a third answer).
+    #[arg(long, requires = "project", default_value = "left_out", value_parser = ties)]
+    ties: TiePolicy,
+
+    /// With --least-agreement: leave out tasks of which no agreement can be told, too, as with a single label.
+    #[arg(long, requires = "least_agreement")]
+    without_single: bool,
+
+    /// With --project: leave out labelers who agree with gold on less than this percentage of pairs.
+    #[arg(long, requires = "project", value_name = "PERCENT", value_parser = percent)]
+    least_gold: Option<f64>,
+
+    /// With --project: leave out labelers whose quality (Crowd-BT) is below this percentage; 50 is who guesses.
+    #[arg(long, requires = "project", value_name = "PERCENT", value_parser = percent)]
+    least_quality: Option<f64>,
+
+    /// With --least-gold or --least-quality: leave out labelers of whom too little is known to tell it, too.
+    #[arg(long, requires = "project")]
+    without_unproven: bool,
+
+    /// With --project: leave out what this labeler said; may be given several times.
+    #[arg(long = "without-labeler", requires = "project", value_name = "EMAIL")]
+    without_labelers: Vec<String>,
+
     /// The snapshot's own format (rankings, demonstrations, prompts, texts, named after its kind) or
     /// one of another trainer. Rankings: trl, trl-implicit, trl-unpaired, nectar, hh, summarize.
     /// Demonstrations: alpaca, sharegpt. Prompts: trl. Default: its own.
@@ -76,6 +108,24 @@ pub struct ExportArgs {
     /// The file to write; it appears only when it is whole.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+}
+
+/// A share out of a percentage.
+fn percent(text: &str) -> Result<f64, String> {
+    let percent: Result<f64, _> = text.trim_end_matches('%').parse();
+    match percent {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("use a number from 0 to 100".to_owned()),
+    }
+}
+
+fn ties(word: &str) -> Result<TiePolicy, String> {
+    match word {
+        "left_out" => Ok(TiePolicy::LeftOut),
+        "half" => Ok(TiePolicy::Half),
+        "category" => Ok(TiePolicy::Category),
+        _ => Err("use left_out, half or category".to_owned()),
+    }
 }
 
 /// Writes the file and prints its SHA-256.
@@ -127,8 +177,24 @@ async fn take_snapshot(pool: &PgPool, args: &ExportArgs) -> anyhow::Result<Snaps
     let project = store::projects::find_by_slug(&mut db, slug)
         .await?
         .with_context(|| format!("no project has the short name {slug}"))?;
+    let mut without_labelers = Vec::new();
+    for email in &args.without_labelers {
+        let account = store::accounts::find_by_email(&mut db, email).await?;
+        let account = account.with_context(|| format!("no account has the address {email}"))?;
+        without_labelers.push(account.id);
+    }
     drop(db);
+    let filters = Filters {
+        least_agreement: args.least_agreement,
+        ties: args.ties,
+        without_single: args.without_single,
+        least_gold: args.least_gold,
+        least_quality: args.least_quality,
+        without_unproven: args.without_unproven,
+        without_labelers,
+    };
     let selection = Selection {
+        filters,
         project_id: project.id,
         kind,
         name: format!("{slug} {kind}"),

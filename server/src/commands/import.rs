@@ -98,13 +98,7 @@ fn report(file: &Path, kind: ImportKind, report: &Report) -> anyhow::Result<()> 
         return Ok(());
     }
     for problem in &report.problems {
-        eprintln!(
-            "{}, line {}, field {}: {}",
-            file.display(),
-            problem.line,
-            problem.field,
-            problem.message
-        );
+        eprintln!("{}{}: {}", file.display(), problem.place(), problem.message);
     }
     if report.n_more > 0 {
         eprintln!("and {} more", report.n_more);

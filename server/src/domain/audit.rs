@@ -41,6 +41,14 @@ words! {
         GuidelinesPublished = "guidelines_published",
         /// Published a version of a consent.
         ConsentPublished = "consent_published",
+        /// Did not agree to a consent.
+        ConsentDeclined = "consent_declined",
+        /// Withdrew their consent.
+        ConsentWithdrawn = "consent_withdrawn",
+        /// Withdrew somebody's labels from later snapshots.
+        LabelsWithdrawn = "labels_withdrawn",
+        /// Took somebody's withdrawn labels in again.
+        LabelsRestored = "labels_restored",
         /// Made somebody a member of a project, or changed what they do there.
         MemberAssigned = "member_assigned",
         /// Ended somebody's membership.

@@ -94,7 +94,7 @@ mod tests {
             prop_assert_eq!(examples.len(), pairs.len());
             prop_assert_eq!(&examples, &recombine("Do as shown.", &pairs, &seed));
             for (asked, turns) in pairs.iter().zip(&examples) {
-                let record = DemonstrationRecord { id: "x".to_owned(), messages: turns.clone() };
+                let record = DemonstrationRecord { id: "x".to_owned(), messages: turns.clone(), writing: None };
                 prop_assert_eq!(record.complaint(), None);
                 let first = turns[0].content.strip_prefix("Do as shown.\n\n").unwrap();
                 let mut shown: Vec<Pair> = turns

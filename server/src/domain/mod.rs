@@ -28,6 +28,7 @@ pub mod run;
 pub mod screening;
 pub mod simulation;
 pub mod snapshot;
+pub mod snapshot_filters;
 pub mod submission;
 pub mod task;
 pub mod writing;

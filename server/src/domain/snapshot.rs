@@ -6,6 +6,7 @@ use std::str::FromStr;
 use sha2::{Digest, Sha256};
 
 use crate::domain::ids::ProjectId;
+use crate::domain::snapshot_filters::Filters;
 
 /// What a snapshot holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -125,6 +126,8 @@ pub struct Selection {
     pub include_personal: bool,
     /// Of rankings: what becomes of labels that somebody decided between.
     pub labels: Labels,
+    /// Which tasks and labelers are left out.
+    pub filters: Filters,
 }
 
 /// The name wanted, or with the first number that makes it one that no other snapshot has: taking

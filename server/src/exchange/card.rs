@@ -6,9 +6,12 @@ use std::fmt::Write;
 
 use trainer::records::RankedPrompt;
 
+use crate::domain::agreement::FEWEST;
 use crate::domain::export::{Aggregation, ExportChoice, Margin};
 use crate::domain::snapshot::SnapshotKind;
 use crate::exchange::rows::Record;
+use crate::stats::agreement::TiePolicy;
+use crate::stats::interval::{Bootstrap, Interval};
 use crate::store::snapshots::Snapshot;
 
 /// A file of the dataset.
@@ -39,10 +42,13 @@ pub struct Facts {
     n_ties: u64,
     /// Rankings of the prompt at hand; a snapshot's rankings stand by prompt.
     of_prompt: Vec<RankedPrompt>,
-    /// Pairs that two labelers ranked strictly, and in how many they agree.
-    compared: u64,
-    agreed: u64,
+    /// By prompt: pairs that two labelers ranked strictly, and in how many they agree.
+    compared: Vec<(f64, f64)>,
+    n_unranked: u64,
 }
+
+/// Seed of the interval, so that the same snapshot has the same card.
+const SEED: u64 = 1;
 
 /// Rankings of one prompt that are compared with each other, at most.
 const MOST_COMPARED: usize = 50;
@@ -78,10 +84,16 @@ impl Facts {
         {
             self.of_prompt.clear();
         }
+        self.n_unranked += record.n_unranked() as u64;
+        if self.of_prompt.is_empty() {
+            self.compared.push((0.0, 0.0));
+        }
         for before in &self.of_prompt {
             let (compared, agreed) = compare(before, ranked);
-            self.compared += compared;
-            self.agreed += agreed;
+            if let Some((same, all)) = self.compared.last_mut() {
+                *same += agreed as f64;
+                *all += compared as f64;
+            }
         }
         if self.of_prompt.len() < MOST_COMPARED {
             self.of_prompt.push(ranked.clone());
@@ -228,7 +240,7 @@ fn describe_rankings(card: &mut String, snapshot: &Snapshot, choice: &ExportChoi
     row("rankings", &sizes.join(", "));
     if choice.aggregation == Aggregation::Labelers {
         row("labelers", &facts.labelers.len().to_string());
-        row("agreement", &share(facts.agreed, facts.compared));
+        row("agreement", &agreement(&facts.compared));
         row("guidelines, versions", &list(&facts.guidelines));
         row("form, versions", &list(&facts.forms));
     } else {
@@ -238,6 +250,13 @@ fn describe_rankings(card: &mut String, snapshot: &Snapshot, choice: &ExportChoi
         );
     }
     row("ties", &share(facts.n_ties, facts.n_pairs));
+    if facts.n_unranked > 0 {
+        row(
+            "left unranked",
+            &format!("{} completions", facts.n_unranked),
+        );
+    }
+    describe_filters(&mut row, snapshot);
     if choice.margin != Margin::Nothing {
         row("margin", choice.margin.as_str());
     }
@@ -248,8 +267,76 @@ fn describe_rankings(card: &mut String, snapshot: &Snapshot, choice: &ExportChoi
     row("simulated labelers", simulated);
     card.push_str(
         "\nAgreement is the share of pairs of completions that two labelers both ranked strictly in which they \
-         prefer the same one; ties are left out. Labelers are named by random ids.\n",
+         prefer the same one; ties are left out. Its 95 % interval resamples prompts (1,000 draws of a seeded \
+         percentile bootstrap). Labelers are named by random ids.\n",
     );
+}
+
+/// The share of compared pairs that are alike, with its interval over prompts where there are enough.
+fn agreement(prompts: &[(f64, f64)]) -> String {
+    let units: Vec<(f64, f64)> = prompts.iter().copied().filter(|own| own.1 > 0.0).collect();
+    let (same, all) = units
+        .iter()
+        .fold((0.0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+    if units.is_empty() {
+        return "none to compare".to_owned();
+    }
+    let estimate = Bootstrap::new(SEED).share("agreement", 0, &units);
+    let interval = estimate.and_then(|own| own.interval);
+    let interval = match interval.filter(|_| units.len() >= FEWEST) {
+        Some(Interval { low, high }) => {
+            format!("95 % interval {:.1} to {:.1} %", 100.0 * low, 100.0 * high)
+        }
+        None => "too few prompts for an interval".to_owned(),
+    };
+    let share = 100.0 * same / all;
+    format!(
+        "{share:.1} % of {all} pairs of {} prompts; {interval}",
+        units.len()
+    )
+}
+
+/// What the snapshot leaves out on purpose.
+fn describe_filters(row: &mut impl FnMut(&str, &str), snapshot: &Snapshot) {
+    let filters = &snapshot.filters.0;
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let ties = match filters.ties {
+        TiePolicy::LeftOut => "ties left out",
+        TiePolicy::Half => "a tie against an order counts half",
+        TiePolicy::Category => "a tie is a third answer",
+    };
+    if let Some(least) = filters.least_agreement {
+        let single = match filters.without_single {
+            true => "; tasks of which none can be told are left out",
+            false => "; tasks of which none can be told are kept",
+        };
+        let least = percent(least);
+        row(
+            "least agreement on a task",
+            &format!("{least} of pairs, {ties}{single}"),
+        );
+    }
+    if let Some(least) = filters.least_gold {
+        let least = percent(least);
+        row(
+            "least agreement of a labeler with gold",
+            &format!("{least} of pairs, {ties}"),
+        );
+    }
+    if let Some(least) = filters.least_quality {
+        row("least quality of a labeler (Crowd-BT)", &percent(least));
+    }
+    for (reason, n) in snapshot.left_out.0.reasons() {
+        let reason = match reason {
+            "labelers-withdrawn" => "labelers whose labels are withdrawn",
+            "labelers-named" => "labelers who were named",
+            "labelers-gold" => "labelers who agree too little with gold",
+            "labelers-quality" => "labelers of too little quality",
+            "tasks-agreement" => "tasks with too little agreement",
+            _ => "tasks of which no agreement can be told",
+        };
+        row("left out", &format!("{n} {reason}"));
+    }
 }
 
 /// A YAML string that no name can break out of.
@@ -279,6 +366,27 @@ mod tests {
         assert_eq!(compare(&ranked([1, 2, 3]), &ranked([1, 3, 2])), (3, 2));
         assert_eq!(compare(&ranked([1, 1, 2]), &ranked([1, 2, 3])), (2, 2));
         assert_eq!(compare(&ranked([1, 1, 1]), &ranked([1, 2, 3])), (0, 0));
+    }
+
+    #[test]
+    fn agreement_has_an_interval_over_prompts_where_there_are_enough() {
+        assert_eq!(agreement(&[(0.0, 0.0)]), "none to compare");
+        let few = agreement(&[(2.0, 3.0); 9]);
+        assert_eq!(
+            few,
+            "66.7 % of 27 pairs of 9 prompts; too few prompts for an interval"
+        );
+        let many: Vec<(f64, f64)> = (0..40).map(|n| (f64::from(n % 4), 3.0)).collect();
+        let told = agreement(&many);
+        assert_eq!(told, agreement(&many), "the same rows give the same card");
+        let (start, interval) = told.split_once("; 95 % interval ").unwrap();
+        assert_eq!(start, "50.0 % of 120 pairs of 40 prompts");
+        let ends: Vec<f64> = interval
+            .trim_end_matches(" %")
+            .split(" to ")
+            .map(|end| end.parse().unwrap())
+            .collect();
+        assert!(ends[0] < 50.0 && ends[1] > 50.0 && ends[0] > 25.0 && ends[1] < 75.0);
     }
 
     #[test]

@@ -16,10 +16,10 @@ use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::category_complaint;
 use crate::domain::snapshot::{Selection, SnapshotKind, free_name};
 use crate::error::{AppError, AppResult, OnConstraint};
-use crate::exchange::rows;
+use crate::exchange::{exclusions, rows};
 use crate::message::Message;
 use crate::store::audit_events::{self, NewEvent};
-use crate::store::snapshots;
+use crate::store::{snapshot_selection, snapshots};
 
 /// Bytes that are collected before they are written.
 const CHUNK: usize = 64 * 1024;
@@ -47,6 +47,12 @@ pub async fn create_snapshot(
     {
         return Err(AppError::invalid("categories", message));
     }
+    if let Some(field) = selection.filters.wrong_fields().first() {
+        return Err(AppError::invalid(
+            *field,
+            Message::new("error-not-a-percentage"),
+        ));
+    }
     let mut db = pool
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ")
         .await?;
@@ -58,9 +64,13 @@ pub async fn create_snapshot(
         .on_constraint("snapshots_project_id_name_key", || {
             AppError::invalid("name", Message::new("snapshots-name-taken"))
         })?;
-    let frozen = snapshots::freeze(&mut db, id, selection).await?;
+    let exclusions = exclusions::find(&mut db, selection).await?;
+    let frozen = snapshot_selection::freeze(&mut db, id, selection, &exclusions).await?;
     if frozen.n_items == 0 {
         let message = match frozen.n_left_out {
+            0 if !exclusions.labelers.is_empty() || !exclusions.tasks.is_empty() => {
+                Message::new("error-all-left-out")
+            }
             0 => Message::new("error-nothing-selected"),
             n => Message::new("error-only-personal").with("n", n),
         };
@@ -74,10 +84,26 @@ pub async fn create_snapshot(
     let out = &mut tokio::io::sink();
     let own = ExportChoice::lines(ExportFormat::Plackett);
     let sha256 = write(&mut db, id, selection.kind, &own, out).await?;
-    snapshots::seal(&mut db, id, frozen, n_prompts, &sha256).await?;
+    snapshots::seal(
+        &mut db,
+        id,
+        frozen,
+        &exclusions.left_out,
+        n_prompts,
+        &sha256,
+    )
+    .await?;
     let event = NewEvent::by_either(created_by, AuditAction::SnapshotTaken);
     let event = event.to("snapshot", id.0).within(selection.project_id);
     let event = event.with(serde_json::json!({"items": frozen.n_items}));
+    let event = match selection.filters.is_empty() {
+        true => event,
+        false => event.with(serde_json::json!({"filters": selection.filters})),
+    };
+    let event = match exclusions.left_out.reasons().is_empty() {
+        true => event,
+        false => event.with(serde_json::json!({"left_out": exclusions.left_out})),
+    };
     audit_events::record(&mut db, event).await?;
     db.commit().await?;
     Ok(id)

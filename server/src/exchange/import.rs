@@ -51,12 +51,23 @@ impl FileFormat {
 /// A wrong line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Its number, from 1.
+    /// Its number, from 1; 0 where the whole file is wrong.
     pub line: usize,
-    /// The wrong field, or `JSON`, `line` or `file`.
+    /// The wrong field; empty where the whole line is wrong.
     pub field: String,
     /// What is wrong with it.
     pub message: String,
+}
+
+impl Problem {
+    /// Where it is, for a sentence that begins with a file's name: `, line 3, field id`.
+    pub fn place(&self) -> String {
+        match (self.line, self.field.as_str()) {
+            (0, _) => String::new(),
+            (line, "") => format!(", line {line}"),
+            (line, field) => format!(", line {line}, field {field}"),
+        }
+    }
 }
 
 /// What became of an import. Nothing may be committed while there are problems.
@@ -112,7 +123,7 @@ pub async fn import(
     let mut report = Report::default();
     if format == FileFormat::Csv && kind != ImportKind::Prompts {
         let message = format!("only prompts can be CSV: write {} as JSONL", kind.as_str());
-        report.add(1, ("file".to_owned(), message));
+        report.add(0, (String::new(), message));
         return Ok(report);
     }
     store::projects::lock(db, project.id).await?;
@@ -137,7 +148,7 @@ pub async fn import(
     }
     if !seen_any {
         let message = "has no records".to_owned();
-        report.add(1, ("file".to_owned(), message));
+        report.add(0, (String::new(), message));
     }
     report.problems.sort_by_key(|problem| problem.line);
     store::queue_order::place_new(db, project.id).await?;
@@ -188,7 +199,7 @@ fn read_jsonl(
         let n_bytes = line.as_ref().map_or(0, |line| line.len());
         let row = match line {
             Ok(line) => parse_line(kind, line, form),
-            Err(message) => Err(("line".to_owned(), message)),
+            Err(message) => Err((String::new(), message)),
         };
         if !batches.push((number, row), n_bytes) {
             return Ok(());
@@ -248,7 +259,7 @@ fn read_csv(source: impl Read, mut batches: Batches) -> anyhow::Result<()> {
     reason = "the shape that map_err wants"
 )]
 fn csv_complaint(error: csv::Error) -> Complaint {
-    ("line".to_owned(), error.to_string())
+    (String::new(), error.to_string())
 }
 
 fn read_header(header: &csv::ByteRecord) -> Result<Vec<String>, Complaint> {
@@ -281,7 +292,7 @@ fn parse_record(header: &[String], record: &csv::ByteRecord) -> Result<Row, Comp
             record.len(),
             header.len()
         );
-        return Err(("line".to_owned(), message));
+        return Err((String::new(), message));
     }
     let mut cells = Vec::new();
     for (name, cell) in header.iter().zip(record) {

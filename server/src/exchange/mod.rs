@@ -1,6 +1,7 @@
 //! Files in and out, streaming.
 
 pub mod card;
+pub mod exclusions;
 pub mod export;
 pub mod export_file;
 pub mod formats;

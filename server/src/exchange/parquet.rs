@@ -154,7 +154,7 @@ pub fn schema(kind: SnapshotKind, format: ExportFormat, margin: Margin) -> Schem
             ),
         ],
         (SnapshotKind::Demonstrations, ExportFormat::Plackett) => {
-            vec![text("id"), turns("messages")]
+            vec![text("id"), turns("messages"), text("writing")]
         }
         (SnapshotKind::Prompts, ExportFormat::Plackett) => vec![
             text("id"),

@@ -27,7 +27,7 @@ use fields::{Fields, messages, read, read_items};
 pub enum ImportKind {
     /// `{"id","prompt","category","customer","language"}`: what models are asked.
     Prompts,
-    /// `{"id","messages":[…],"category"}`: answers that people wrote.
+    /// `{"id","messages":[…],"category","writing"}`: answers that people wrote.
     Demonstrations,
     /// `{"id","text"}`: plain texts of the pretraining mix.
     Texts,
@@ -67,7 +67,7 @@ impl ImportKind {
         match self {
             // A review belongs to whoever gave it: an exported line may have one, but none is imported.
             Self::Prompts => &["id", "prompt", "category", "customer", "language", "review"],
-            Self::Demonstrations => &["id", "messages", "category"],
+            Self::Demonstrations => &["id", "messages", "category", "writing"],
             Self::Texts => &["id", "text"],
             Self::UseCases => &["use_case", "language"],
             Self::Candidates => &[
@@ -118,7 +118,7 @@ pub enum Row {
     UseCase(GivenText),
 }
 
-/// A wrong field and what is wrong with it.
+/// A wrong field and what is wrong with it; no field where the whole line or file is.
 pub type Complaint = (String, String);
 
 fn complaint(field: impl Into<String>, message: impl Into<String>) -> Complaint {
@@ -131,9 +131,9 @@ fn complaint(field: impl Into<String>, message: impl Into<String>) -> Complaint 
 /// The first wrong field.
 pub fn parse_line(kind: ImportKind, line: &str, form: &Form) -> Result<Row, Complaint> {
     let value: Value =
-        serde_json::from_str(line).map_err(|error| complaint("JSON", error.to_string()))?;
+        serde_json::from_str(line).map_err(|error| complaint("", no_object(&error)))?;
     let Value::Object(object) = value else {
-        return Err(complaint("JSON", "is not an object: a line is {\"id\": …}"));
+        return Err(complaint("", "is not a JSON object: a line is {\"id\": …}"));
     };
     parse_object(kind, Fields::new(object, kind.fields())?, form)
 }
@@ -170,7 +170,15 @@ fn check(record: &impl Record) -> Result<(), Complaint> {
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Value, Complaint> {
-    serde_json::to_value(value).map_err(|error| complaint("JSON", error.to_string()))
+    serde_json::to_value(value).map_err(|error| complaint("", no_object(&error)))
+}
+
+/// A line is read alone, so that its own number would be taken for one of the file's.
+fn no_object(error: &serde_json::Error) -> String {
+    let message = error
+        .to_string()
+        .replace(" at line 1 column ", " at column ");
+    format!("is not a JSON object: {message}")
 }
 
 fn prompt(fields: &mut Fields) -> Result<NewPrompt, Complaint> {
@@ -193,12 +201,14 @@ fn demonstration(fields: &mut Fields) -> Result<NewDemonstration, Complaint> {
     let record = DemonstrationRecord {
         id: fields.id()?,
         messages: messages("messages", fields.required("messages")?)?,
+        writing: fields.optional("writing")?,
     };
     check(&record)?;
     Ok(NewDemonstration {
         messages: to_json(&record.messages)?,
         external_id: record.id,
         category: fields.category()?,
+        writing: record.writing,
     })
 }
 
@@ -303,26 +313,60 @@ fn check_ids<'a>(ids: impl Iterator<Item = &'a str>) -> Result<(), Complaint> {
     Ok(())
 }
 
+/// A completion of a rankings file.
+#[derive(serde::Deserialize)]
+struct GivenCompletion {
+    id: String,
+    text: String,
+    #[serde(default)]
+    model: Option<String>,
+    /// Null where the labeler left it unranked; a line that says nothing is wrong.
+    #[serde(deserialize_with = "Option::deserialize")]
+    rank: Option<u32>,
+    #[serde(default)]
+    rating: Option<u8>,
+    #[serde(default)]
+    flags: std::collections::BTreeMap<String, bool>,
+}
+
+impl GivenCompletion {
+    /// As the trainer reads it; none for one without a rank.
+    fn ranked(&self) -> Option<RankedCompletion> {
+        Some(RankedCompletion {
+            id: self.id.clone(),
+            text: self.text.clone(),
+            model: self.model.clone(),
+            rank: self.rank?,
+            rating: self.rating,
+            flags: self.flags.clone(),
+        })
+    }
+}
+
 fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
     let prompt = prompt(fields)?;
     let known = ["id", "text", "model", "rank", "rating", "flags"];
-    let completions: Vec<RankedCompletion> =
+    let given: Vec<GivenCompletion> =
         read_items("completions", fields.required("completions")?, &known)?;
-    let n = completions.len();
+    let n = given.len();
     check_number(n, 2)?;
-    check_ids(completions.iter().map(|item| item.id.as_str()))?;
+    check_ids(given.iter().map(|item| item.id.as_str()))?;
     let labeler = fields.optional::<String>("labeler")?;
     let record = RankedPrompt {
         id: prompt.external_id.clone(),
         prompt: read("prompt", prompt.body.clone())?,
-        completions,
+        completions: given.iter().filter_map(GivenCompletion::ranked).collect(),
         labeler: None,
         category: None,
         customer: prompt.customer.clone(),
         split: None,
     };
     check(&record)?;
-    let mut ranking = judgements(&record.completions, form)?;
+    if let Some(index) = given.iter().position(|item| item.text.trim().is_empty()) {
+        let message = format!("completion {} is empty", index + 1);
+        return Err(complaint("completions", message));
+    }
+    let mut ranking = judgements(&given, form)?;
     ranking.note = note(fields)?;
     Ok(NewRanking {
         ranking,
@@ -334,7 +378,7 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         disagreement: fields.optional("disagreement")?,
         labeler: labeler.unwrap_or_else(|| "unnamed".to_owned()),
         prompt,
-        completions: record.completions.into_iter().map(ranked).collect(),
+        completions: given.into_iter().map(ranked).collect(),
     })
 }
 
@@ -349,7 +393,7 @@ fn note(fields: &mut Fields) -> Result<String, Complaint> {
     }
 }
 
-fn ranked(completion: RankedCompletion) -> NewCompletion {
+fn ranked(completion: GivenCompletion) -> NewCompletion {
     NewCompletion {
         text: completion.text,
         model: named_model(completion.model),
@@ -376,8 +420,8 @@ fn display_order(fields: &mut Fields, n: usize) -> Result<Vec<i16>, Complaint> {
 }
 
 /// Ranks without gaps, ratings within the form's scale, flags that the form asks.
-fn judgements(completions: &[RankedCompletion], form: &Form) -> Result<Ranking, Complaint> {
-    let mut used: Vec<u32> = completions.iter().map(|item| item.rank).collect();
+fn judgements(completions: &[GivenCompletion], form: &Form) -> Result<Ranking, Complaint> {
+    let mut used: Vec<u32> = completions.iter().filter_map(|item| item.rank).collect();
     used.sort_unstable();
     used.dedup();
     let scale = form.overall.min..=form.overall.max;
@@ -393,7 +437,7 @@ fn judgements(completions: &[RankedCompletion], form: &Form) -> Result<Ranking, 
             let message = "is not a flag of the project's form";
             return Err(complaint(at(&format!("flags.{key}")), message));
         }
-        let rank = used.iter().position(|rank| *rank == item.rank);
+        let rank = used.iter().position(|rank| Some(*rank) == item.rank);
         judgements.push(Judgement {
             slot: index as i16,
             rank: rank.map(|index| index as i16 + 1),

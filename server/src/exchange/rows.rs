@@ -7,11 +7,11 @@ use std::pin::pin;
 use anyhow::Context;
 use async_stream::try_stream;
 use futures_util::{Stream, StreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use trainer::records::{
-    DemonstrationRecord, PromptRecord, RankedCompletion, RankedPrompt, TextRecord,
+    DemonstrationRecord, Prompt, PromptRecord, RankedCompletion, RankedPrompt, TextRecord,
 };
 
 use crate::domain::export::{Aggregation, ExportChoice, ExportFormat};
@@ -20,28 +20,107 @@ use crate::domain::snapshot::{SnapshotKind, split_of};
 use crate::exchange::formats;
 use crate::store::snapshots::{self, RankingItem};
 
+/// A completion as our own format has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct CompletionLine {
+    id: String,
+    text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    /// Null where the labeler left it unranked.
+    rank: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rating: Option<u8>,
+    #[serde(default)]
+    flags: BTreeMap<String, bool>,
+}
+
+impl CompletionLine {
+    /// As every other format has it; none for one without a rank.
+    fn ranked(&self) -> Option<RankedCompletion> {
+        Some(RankedCompletion {
+            id: self.id.clone(),
+            text: self.text.clone(),
+            model: self.model.clone(),
+            rank: self.rank?,
+            rating: self.rating,
+            flags: self.flags.clone(),
+        })
+    }
+}
+
 /// A line of a rankings export: the contract's fields, and what traces the label.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct RankingLine {
-    #[serde(flatten)]
+    /// Without the completions that were left unranked.
     ranked: RankedPrompt,
+    /// All completions, in slot order.
+    completions: Vec<CompletionLine>,
     ranking_id: uuid::Uuid,
     display_order: Vec<i16>,
     form_version: i32,
     guidelines_version: i32,
-    #[serde(skip_serializing_if = "String::is_empty")]
     note: String,
-    #[serde(skip_serializing_if = "is_false")]
     simulated: bool,
     /// A decision between labels.
-    #[serde(skip_serializing_if = "is_false")]
     adjudication: bool,
     /// Why the labeler got the task.
-    #[serde(skip_serializing_if = "Option::is_none")]
     chosen_by: Option<String>,
     /// Of reward models over the candidates when the labeler got the task.
-    #[serde(skip_serializing_if = "Option::is_none")]
     disagreement: Option<f32>,
+}
+
+impl Serialize for RankingLine {
+    /// Fields in the order of every export before: bytes of a snapshot never change.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct OwnLine<'a> {
+            id: &'a str,
+            prompt: &'a Prompt,
+            completions: &'a [CompletionLine],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            labeler: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            category: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            customer: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            split: Option<&'a str>,
+            ranking_id: uuid::Uuid,
+            display_order: &'a [i16],
+            form_version: i32,
+            guidelines_version: i32,
+            #[serde(skip_serializing_if = "str::is_empty")]
+            note: &'a str,
+            #[serde(skip_serializing_if = "is_false")]
+            simulated: bool,
+            #[serde(skip_serializing_if = "is_false")]
+            adjudication: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            chosen_by: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            disagreement: Option<f32>,
+        }
+        let line = OwnLine {
+            id: &self.ranked.id,
+            prompt: &self.ranked.prompt,
+            completions: &self.completions,
+            labeler: self.ranked.labeler.as_deref(),
+            category: self.ranked.category.as_deref(),
+            customer: self.ranked.customer.as_deref(),
+            split: self.ranked.split.as_deref(),
+            ranking_id: self.ranking_id,
+            display_order: &self.display_order,
+            form_version: self.form_version,
+            guidelines_version: self.guidelines_version,
+            note: &self.note,
+            simulated: self.simulated,
+            adjudication: self.adjudication,
+            chosen_by: self.chosen_by.as_deref(),
+            disagreement: self.disagreement,
+        };
+        line.serialize(serializer)
+    }
 }
 
 /// Several labelers' rankings of the same completions as one.
@@ -95,7 +174,8 @@ impl Record {
         match self {
             Self::Ranking(line) => split_of(&line.ranked.id),
             Self::Mean(line) => split_of(&line.ranked.id),
-            Self::Demonstration(record) => split_of(&record.id),
+            // All of one writing, whose examples show each other's answers.
+            Self::Demonstration(record) => split_of(record.writing.as_ref().unwrap_or(&record.id)),
             Self::Prompt(line) => split_of(&line.record.id),
             Self::Text(record) => split_of(&record.id),
         }
@@ -107,6 +187,14 @@ impl Record {
             Self::Ranking(line) => Some(&line.ranked),
             Self::Mean(line) => Some(&line.ranked),
             _ => None,
+        }
+    }
+
+    /// Of one labeler's ranking: how many completions were left unranked.
+    pub fn n_unranked(&self) -> usize {
+        match self {
+            Self::Ranking(line) => line.completions.len() - line.ranked.completions.len(),
+            _ => 0,
         }
     }
 
@@ -155,15 +243,15 @@ impl Record {
         }
         let mut row = serde_json::to_value(self).unwrap_or_default();
         match self {
-            Self::Ranking(RankingLine { ranked, .. }) | Self::Mean(MeanRanking { ranked, .. }) => {
-                row["prompt"] = json!(ranked.prompt.messages());
-                for (item, completion) in ranked.completions.iter().enumerate() {
-                    let flags = completion.flags.iter();
-                    let pairs: Vec<Value> = flags
-                        .map(|(key, value)| json!({"key": key, "value": value}))
-                        .collect();
-                    row["completions"][item]["flags"] = Value::Array(pairs);
-                }
+            Self::Ranking(line) => {
+                row["prompt"] = json!(line.ranked.prompt.messages());
+                let flags = line.completions.iter().map(|item| &item.flags);
+                list_flags(&mut row, flags);
+            }
+            Self::Mean(line) => {
+                row["prompt"] = json!(line.ranked.prompt.messages());
+                let flags = line.ranked.completions.iter().map(|item| &item.flags);
+                list_flags(&mut row, flags);
             }
             Self::Prompt(line) => row["prompt"] = json!(line.record.prompt.messages()),
             Self::Demonstration(_) | Self::Text(_) => (),
@@ -180,6 +268,16 @@ impl Record {
             Self::Prompt(line) => vec![formats::of_prompt(&line.record.prompt)],
             Self::Text(record) => vec![json!(record)],
         }
+    }
+}
+
+/// Flags as a list, since a column has one type.
+fn list_flags<'a>(row: &mut Value, flags: impl Iterator<Item = &'a BTreeMap<String, bool>>) {
+    for (item, flags) in flags.enumerate() {
+        let pairs = flags
+            .iter()
+            .map(|(key, value)| json!({"key": key, "value": value}));
+        row["completions"][item]["flags"] = pairs.collect();
     }
 }
 
@@ -220,6 +318,7 @@ pub fn stream(
                     yield Record::Demonstration(DemonstrationRecord {
                         id: row.external_id,
                         messages: serde_json::from_value(row.messages)?,
+                        writing: row.writing,
                     });
                 }
             }
@@ -253,19 +352,23 @@ pub fn stream(
 }
 
 fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
-    let completions: Vec<RankedCompletion> = serde_json::from_value(row.completions)
+    let completions: Vec<CompletionLine> = serde_json::from_value(row.completions)
         .with_context(|| format!("ranking {} cannot be read", row.ranking_id))?;
     let split = split_of(&row.external_id).to_owned();
     Ok(RankingLine {
         ranked: RankedPrompt {
             id: row.external_id,
             prompt: serde_json::from_value(row.body)?,
-            completions,
+            completions: completions
+                .iter()
+                .filter_map(CompletionLine::ranked)
+                .collect(),
             labeler: Some(row.labeler_id.to_string()),
             category: Some(row.category),
             customer: row.customer,
             split: Some(split),
         },
+        completions,
         ranking_id: row.ranking_id,
         display_order: row.display_order,
         form_version: row.form_version,
@@ -363,24 +466,29 @@ mod tests {
         let completions = ["a", "b", "c"]
             .iter()
             .zip(ranks)
-            .map(|(id, rank)| RankedCompletion {
+            .map(|(id, rank)| CompletionLine {
                 id: (*id).to_owned(),
                 text: (*id).to_owned(),
                 model: None,
-                rank,
+                rank: (rank > 0).then_some(rank),
                 rating: Some(8 - rank as u8),
                 flags: BTreeMap::from([("hallucination".to_owned(), flag)]),
             });
+        let completions: Vec<CompletionLine> = completions.collect();
         RankingLine {
             ranked: RankedPrompt {
                 id: "p".to_owned(),
                 prompt: trainer::records::Prompt::Text("Hi".to_owned()),
-                completions: completions.collect(),
+                completions: completions
+                    .iter()
+                    .filter_map(CompletionLine::ranked)
+                    .collect(),
                 labeler: Some("ada".to_owned()),
                 category: None,
                 customer: None,
                 split: None,
             },
+            completions,
             ranking_id: uuid::Uuid::nil(),
             display_order: vec![0, 1, 2],
             form_version: 1,
@@ -442,5 +550,51 @@ mod tests {
                 .unwrap()
                 .starts_with(r#"{"id":"p","prompt":"Hi""#)
         );
+    }
+
+    /// Candidate b was left unranked.
+    #[test]
+    fn an_unranked_completion_has_a_null_rank_in_our_format_and_is_in_no_other() {
+        let record = Record::Ranking(line([1, 0, 2], true));
+        let own = ExportChoice::lines(ExportFormat::Plackett);
+        let mut lines = Vec::new();
+        record.write_lines(&own, &mut lines).unwrap();
+        let written: Value = serde_json::from_slice(&lines).unwrap();
+        assert_eq!(written["completions"][1]["id"], "b");
+        assert_eq!(written["completions"][1]["rank"], Value::Null);
+        assert!(
+            written["completions"][1]
+                .as_object()
+                .unwrap()
+                .contains_key("rank")
+        );
+        assert_eq!(record.n_unranked(), 1);
+        // The trainer reads the two that have a rank.
+        let read: RankedPrompt = serde_json::from_slice(&lines).unwrap();
+        let ids: Vec<&str> = read.completions.iter().map(|item| &*item.id).collect();
+        assert_eq!(ids, ["a", "c"]);
+        let row = &record.table_rows(&own)[0];
+        assert_eq!(row["completions"][1]["flags"][0]["key"], "hallucination");
+        let pairs = ExportChoice::lines(ExportFormat::Trl);
+        assert_eq!(record.table_rows(&pairs).len(), 1);
+    }
+
+    #[test]
+    fn the_examples_of_one_writing_are_on_one_side() {
+        let side = |id: usize, writing: Option<&str>| {
+            let record = DemonstrationRecord {
+                id: format!("demonstration {id}"),
+                messages: Vec::new(),
+                writing: writing.map(str::to_owned),
+            };
+            Record::Demonstration(record).split()
+        };
+        let alone: std::collections::BTreeSet<_> = (0..40).map(|id| side(id, None)).collect();
+        assert_eq!(alone.len(), 2);
+        for writing in ["one", "two", "three", "four", "five", "six"] {
+            let sides = (0..40).map(|id| side(id, Some(writing)));
+            let sides: std::collections::BTreeSet<_> = sides.collect();
+            assert_eq!(sides.len(), 1, "{writing}");
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! `/agreement`: how far labelers agree, how well and how fast each works, and what decides besides the
-//! texts. For admins; models are not named here.
+//! texts. For those who administer the project; models are not named here.
 
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::{ProjectAdmin, Visitor};
 use crate::domain::agreement::Agreement;
 use crate::domain::form::Form;
 use crate::domain::ids::AccountId;
@@ -218,9 +218,9 @@ struct Place {
     choices: Choices,
 }
 
-async fn find_place(state: &AppState, slug: &str) -> AppResult<Place> {
+async fn find_place(state: &AppState, visitor: &Visitor, slug: &str) -> AppResult<Place> {
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let projects = store::members::list_administered(&mut db, visitor.account_id).await?;
     let project = choose_project(&projects, slug)?;
     let (mut form, mut choices) = (None, Choices::default());
     if let Some(project) = &project {
@@ -241,13 +241,13 @@ async fn find_place(state: &AppState, slug: &str) -> AppResult<Place> {
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Query(query): Query<AgreementQuery>,
 ) -> AppResult<Response> {
     let (policy, filter) = (query.policy()?, query.filter()?);
     let sort = query.sort()?.to_owned();
     let page = page.titled("agreement-title");
-    let place = find_place(&state, &query.project).await?;
+    let place = find_place(&state, &visitor, &query.project).await?;
     let Some(project) = place.project else {
         let body = render(&AgreementPage {
             page,
@@ -318,11 +318,11 @@ fn tables(sections: &[Section]) -> Vec<FigureTable> {
 pub async fn export(
     State(state): State<AppState>,
     mut page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Query(query): Query<AgreementQuery>,
 ) -> AppResult<Response> {
     let (policy, filter) = (query.policy()?, query.filter()?);
-    let place = find_place(&state, &query.project).await?;
+    let place = find_place(&state, &visitor, &query.project).await?;
     let project = place.project.ok_or(AppError::NotFound("project"))?;
     let found = figures::agreement(&state, project.id, &filter).await?;
     page.lang = Lang::En;
@@ -342,12 +342,12 @@ pub async fn export(
 pub async fn show(
     State(state): State<AppState>,
     mut page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<AccountId>,
     Query(query): Query<AgreementQuery>,
 ) -> AppResult<Response> {
     let (policy, filter) = (query.policy()?, query.filter()?);
-    let place = find_place(&state, &query.project).await?;
+    let place = find_place(&state, &visitor, &query.project).await?;
     let project = place.project.ok_or(AppError::NotFound("project"))?;
     let mut db = state.db.acquire().await?;
     let account = store::accounts::find(&mut db, id).await?;
@@ -357,6 +357,10 @@ pub async fn show(
     let found = figures::agreement(&state, project.id, &filter).await?;
     let history = figures::history(&state, project.id, &filter, id).await?;
     let own = found.labelers.iter().find(|own| own.labeler_id == id);
+    // The names of all accounts are not for an admin of one project.
+    if own.is_none() && !visitor.is_admin {
+        return Err(AppError::NotFound("account"));
+    }
     let kept = query_of(&project, &query.filter, &[("ties", &query.ties)]);
     let view = View {
         words: Words { page: &page },

@@ -1,4 +1,5 @@
-//! `/audit`: who did what, for admins of everything. Nothing here can be changed.
+//! `/audit`: who did what. Admins of everything see all of it; those of single projects see what was done
+//! in theirs. Nothing here can be changed.
 
 use std::pin::pin;
 
@@ -12,16 +13,16 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use sqlx::PgConnection;
 
-use crate::auth::visitor::Admin;
+use crate::auth::visitor::{ProjectAdmin, Visitor};
 use crate::domain::audit::AuditAction;
 use crate::domain::ids::{AccountId, AuditEventId, ProjectId};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
-use crate::store::accounts::Account;
-use crate::store::audit_events::{AuditEvent, AuditFilter, NewEvent};
+use crate::store::audit_events::{Actor, AuditEvent, AuditFilter, NewEvent};
 use crate::store::projects::Project;
 use crate::web::page::{Page, render};
 
@@ -35,7 +36,7 @@ struct AuditPage {
     query: AuditQuery,
     events: Vec<AuditEvent>,
     next: Option<AuditEventId>,
-    accounts: Vec<Account>,
+    actors: Vec<Actor>,
     projects: Vec<Project>,
 }
 
@@ -55,7 +56,20 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
-    /// The same as a filter.
+    /// The same as a filter, of what a visitor may see.
+    ///
+    /// # Errors
+    /// `Invalid` with every field that cannot be read; `NotFound` for a project that is not theirs.
+    async fn filter_for(&self, db: &mut PgConnection, visitor: &Visitor) -> AppResult<AuditFilter> {
+        let mut filter = self.filter()?;
+        filter.administered_by = (!visitor.is_admin).then_some(visitor.account_id);
+        if let (Some(owner), Some(project)) = (filter.administered_by, filter.project_id) {
+            store::members::find_administered(db, owner, project).await?;
+        }
+        Ok(filter)
+    }
+
+    /// The same as a filter of everything.
     ///
     /// # Errors
     /// `Invalid` with every field that cannot be read.
@@ -78,6 +92,7 @@ impl AuditQuery {
             from: from.map(midnight),
             until: to.and_then(|day| day.succ_opt()).map(midnight),
             before,
+            administered_by: None,
         })
     }
 
@@ -165,15 +180,14 @@ impl AuditPage {
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
-    _: Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Query(query): Query<AuditQuery>,
 ) -> AppResult<Response> {
-    let filter = query.filter()?;
     let mut db = state.db.acquire().await?;
+    let filter = query.filter_for(&mut db, &visitor).await?;
     let mut events = store::audit_events::list(&mut db, &filter, PAGE_LENGTH as i64 + 1).await?;
-    let mut accounts = store::accounts::list(&mut db).await?;
-    accounts.retain(|account| !account.is_simulated);
-    let projects = store::projects::list(&mut db).await?;
+    let actors = store::audit_events::list_actors(&mut db, filter.administered_by).await?;
+    let projects = store::members::list_administered(&mut db, visitor.account_id).await?;
     drop(db);
     let has_more = events.len() > PAGE_LENGTH;
     events.truncate(PAGE_LENGTH);
@@ -183,7 +197,7 @@ pub async fn index(
         query,
         events,
         next,
-        accounts,
+        actors,
         projects,
     })?
     .into_response())
@@ -192,15 +206,18 @@ pub async fn index(
 /// `GET /audit/export`: the log as JSON lines, oldest first, streamed. That it was taken is its last line.
 pub async fn export(
     State(state): State<AppState>,
-    Admin(admin): Admin,
+    ProjectAdmin(visitor): ProjectAdmin,
     Query(query): Query<AuditQuery>,
 ) -> AppResult<Response> {
+    let mut db = state.db.acquire().await?;
     let filter = AuditFilter {
         before: None,
-        ..query.filter()?
+        ..query.filter_for(&mut db, &visitor).await?
     };
-    let mut db = state.db.acquire().await?;
-    let event = NewEvent::by(admin.account_id, AuditAction::Export).to("audit", None);
+    let mut event = NewEvent::by(visitor.account_id, AuditAction::Export).to("audit", None);
+    if let Some(project) = filter.project_id {
+        event = event.within(project);
+    }
     store::audit_events::record(&mut db, event).await?;
     let lines = stream! {
         let mut events = pin!(store::audit_events::stream(&mut db, &filter));

@@ -4,14 +4,18 @@
 use askama::Template;
 use axum::extract::{Form, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
+use sqlx::Connection;
 
 use crate::auth::visitor::{Labeler, Visitor};
+use crate::domain::audit::AuditAction;
 use crate::domain::form::text_in;
 use crate::domain::ids::ProjectId;
 use crate::error::{AppError, AppResult};
 use crate::pages::project_rules::{DiffLine, diff_lines};
 use crate::state::AppState;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::store::members::Subject;
 use crate::store::questions::Published;
 use crate::store::rules::RuleToRead;
@@ -26,6 +30,10 @@ struct Rule {
     html: String,
     /// Whether it waits for this reader.
     is_due: bool,
+    /// Whether this reader said no to it.
+    is_refused: bool,
+    /// Whether this reader labels here.
+    is_asked: bool,
     acknowledged: Option<i32>,
     /// What the newest version changed of the one that they acknowledged last.
     changes: Vec<DiffLine>,
@@ -81,6 +89,17 @@ impl GuidelinesPage {
 }
 
 impl Rule {
+    /// Whether the reader may say that they do not agree.
+    fn may_decline(&self) -> bool {
+        self.subject == Subject::Consent.as_str() && self.is_due
+    }
+
+    /// Whether the reader agreed to something that they may take back.
+    fn may_withdraw(&self) -> bool {
+        let is_consent = self.subject == Subject::Consent.as_str();
+        is_consent && self.is_asked && self.acknowledged.is_some()
+    }
+
     /// Whether the reader has acknowledged this very version.
     fn is_acknowledged(&self) -> bool {
         self.acknowledged == Some(self.version)
@@ -97,6 +116,8 @@ impl Rule {
             version: rule.version,
             html: markdown::to_html(&text),
             is_due: rule.is_due(),
+            is_refused: rule.is_refused(),
+            is_asked: rule.is_asked,
             acknowledged: rule.acknowledged,
             changes,
         }
@@ -175,15 +196,75 @@ pub async fn acknowledge(
         return Err(AppError::NotFound("project"));
     }
     let (project_id, version) = (form.project_id, form.version);
+    let mut transaction = db.begin().await?;
     let is_newest =
-        store::members::acknowledge(&mut db, reader, project_id, subject, version).await?;
+        store::members::acknowledge(&mut transaction, reader, project_id, subject, version).await?;
     if !is_newest {
         return Err(AppError::conflict("error-not-newest"));
     }
+    // Whoever agrees again takes back that their labels are to be left out, and no admin's word.
+    if subject == Subject::Consent
+        && store::label_withdrawals::end(&mut transaction, project_id, reader, reader, true).await?
+    {
+        let event = NewEvent::by(reader, AuditAction::LabelsRestored).within(project_id);
+        let event = event.to("account", reader.0);
+        store::audit_events::record(&mut transaction, event).await?;
+    }
+    transaction.commit().await?;
     let rules = store::rules::list_to_read(&mut db, reader, true).await?;
     let next = rules.iter().find(|rule| rule.is_due());
     Ok(match next {
         Some(rule) => Redirect::to(&format!("/guidelines#{}-{}", rule.subject, rule.project_id)),
         None => Redirect::to("/work"),
     })
+}
+
+/// The form that says no to a consent.
+#[derive(serde::Deserialize)]
+pub struct RefusalForm {
+    project_id: ProjectId,
+    version: i32,
+    /// Whether what was agreed to before holds no longer either.
+    #[serde(default)]
+    withdraw: bool,
+}
+
+/// `POST /guidelines/refusals`: this labeler does not agree to the newest consent of a project, or no longer.
+/// They get no task of it, and go on with their other projects. What they said before is left out of later
+/// snapshots where they withdraw.
+pub async fn refuse(
+    State(state): State<AppState>,
+    Labeler(labeler): Labeler,
+    Form(form): Form<RefusalForm>,
+) -> AppResult<Redirect> {
+    let mut transaction = state.db.begin().await?;
+    let (reader, project_id) = (labeler.account_id, form.project_id);
+    let rules = store::rules::list_to_read(&mut transaction, reader, true).await?;
+    let is_theirs = |rule: &RuleToRead| rule.project_id == project_id && rule.is_asked;
+    if !rules.iter().any(is_theirs) {
+        return Err(AppError::NotFound("project"));
+    }
+    let (version, withdraws) = (form.version, form.withdraw);
+    let agreed =
+        store::consent_refusals::insert(&mut transaction, reader, project_id, version, withdraws);
+    let agreed = agreed.await?;
+    let agreed = agreed.ok_or_else(|| AppError::conflict("error-not-newest"))?;
+    let action = match agreed {
+        Some(_) => AuditAction::ConsentWithdrawn,
+        None => AuditAction::ConsentDeclined,
+    };
+    let event = NewEvent::by(reader, action).within(project_id);
+    let event = event.with(json!({"version": version}));
+    store::audit_events::record(&mut transaction, event).await?;
+    if agreed.is_some() {
+        // In the place of an admin's, which an admin could end.
+        store::label_withdrawals::end(&mut transaction, project_id, reader, reader, false).await?;
+        store::label_withdrawals::begin(&mut transaction, project_id, reader, reader).await?;
+        let event = NewEvent::by(reader, AuditAction::LabelsWithdrawn).within(project_id);
+        let event = event.to("account", reader.0);
+        store::audit_events::record(&mut transaction, event).await?;
+    }
+    store::consent_refusals::release_leases(&mut transaction, reader, project_id).await?;
+    transaction.commit().await?;
+    Ok(Redirect::to(&format!("/guidelines#consent-{project_id}")))
 }

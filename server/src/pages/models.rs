@@ -1,5 +1,5 @@
-//! `/models`: the models whose completions were ranked, compared. For admins and operators; labelers never
-//! see it, since models are named here.
+//! `/models`: the models whose completions were ranked, compared. For those who administer the project,
+//! and for operators; labelers never see it, since models are named here.
 
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use crate::pages::agreement::{FilterForm, filter_of, newest, query_of};
 use crate::pages::figure_sections::{Matrix, MatrixCell, MatrixRow, Section};
 use crate::pages::figure_tables::{Column, FigureTable, Picture, Row, Unit, Words, download};
 use crate::pages::prompts::choose_project;
+use crate::pages::snapshots::list_projects;
 use crate::state::AppState;
 use crate::store;
 use crate::store::labels::MOST;
@@ -61,7 +62,7 @@ struct ModelsPage {
 /// # Errors
 /// `Forbidden` for everybody else.
 pub fn check_may_see(visitor: &Visitor) -> AppResult<()> {
-    if visitor.is_admin || visitor.is_operator {
+    if visitor.is_project_admin || visitor.is_operator {
         Ok(())
     } else {
         Err(AppError::Forbidden("admin"))
@@ -79,7 +80,7 @@ pub async fn index(
     let filter = query.filter.parse().map_err(AppError::Invalid)?;
     let page = page.titled("models-title");
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let projects = list_projects(&mut db, &visitor).await?;
     let Some(project) = choose_project(&projects, &query.project)? else {
         drop(db);
         let body = render(&ModelsPage {
@@ -143,7 +144,7 @@ pub async fn export(
     check_may_see(&visitor)?;
     let filter = query.filter.parse().map_err(AppError::Invalid)?;
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let projects = list_projects(&mut db, &visitor).await?;
     drop(db);
     let project = choose_project(&projects, &query.project)?;
     let project = project.ok_or(AppError::NotFound("project"))?;

@@ -22,6 +22,7 @@ use crate::domain::snapshot::{Labels, Selection, SnapshotKind};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::exchange::export;
 use crate::message::Message;
+use crate::pages::snapshot_filters::{self, TIES};
 use crate::state::AppState;
 use crate::store;
 use crate::store::audit_events::NewEvent;
@@ -59,24 +60,25 @@ struct SnapshotPage {
 
 /// The form that takes a snapshot.
 #[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
 pub struct SnapshotForm {
-    #[serde(default)]
     project: String,
-    #[serde(default)]
     name: String,
-    #[serde(default)]
     kind: String,
-    #[serde(default)]
     categories: Vec<String>,
-    #[serde(default)]
     include_simulated: bool,
-    #[serde(default)]
     reviewed_categories: bool,
-    #[serde(default)]
     include_personal: bool,
     /// Of rankings: `adjudicated`, `all` or `labels`; the first when empty.
-    #[serde(default)]
     labels: String,
+    pub(super) least_agreement: String,
+    pub(super) ties: String,
+    pub(super) without_single: bool,
+    pub(super) least_gold: String,
+    pub(super) least_quality: String,
+    pub(super) without_unproven: bool,
+    /// An address a line.
+    pub(super) without_labelers: String,
 }
 
 impl SnapshotsPage {
@@ -86,6 +88,26 @@ impl SnapshotsPage {
 
     fn labels(&self) -> [(Labels, String); 3] {
         Labels::ALL.map(|labels| (labels, self.page.t(&format!("snapshots-labels-{labels}"))))
+    }
+
+    fn ties(&self) -> [(&'static str, String); 3] {
+        TIES.map(|(word, _)| {
+            let key = format!("agreement-policy-{}", word.replace('_', "-"));
+            (word, self.page.t(&key))
+        })
+    }
+
+    /// Whether the form leaves anything out.
+    fn leaves_out(&self) -> bool {
+        let form = &self.form;
+        [
+            &form.least_agreement,
+            &form.least_gold,
+            &form.least_quality,
+            &form.without_labelers,
+        ]
+        .iter()
+        .any(|text| !text.is_empty())
     }
 
     fn is_labels(&self, labels: &Labels) -> bool {
@@ -118,6 +140,11 @@ impl SnapshotPage {
     fn labels(&self) -> Option<String> {
         let key = format!("snapshots-labels-{}", self.snapshot.labels);
         (self.snapshot.kind == SnapshotKind::Rankings.as_str()).then(|| self.page.t(&key))
+    }
+
+    /// What it was narrowed to and what it left out.
+    fn filters(&self) -> Vec<String> {
+        snapshot_filters::describe(&self.page, &self.snapshot)
     }
 
     fn about(&self, format: &str) -> String {
@@ -255,8 +282,11 @@ pub async fn create(
     }
 }
 
-/// The projects that a visitor may take snapshots of.
-async fn list_projects(db: &mut PgConnection, visitor: &Visitor) -> sqlx::Result<Vec<Project>> {
+/// The projects whose snapshots and figures of models a visitor may see.
+pub(crate) async fn list_projects(
+    db: &mut PgConnection,
+    visitor: &Visitor,
+) -> sqlx::Result<Vec<Project>> {
     match limited_to(visitor) {
         None => store::projects::list(db).await,
         Some(id) => store::members::list_administered(db, id).await,
@@ -279,7 +309,9 @@ async fn read_selection(
         .kind
         .parse()
         .map_err(|_: String| AppError::invalid("kind", Message::new("error-unknown-choice")))?;
+    let filters = snapshot_filters::read(&mut db, project.id, form).await?;
     Ok(Selection {
+        filters,
         project_id: project.id,
         kind,
         name: form.name.trim().to_owned(),

@@ -68,8 +68,8 @@ pub struct WorkQuery {
     screening: bool,
 }
 
-/// `POST /work`: leases the next task, unless one is open, and goes to it; to the guidelines first
-/// where they have not been acknowledged.
+/// `POST /work`: leases the next task, unless one is open, and goes to it; to guidelines that have not
+/// been acknowledged where no other project has a task.
 pub async fn create(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -121,20 +121,19 @@ async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<S
 pub(super) enum Fresh {
     /// A lease.
     Lease(Lease),
-    /// The guidelines of this project come first.
+    /// Nothing else is waiting, and the guidelines of this project come before its tasks.
     AcknowledgeFirst(ProjectId),
     /// No task is waiting.
     Nothing,
 }
 
-/// Leases the next task of the labeler's projects, the oldest project first.
+/// Leases the next task of the labeler's projects, the oldest project first. A project whose guidelines or
+/// consent they have not acknowledged is passed over, and comes up when nothing else is waiting; one whose
+/// consent they declined does not.
 pub(super) async fn lease_fresh(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Fresh> {
     let places = store::members::list_places(&mut *db, labeler_id).await?;
-    if let Some(place) = places.iter().find(|place| !place.has_acknowledged) {
-        return Ok(Fresh::AcknowledgeFirst(place.project_id));
-    }
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
-    for place in places {
+    for place in places.iter().filter(|place| place.has_acknowledged) {
         let lease = store::queue::lease(&mut *db, place.project_id, labeler_id, &mut rng).await;
         match lease {
             Ok(Some(lease)) => return Ok(Fresh::Lease(lease)),
@@ -145,7 +144,10 @@ pub(super) async fn lease_fresh(db: &mut PgConnection, labeler_id: AccountId) ->
             Err(error) => return Err(error),
         }
     }
-    Ok(Fresh::Nothing)
+    let waiting = places.iter().find(|place| place.is_waiting());
+    Ok(waiting.map_or(Fresh::Nothing, |place| {
+        Fresh::AcknowledgeFirst(place.project_id)
+    }))
 }
 
 /// After work that is written: on to the next task. When leasing fails the work is still safe, so

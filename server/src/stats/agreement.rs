@@ -8,16 +8,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::correlation::tau_b_of_counts;
 use super::interval::{Bootstrap, Estimate, all_alike, percentiles};
 use super::labels::{Ranking, by_prompt};
 
 /// How a pair counts that at least one of two labelers ties.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TiePolicy {
+    #[default]
     /// Not at all: the share of pairs that both order strictly.
     LeftOut,
     /// A tie against a strict order is half alike; two ties are alike.

@@ -140,6 +140,8 @@ pub struct AuditFilter {
     pub until: Option<DateTime<Utc>>,
     /// Only events before this one.
     pub before: Option<AuditEventId>,
+    /// Only in projects that this account may administer.
+    pub administered_by: Option<AccountId>,
 }
 
 /// The query of the list and of the export. A macro, since queries are checked when they are compiled.
@@ -164,13 +166,15 @@ macro_rules! select_events {
           AND ($4::TIMESTAMPTZ IS NULL OR e.at >= $4)
           AND ($5::TIMESTAMPTZ IS NULL OR e.at < $5)
           AND ($6::UUID IS NULL OR e.id < $6)
+          AND ($7::UUID IS NULL OR e.project_id IN (SELECT q.id FROM projects q WHERE may_administer($7, q.id)))
         "# + $end,
             $filter.account_id.map(|id| id.0),
             $filter.action.map(AuditAction::as_str),
             $filter.project_id.map(|id| id.0),
             $filter.from,
             $filter.until,
-            $filter.before.map(|id| id.0)
+            $filter.before.map(|id| id.0),
+            $filter.administered_by.map(|id| id.0)
             $(, $more)*
         )
     };
@@ -185,7 +189,7 @@ pub async fn list(
     select_events!(
         filter,
         "ORDER BY e.id DESC
-        LIMIT $7",
+        LIMIT $8",
         limit
     )
     .fetch_all(db)
@@ -198,4 +202,38 @@ pub fn stream<'db>(
     filter: &AuditFilter,
 ) -> impl Stream<Item = sqlx::Result<AuditEvent>> + Send + use<'db> {
     select_events!(filter, "ORDER BY e.id").fetch(db)
+}
+
+/// Somebody whose deeds the log may hold.
+#[derive(Debug, Clone)]
+pub struct Actor {
+    /// Key.
+    pub id: AccountId,
+    /// Name.
+    pub name: String,
+    /// Address.
+    pub email: String,
+}
+
+/// Whom the log can be narrowed to: everybody who is no program, or with `administered_by` those who did
+/// something in projects that this account may administer. By name.
+pub async fn list_actors(
+    db: &mut PgConnection,
+    administered_by: Option<AccountId>,
+) -> sqlx::Result<Vec<Actor>> {
+    sqlx::query_as!(
+        Actor,
+        r#"
+        SELECT id AS "id: AccountId", name, email
+        FROM accounts
+        WHERE NOT is_simulated
+          AND ($1::UUID IS NULL OR id IN (
+              SELECT e.account_id FROM audit_events e
+              WHERE e.project_id IN (SELECT q.id FROM projects q WHERE may_administer($1, q.id))))
+        ORDER BY name, email, id
+        "#,
+        administered_by.map(|id| id.0)
+    )
+    .fetch_all(db)
+    .await
 }

@@ -17,6 +17,8 @@ pub struct NewDemonstration {
     pub messages: Value,
     /// One of the ten categories.
     pub category: String,
+    /// What it was made of, with others: those of one writing stay on one side of a split.
+    pub writing: Option<String>,
 }
 
 /// Stores demonstrations, in order; returns the indexes of those whose id is taken.
@@ -41,14 +43,19 @@ pub async fn insert_all(
         .iter()
         .map(|row| row.category.clone())
         .collect();
+    let writings: Vec<Option<String>> = demonstrations
+        .iter()
+        .map(|row| row.writing.clone())
+        .collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let inserted = sqlx::query_scalar!(
         r#"
-        INSERT INTO demonstrations (id, project_id, external_id, messages, category)
-        SELECT n.id, $1, n.external_id, n.messages, n.category
-        FROM unnest($2::uuid[], $3::text[], $4::jsonb[], $5::text[]) AS n (id, external_id, messages, category)
+        INSERT INTO demonstrations (id, project_id, external_id, messages, category, writing)
+        SELECT n.id, $1, n.external_id, n.messages, n.category, n.writing
+        FROM unnest($2::uuid[], $3::text[], $4::jsonb[], $5::text[], $6::text[])
+            AS n (id, external_id, messages, category, writing)
         ON CONFLICT ON CONSTRAINT demonstrations_external_id_key DO NOTHING
         RETURNING id
         "#,
@@ -56,7 +63,8 @@ pub async fn insert_all(
         &ids,
         &names,
         &messages,
-        &categories
+        &categories,
+        &writings as &[Option<String>]
     )
     .fetch_all(&mut *db)
     .await?;

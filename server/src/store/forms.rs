@@ -81,8 +81,9 @@ pub async fn publish(
 
 /// Forms that were read lately, by project and version. A version is never changed (a trigger holds that), so
 /// what is here stays true; each page of work and each submission would read and parse it anew otherwise.
-static KNOWN: LazyLock<RwLock<HashMap<(ProjectId, i32), Arc<Form>>>> =
-    LazyLock::new(RwLock::default);
+static KNOWN: LazyLock<RwLock<Known>> = LazyLock::new(RwLock::default);
+
+type Known = HashMap<(ProjectId, i32), Arc<Form>>;
 
 /// Most forms that are kept; all go where more come.
 const KEPT: usize = 256;

@@ -60,7 +60,7 @@ pub async fn list_waiting(
                                 AND NOT (a.status = 'leased' AND a.lease_until <= now()))
             LIMIT $2
         ) AS w
-        WHERE p.archived_at IS NULL AND (p.is_open OR m.account_id IS NOT NULL)
+        WHERE p.archived_at IS NULL AND (p.is_open OR m.account_id IS NOT NULL) AND NOT has_refused($1, p.id)
         GROUP BY p.id, w.kind
         ORDER BY p.created_at, p.id, w.kind
         "#,

@@ -100,6 +100,15 @@ pub struct Place {
     pub name: String,
     /// Whether they have acknowledged the newest guidelines and consent, where there are any.
     pub has_acknowledged: bool,
+    /// Whether they declined the newest consent, or withdrew their agreement to it.
+    pub has_refused: bool,
+}
+
+impl Place {
+    /// Whether guidelines or consent wait for the labeler, who has not said no.
+    pub fn is_waiting(&self) -> bool {
+        !self.has_acknowledged && !self.has_refused
+    }
 }
 
 /// The projects that are open to a labeler or that they are assigned to, oldest first.
@@ -115,7 +124,8 @@ pub async fn list_places(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::
                AND (c.version IS NULL OR EXISTS (
                     SELECT 1 FROM acknowledgements k
                     WHERE k.account_id = $1 AND k.project_id = p.id
-                      AND k.subject = 'consent' AND k.version = c.version)) AS "has_acknowledged!"
+                      AND k.subject = 'consent' AND k.version = c.version AND k.withdrawn_at IS NULL)) AS "has_acknowledged!",
+               has_refused($1, p.id) AS "has_refused!"
         FROM projects p
         CROSS JOIN LATERAL (SELECT max(version) AS version FROM guidelines WHERE project_id = p.id) g
         CROSS JOIN LATERAL (SELECT max(version) AS version FROM consents WHERE project_id = p.id) c
@@ -148,7 +158,8 @@ pub async fn acknowledge(
         ), noted AS (
             INSERT INTO acknowledgements (account_id, project_id, subject, version)
             SELECT $1, $2, $3, version FROM newest WHERE version = $4
-            ON CONFLICT DO NOTHING
+            ON CONFLICT (account_id, project_id, subject, version) DO UPDATE SET withdrawn_at = NULL, at = now()
+            WHERE acknowledgements.withdrawn_at IS NOT NULL
         )
         SELECT coalesce(version = $4, FALSE) AS "is_newest!" FROM newest
         "#,
@@ -243,7 +254,8 @@ pub async fn list(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<
                    WHERE NOT EXISTS (
                        SELECT 1 FROM acknowledgements k
                        WHERE k.account_id = m.account_id AND k.project_id = $1
-                         AND k.subject = newest.subject AND k.version = newest.version)) AS "has_acknowledged!",
+                         AND k.subject = newest.subject AND k.version = newest.version
+                         AND k.withdrawn_at IS NULL)) AS "has_acknowledged!",
                (SELECT count(*) FROM assignments a
                 JOIN tasks t ON t.id = a.task_id
                 WHERE a.labeler_id = m.account_id AND a.status = 'submitted' AND t.project_id = $1) AS "n_submitted!"

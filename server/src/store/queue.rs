@@ -180,7 +180,7 @@ async fn find_rules(
                   AND (c.version IS NULL OR EXISTS (
                        SELECT 1 FROM acknowledgements k
                        WHERE k.account_id = u.id AND k.project_id = p.id
-                         AND k.subject = 'consent' AND k.version = c.version)) AS "has_acknowledged!",
+                         AND k.subject = 'consent' AND k.version = c.version AND k.withdrawn_at IS NULL)) AS "has_acknowledged!",
                (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
                 WHERE a.labeler_id = u.id AND t.project_id = p.id
                   AND a.status = 'leased' AND a.lease_until > now()) AS "held!"

@@ -78,7 +78,8 @@ pub async fn list(
         SELECT r.version AS "version!", r.markdown AS "texts!: Json<Texts>", u.name AS "created_by?",
                r.created_at AS "created_at!",
                (SELECT count(*) FROM acknowledgements k
-                WHERE k.project_id = $1 AND k.subject = $2 AND k.version = r.version) AS "n_acknowledged!"
+                WHERE k.project_id = $1 AND k.subject = $2 AND k.version = r.version
+                  AND k.withdrawn_at IS NULL) AS "n_acknowledged!"
         FROM rules r
         LEFT JOIN accounts u ON u.id = r.created_by
         WHERE r.project_id = $1 AND r.subject = $2
@@ -110,11 +111,23 @@ pub struct RuleToRead {
     pub acknowledged_texts: Option<Json<Texts>>,
     /// Whether the reader labels here, and so must acknowledge it.
     pub is_asked: bool,
+    /// When they last declined the newest version, or withdrew their consent to it; only to be looked at
+    /// where it is not acknowledged now.
+    pub refused_at: Option<DateTime<Utc>>,
 }
 
 impl RuleToRead {
-    /// Whether it waits to be acknowledged.
+    /// Whether it waits to be acknowledged or declined.
     pub fn is_due(&self) -> bool {
+        self.is_open() && self.refused_at.is_none()
+    }
+
+    /// Whether the reader said no to it.
+    pub fn is_refused(&self) -> bool {
+        self.is_open() && self.refused_at.is_some()
+    }
+
+    fn is_open(&self) -> bool {
         self.is_asked && self.acknowledged != Some(self.version)
     }
 }
@@ -132,7 +145,10 @@ pub async fn list_to_read(
         SELECT p.id AS "project_id!: ProjectId", p.name AS "project!", s.subject AS "subject!",
                r.version AS "version!", r.markdown AS "texts!: Json<Texts>",
                k.version AS "acknowledged?", o.markdown AS "acknowledged_texts?: Json<Texts>",
-               q.is_asked AS "is_asked!"
+               q.is_asked AS "is_asked!",
+               (SELECT max(f.at) FROM consent_refusals f
+                WHERE s.subject = 'consent' AND f.account_id = $1 AND f.project_id = p.id
+                  AND f.version = r.version) AS "refused_at?"
         FROM projects p
         CROSS JOIN (VALUES ('consent'), ('guidelines')) AS s (subject)
         CROSS JOIN LATERAL (
@@ -148,6 +164,7 @@ pub async fn list_to_read(
         LEFT JOIN LATERAL (
             SELECT max(a.version) AS version FROM acknowledgements a
             WHERE a.account_id = $1 AND a.project_id = p.id AND a.subject = s.subject
+              AND a.withdrawn_at IS NULL
         ) AS k ON TRUE
         LEFT JOIN rules o ON o.project_id = p.id AND o.subject = s.subject AND o.version = k.version
         WHERE q.is_asked OR (p.archived_at IS NULL AND may_administer($1, p.id))

@@ -3,12 +3,15 @@
 
 use chrono::{DateTime, Utc};
 use futures_util::Stream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::domain::ids::{AccountId, ProjectId, SnapshotId};
 use crate::domain::snapshot::{Selection, SnapshotKind};
+use crate::domain::snapshot_filters::{Filters, LeftOut};
+use crate::store::snapshot_selection::Frozen;
 
 /// A snapshot as a list shows it.
 #[derive(Debug, Clone)]
@@ -33,6 +36,10 @@ pub struct Snapshot {
     pub includes_personal: bool,
     /// Records that were left out because their prompt has personal data.
     pub n_left_out: i64,
+    /// Which tasks and labelers were left out on purpose.
+    pub filters: Json<Filters>,
+    /// How many that were.
+    pub left_out: Json<LeftOut>,
     /// Lines of the export.
     pub n_items: i64,
     /// Distinct prompts.
@@ -63,7 +70,8 @@ pub async fn find(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<Option<
         Snapshot,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
-               s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out,
+               s.filters AS "filters: Json<Filters>", s.left_out AS "left_out: Json<LeftOut>", s.n_items, s.n_prompts, s.sha256, s.created_at,
                a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
@@ -88,7 +96,8 @@ pub async fn list(
         Snapshot,
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
-               s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out, s.n_items, s.n_prompts, s.sha256, s.created_at,
+               s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out,
+               s.filters AS "filters: Json<Filters>", s.left_out AS "left_out: Json<LeftOut>", s.n_items, s.n_prompts, s.sha256, s.created_at,
                a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
@@ -121,7 +130,7 @@ pub async fn list_names(
     .await
 }
 
-/// Makes an empty snapshot; [`freeze`] and [`seal`] follow in the same transaction. Within a project
+/// Makes an empty snapshot; [`freeze`](super::snapshot_selection::freeze) and [`seal`] follow in the same transaction. Within a project
 /// a name is given once: the database refuses another.
 pub async fn insert(
     db: &mut PgConnection,
@@ -130,11 +139,15 @@ pub async fn insert(
     created_by: Option<AccountId>,
 ) -> sqlx::Result<SnapshotId> {
     let id = SnapshotId::new();
+    let filters = match selection.filters.is_empty() {
+        true => json!({}),
+        false => json!(selection.filters),
+    };
     sqlx::query!(
         r#"
         INSERT INTO snapshots (id, project_id, kind, name, includes_simulated, labels, reviewed_categories,
-                               includes_personal, n_items, n_prompts, sha256, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, '', $9)
+                               includes_personal, filters, n_items, n_prompts, sha256, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, 0, 0, '', $9)
         "#,
         id.0,
         selection.project_id.0,
@@ -144,206 +157,12 @@ pub async fn insert(
         selection.labels.as_str(),
         selection.reviewed_categories,
         selection.include_personal,
-        created_by.map(|id| id.0)
+        created_by.map(|id| id.0),
+        filters
     )
     .execute(db)
     .await?;
     Ok(id)
-}
-
-/// What a snapshot was filled with.
-#[derive(Debug, Clone, Copy)]
-pub struct Frozen {
-    /// Rows.
-    pub n_items: i64,
-    /// Rows that were selected but left out, because their prompt has personal data.
-    pub n_left_out: i64,
-}
-
-/// Fills a snapshot with the selected rows.
-pub async fn freeze(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    selection: &Selection,
-) -> sqlx::Result<Frozen> {
-    match selection.kind {
-        SnapshotKind::Rankings => freeze_rankings(db, id, selection).await,
-        SnapshotKind::Demonstrations => freeze_demonstrations(db, id, selection).await,
-        SnapshotKind::Prompts => freeze_prompts(db, id, selection).await,
-        SnapshotKind::Texts => freeze_texts(db, id, selection).await,
-    }
-}
-
-/// The newest version of each submitted ranking; where somebody decided between those of a task, as the
-/// selection says.
-async fn freeze_rankings(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    selection: &Selection,
-) -> sqlx::Result<Frozen> {
-    sqlx::query_as!(
-        Frozen,
-        r#"
-        WITH reviewed AS MATERIALIZED (
-            SELECT DISTINCT ON (prompt_id) prompt_id, id, content ->> 'category' AS category,
-                   bool_or((content ->> 'personal_data')::BOOLEAN) OVER (PARTITION BY prompt_id) AS is_personal
-            FROM current_reviews
-            WHERE project_id = $2
-            ORDER BY prompt_id, created_at DESC, id DESC
-        ), selected AS MATERIALIZED (
-            SELECT r.id, p.external_id, v.id AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
-            FROM rankings r
-            JOIN assignments a ON a.id = r.assignment_id
-            JOIN accounts u ON u.id = a.labeler_id
-            JOIN tasks t ON t.id = a.task_id
-            JOIN prompts p ON p.id = t.prompt_id
-            LEFT JOIN reviewed v ON v.prompt_id = p.id
-            WHERE t.project_id = $2
-              AND a.status = 'submitted'
-              AND t.purpose = 'label'
-              AND (SELECT count(*) FROM ratings g WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) >= 2
-              AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
-              AND (cardinality($3::text[]) = 0
-                   OR CASE WHEN $5 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
-              AND ($4 OR NOT u.is_simulated)
-              AND CASE $7
-                  WHEN 'all' THEN TRUE
-                  WHEN 'labels' THEN NOT a.is_adjudication
-                  ELSE NOT EXISTS (
-                      SELECT 1 FROM assignments d JOIN rankings s ON s.assignment_id = d.id
-                      WHERE d.task_id = t.id AND d.is_adjudication
-                        AND (NOT a.is_adjudication OR (s.created_at, s.id) > (r.created_at, r.id))) END
-        ), taken AS (
-            INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
-            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C", id) - 1, id, review_id
-            FROM selected
-            WHERE $6 OR NOT is_personal
-            RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM taken) AS "n_items!",
-               (SELECT count(*) FROM selected WHERE is_personal AND NOT $6) AS "n_left_out!"
-        "#,
-        id.0,
-        selection.project_id.0,
-        &selection.categories,
-        selection.include_simulated,
-        selection.reviewed_categories,
-        selection.include_personal,
-        selection.labels.as_str()
-    )
-    .fetch_one(db)
-    .await
-}
-
-/// Demonstrations of files, and those of the newest version of each writing that is for the dataset.
-async fn freeze_demonstrations(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    selection: &Selection,
-) -> sqlx::Result<Frozen> {
-    sqlx::query_as!(
-        Frozen,
-        r#"
-        WITH personal AS MATERIALIZED (
-            SELECT DISTINCT prompt_id FROM current_reviews
-            WHERE project_id = $2 AND (content ->> 'personal_data')::BOOLEAN
-        ), selected AS MATERIALIZED (
-            SELECT d.id, d.external_id, s.prompt_id IS NOT NULL AS is_personal
-            FROM demonstrations d
-            LEFT JOIN accounts u ON u.id = d.labeler_id
-            LEFT JOIN writings w ON w.id = d.writing_id
-            LEFT JOIN assignments a ON a.id = w.assignment_id
-            LEFT JOIN tasks t ON t.id = a.task_id
-            LEFT JOIN personal s ON s.prompt_id = t.prompt_id
-            WHERE d.project_id = $2
-              AND (d.writing_id IS NULL
-                   OR a.status = 'submitted' AND t.purpose = 'label'
-                      AND NOT EXISTS (SELECT 1 FROM writings n
-                                      WHERE n.assignment_id = w.assignment_id AND n.version > w.version))
-              AND (cardinality($3::text[]) = 0 OR d.category = ANY($3))
-              AND ($4 OR NOT coalesce(u.is_simulated, false))
-        ), taken AS (
-            INSERT INTO snapshot_items (snapshot_id, position, item_id)
-            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
-            FROM selected
-            WHERE $5 OR NOT is_personal
-            RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM taken) AS "n_items!",
-               (SELECT count(*) FROM selected WHERE is_personal AND NOT $5) AS "n_left_out!"
-        "#,
-        id.0,
-        selection.project_id.0,
-        &selection.categories,
-        selection.include_simulated,
-        selection.include_personal
-    )
-    .fetch_one(db)
-    .await
-}
-
-async fn freeze_prompts(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    selection: &Selection,
-) -> sqlx::Result<Frozen> {
-    sqlx::query_as!(
-        Frozen,
-        r#"
-        WITH reviewed AS MATERIALIZED (
-            SELECT DISTINCT ON (prompt_id) prompt_id, id, content ->> 'category' AS category,
-                   bool_or((content ->> 'personal_data')::BOOLEAN) OVER (PARTITION BY prompt_id) AS is_personal
-            FROM current_reviews
-            WHERE project_id = $2
-            ORDER BY prompt_id, created_at DESC, id DESC
-        ), selected AS MATERIALIZED (
-            SELECT p.id, p.external_id, v.id AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
-            FROM prompts p
-            LEFT JOIN reviewed v ON v.prompt_id = p.id
-            WHERE p.project_id = $2
-              AND (cardinality($3::text[]) = 0
-                   OR CASE WHEN $4 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
-        ), taken AS (
-            INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
-            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id, review_id
-            FROM selected
-            WHERE $5 OR NOT is_personal
-            RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM taken) AS "n_items!",
-               (SELECT count(*) FROM selected WHERE is_personal AND NOT $5) AS "n_left_out!"
-        "#,
-        id.0,
-        selection.project_id.0,
-        &selection.categories,
-        selection.reviewed_categories,
-        selection.include_personal
-    )
-    .fetch_one(db)
-    .await
-}
-
-async fn freeze_texts(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    selection: &Selection,
-) -> sqlx::Result<Frozen> {
-    let done = sqlx::query!(
-        r#"
-        INSERT INTO snapshot_items (snapshot_id, position, item_id)
-        SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
-        FROM texts
-        WHERE project_id = $2
-        "#,
-        id.0,
-        selection.project_id.0
-    )
-    .execute(db)
-    .await?;
-    Ok(Frozen {
-        n_items: done.rows_affected() as i64,
-        n_left_out: 0,
-    })
 }
 
 /// How many distinct prompts a snapshot of rankings holds.
@@ -369,16 +188,18 @@ pub async fn seal(
     db: &mut PgConnection,
     id: SnapshotId,
     frozen: Frozen,
+    left_out: &LeftOut,
     n_prompts: i64,
     sha256: &str,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE snapshots SET n_items = $2, n_left_out = $3, n_prompts = $4, sha256 = $5 WHERE id = $1",
+        "UPDATE snapshots SET n_items = $2, n_left_out = $3, n_prompts = $4, sha256 = $5, left_out = $6 WHERE id = $1",
         id.0,
         frozen.n_items,
         frozen.n_left_out,
         n_prompts,
-        sha256
+        sha256,
+        json!(left_out)
     )
     .execute(db)
     .await?;
@@ -416,7 +237,8 @@ pub struct RankingItem {
     pub chosen_by: Option<String>,
     /// Of reward models over the candidates when the labeler got the task, likewise.
     pub disagreement: Option<f32>,
-    /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`.
+    /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`. The rank is
+    /// null for a candidate that was left unranked; snapshots sealed before those were exported lack it.
     pub completions: Value,
 }
 
@@ -441,7 +263,7 @@ pub fn stream_rankings(
                                                     'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
                 FROM ratings g
                 JOIN completions c ON c.id = g.completion_id
-                WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) AS "completions!"
+                WHERE g.ranking_id = r.id AND (g.rank IS NOT NULL OR s.line_format >= 4)) AS "completions!"
         FROM snapshot_items i
         JOIN snapshots s ON s.id = i.snapshot_id
         JOIN rankings r ON r.id = i.item_id
@@ -465,6 +287,9 @@ pub struct DemonstrationItem {
     pub external_id: String,
     /// An array of turns.
     pub messages: Value,
+    /// What it was made of, of a writing that gave several; none in snapshots sealed before this was
+    /// exported.
+    pub writing: Option<String>,
 }
 
 /// The demonstrations of a snapshot, in its order.
@@ -475,9 +300,12 @@ pub fn stream_demonstrations(
     sqlx::query_as!(
         DemonstrationItem,
         r#"
-        SELECT d.external_id, d.messages
+        SELECT d.external_id, d.messages,
+               CASE WHEN s.line_format >= 4 THEN coalesce(w.assignment_id::TEXT, d.writing) END AS writing
         FROM snapshot_items i
+        JOIN snapshots s ON s.id = i.snapshot_id
         JOIN demonstrations d ON d.id = i.item_id
+        LEFT JOIN writings w ON w.id = d.writing_id
         WHERE i.snapshot_id = $1
         ORDER BY i.position
         "#,

@@ -139,7 +139,7 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
                 FROM projects p
                 LEFT JOIN members m ON m.project_id = p.id AND m.account_id = $1
                 CROSS JOIN LATERAL waiting_tasks(p.id) t
-                WHERE p.archived_at IS NULL AND (p.is_open OR m.account_id IS NOT NULL)
+                WHERE p.archived_at IS NULL AND (p.is_open OR m.account_id IS NOT NULL) AND NOT has_refused($1, p.id)
                   AND (t.language IS NULL OR coalesce(cardinality(m.languages), 0) = 0
                        OR t.language = ANY (m.languages))
                   AND NOT EXISTS (SELECT 1 FROM assignments a
@@ -157,6 +157,27 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
         done: row.done,
         waiting: shown_waiting(row.waiting, row.unseen),
     })
+}
+
+/// The first task of a project's dataset that ranks the completions of a prompt, by the prompt's id in its file.
+pub async fn find_of_prompt(
+    db: &mut PgConnection,
+    project_id: ProjectId,
+    external_id: &str,
+) -> sqlx::Result<Option<TaskId>> {
+    let id = sqlx::query_scalar!(
+        r#"
+        SELECT t.id FROM tasks t
+        JOIN prompts p ON p.id = t.prompt_id
+        WHERE t.project_id = $1 AND p.external_id = $2 AND t.kind = 'rank' AND t.purpose = 'label'
+        ORDER BY t.id LIMIT 1
+        "#,
+        project_id.0,
+        external_id
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(id.map(TaskId))
 }
 
 /// Of `counted` tasks that wait, what is shown to somebody who had `unseen` tasks today that the queue does

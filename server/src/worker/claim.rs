@@ -223,6 +223,7 @@ impl Worker {
             reward,
             gold,
             out,
+            preset: run.preset.parse().ok(),
             saving: SavePolicy {
                 resume,
                 ..SavePolicy::default()

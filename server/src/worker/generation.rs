@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use trainer::checkpoint::check_writes;
 use trainer::generate::{SampleRequest, generate};
 use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
@@ -88,6 +89,7 @@ pub fn draw_candidates(job: &GenerationJob, progress: &mut dyn Progress) -> Resu
             message,
         });
     }
+    check_writes(&job.model)?;
     let records: Vec<PromptRecord> = records::read(&job.prompts)?;
     let artist = Artist::load(&job.model, &job.config)?;
     let mut answered = Vec::with_capacity(records.len());
@@ -106,6 +108,17 @@ pub fn draw_candidates(job: &GenerationJob, progress: &mut dyn Progress) -> Resu
         answered.len(),
         job.config.candidates
     ));
+    if answered.is_empty() {
+        let prompts = job.prompts.display();
+        return Err(TrainerError::Config {
+            field: "candidates".into(),
+            message: format!(
+                "no prompt of {prompts} got {MIN_CANDIDATES} different completions, so there is nothing to \
+                 rank: prompts may be too long for the model, or a higher temperature, top_p or \
+                 max_new_tokens may be needed"
+            ),
+        });
+    }
     Ok(answered)
 }
 

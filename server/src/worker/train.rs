@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use trainer::config::Preset;
+use trainer::config::sources::name_preset;
 use trainer::dpo::DpoJob;
 use trainer::memory::Plan;
 use trainer::ppo::{Gold, PpoJob};
@@ -38,6 +40,8 @@ pub struct TrainingJob {
     pub gold: Option<PathBuf>,
     /// The run's folder.
     pub out: PathBuf,
+    /// The preset that was chosen, where that is known: the run's folder names it.
+    pub preset: Option<Preset>,
     /// When savepoints are kept, and whether to go on from one.
     pub saving: SavePolicy,
 }
@@ -109,12 +113,19 @@ pub fn train(job: &TrainingJob, progress: &mut dyn Progress) -> Result<Outcome> 
     if let Some(made) = ended::find(job, progress)? {
         return Ok(made);
     }
-    match Job::of(job)? {
+    let made = match Job::of(job)? {
         Job::Sft(job) => trainer::sft::run(&job, progress),
         Job::Reward(job) => trainer::reward::run(&job, progress),
         Job::Ppo(job) => trainer::ppo::run(&job, progress),
         Job::Dpo(job) => trainer::dpo::run(&job, progress),
-    }
+    };
+    // Also of a run that was stopped or failed.
+    let named = match (job.kind.trains(), job.preset) {
+        (Some(kind), Some(preset)) => name_preset(&job.out, kind, preset, &settings(job)?),
+        _ => Ok(()),
+    };
+    let made = made?;
+    named.map(|()| made)
 }
 
 /// Every setting of the job, as its checkpoint will name them.

@@ -522,6 +522,7 @@ async fn export(
         reviewed_categories: false,
         include_personal: true,
         labels: server::domain::snapshot::Labels::default(),
+        filters: server::domain::snapshot_filters::Filters::default(),
     };
     let snapshot = create_snapshot(db, &selection, None).await.unwrap();
     let path = format!("/api/v1/snapshots/{snapshot}/exports?format=trl");

@@ -157,12 +157,32 @@ pub(crate) fn write(folder: &Path, kind: Kind, config: &impl Serialize) -> Resul
         .map_err(std::io::Error::from)
         .at(&path)?;
     let preset = nearest_preset(kind, &config);
-    let sources: Map<String, Value> = settings(kind, preset, &config)
+    disk::write(
+        &path,
+        text(kind, "nearest_preset", preset, &config).as_bytes(),
+    )
+}
+
+/// Writes it again for a run whose preset is known: as `preset`, where a run that was not told has the
+/// `nearest_preset`. Where there is none, there is no run.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn name_preset(folder: &Path, kind: Kind, preset: Preset, config: &Value) -> Result<()> {
+    let path = folder.join(FILE);
+    if !path.is_file() {
+        return Ok(());
+    }
+    disk::write(&path, text(kind, "preset", preset, config).as_bytes())
+}
+
+fn text(kind: Kind, word: &str, preset: Preset, config: &Value) -> String {
+    let sources: Map<String, Value> = settings(kind, preset, config)
         .into_iter()
         .map(|one| (one.setting, one.source.into()))
         .collect();
-    let text = json!({"nearest_preset": preset, "sources": sources});
-    disk::write(&path, format!("{text:#}\n").as_bytes())
+    let told = json!({word: preset, "sources": sources});
+    format!("{told:#}\n")
 }
 
 #[cfg(test)]
@@ -223,6 +243,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_preset_that_was_chosen_is_named_whatever_is_nearest() {
+        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let config = Kind::Sft.preset(Preset::Tiny);
+        let read = || -> Value {
+            let text = std::fs::read(folder.path().join(FILE)).unwrap_or_default();
+            serde_json::from_slice(&text).unwrap_or_default()
+        };
+        let name = |preset| name_preset(folder.path(), Kind::Sft, preset, &config);
+        assert!(
+            name(Preset::Demo).is_ok() && read().is_null(),
+            "no run is there"
+        );
+        assert!(write(folder.path(), Kind::Sft, &config).is_ok());
+        assert_eq!(read()["nearest_preset"], json!(Preset::Tiny));
+        assert!(name(Preset::Demo).is_ok());
+        assert_eq!(read()["preset"], json!(Preset::Demo));
+        assert_eq!(read().get("nearest_preset"), None);
+        let changed = settings(Kind::Sft, Preset::Demo, &config);
+        let changed = changed.iter().find(|one| one.is_changed);
+        let changed = changed.map(|one| one.setting.as_str()).unwrap_or_default();
+        assert_eq!(read()["sources"][changed], CHANGED);
     }
 
     #[test]

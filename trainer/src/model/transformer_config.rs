@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::checkpoint;
 use crate::error::{AtPath, Result, TrainerError};
 use crate::model::architecture::{
     Architecture, EMBEDDING, OUTPUT, POSITIONS, SCORE, split_our_name,
@@ -123,6 +124,7 @@ impl TransformerConfig {
             return Err(TrainerError::checkpoint(folder, "is not a folder"));
         }
         let path = folder.join("config.json");
+        checkpoint::refuse_run_folder(folder)?;
         if !path.exists() && folder.join("adapter_config.json").exists() {
             let message = "is an adapter without its base; a checkpoint has the adapter added to \
                            the base's weights, and holds this folder as adapter/";

@@ -13,7 +13,7 @@ use super::units::units;
 use crate::error::{Result, TrainerError};
 use crate::loss::strict_pairs;
 use crate::records::{Placed, RankedPrompt, name_lines};
-use crate::sft::{self, LearningRow};
+use crate::sft::{self, Demonstration};
 use crate::split;
 use crate::text::TextCodec;
 
@@ -176,7 +176,7 @@ pub(super) fn read_demonstrations(
         return Ok((Vec::new(), None));
     };
     let (rows, remark) = sft::read_demonstrations(path, codec, longest)?;
-    let group = |row: LearningRow| Group {
+    let group = |Demonstration { row, .. }: Demonstration| Group {
         index: 0,
         // They are scored and never split, so nothing asks for their prompts.
         prompt_id: String::new(),

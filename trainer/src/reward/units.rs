@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::records::{Message, Placed, RankedPrompt};
+use crate::split::Sets;
 
 /// What joins two rankings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,26 +14,6 @@ enum Tie<'a> {
     Id(&'a str),
     Prompt(&'a [Message]),
     Customer(&'a str),
-}
-
-/// Sets that grow together (Tarjan, 1975).
-struct Sets {
-    parents: Vec<usize>,
-}
-
-impl Sets {
-    fn root(&mut self, mut one: usize) -> usize {
-        while self.parents[one] != one {
-            self.parents[one] = self.parents[self.parents[one]];
-            one = self.parents[one];
-        }
-        one
-    }
-
-    fn join(&mut self, one: usize, other: usize) {
-        let (one, other) = (self.root(one), self.root(other));
-        self.parents[one.max(other)] = one.min(other);
-    }
 }
 
 /// The unit of each record: rankings that share an id, a prompt or a customer are of one, and so on
@@ -48,8 +29,7 @@ pub fn units(records: &[Placed<RankedPrompt>]) -> Result<Vec<String>> {
     let prompts = records.iter().map(|placed| placed.record.prompt.messages());
     let prompts: Vec<Vec<Message>> = prompts.collect();
     check_ids(records, &prompts)?;
-    let parents = (0..records.len()).collect();
-    let mut sets = Sets { parents };
+    let mut sets = Sets::new(records.len());
     let mut first: BTreeMap<Tie<'_>, usize> = BTreeMap::new();
     for (index, (placed, prompt)) in records.iter().zip(&prompts).enumerate() {
         let customer = placed.record.customer.as_deref().map(Tie::Customer);
@@ -136,8 +116,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let ranked = lines.iter().map(|line| {
             let mut line = line.clone();
-            let completion = json!({"id": "1", "text": "x", "rank": 1});
-            line["completions"] = json!([completion, completion]);
+            let completion = |id: &str| json!({"id": id, "text": "x", "rank": 1});
+            line["completions"] = json!([completion("1"), completion("2")]);
             format!("{line}\n")
         });
         std::fs::write(file.path(), ranked.collect::<String>()).unwrap();

@@ -17,8 +17,8 @@ fn field(kind: ImportKind, line: &str) -> String {
 #[test]
 fn the_wrong_field_of_a_prompt_is_named() {
     let kind = ImportKind::Prompts;
-    assert_eq!(field(kind, "[1]"), "JSON");
-    assert_eq!(field(kind, r#"{"id":"a""#), "JSON");
+    assert_eq!(field(kind, "[1]"), "");
+    assert_eq!(field(kind, r#"{"id":"a""#), "");
     assert_eq!(field(kind, r#"{"prompt":"x"}"#), "id");
     assert_eq!(field(kind, r#"{"id":7,"prompt":"x"}"#), "id");
     assert_eq!(field(kind, r#"{"id":"a","prompt":" "}"#), "prompt");

@@ -1,0 +1,16 @@
+withdrawals-title = 撤回的标注
+withdrawals-help = 从现在起新建的快照都不再包含这些标注员所说的内容：排序、示范和审阅。什么都不会删除，此前建立的快照逐字节不变。一致性页面的数字仍会计入它们。
+withdrawals-nobody = 没有其他可以撤回的标注。
+withdrawals-whose = 谁的标注
+withdrawals-whose-help = 在本项目中提交过内容的所有人。
+withdrawals-n-submitted = { $n } 次提交
+withdrawals-withdraw = 以后的快照不再包含其标注
+withdrawals-none = 没有撤回的标注。
+withdrawals-since = 撤回
+withdrawals-until = 恢复
+withdrawals-open = 已排除
+withdrawals-own = 本人撤回了同意
+withdrawals-theirs = 本人再次同意后结束
+withdrawals-end = 恢复使用
+withdrawals-end-of = 恢复使用：{ $name }
+withdrawals-only-theirs = 该标注员撤回了同意：只有本人可以再次同意
