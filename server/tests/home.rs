@@ -42,23 +42,21 @@ async fn what_waits_is_told_by_project_and_kind(db: PgPool) {
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn what_waits_goes_down_with_a_gold_task_as_with_any_other(db: PgPool) {
     let project = fake::project(&db, 4, 4, 1, 3600).await;
-    sqlx::query("UPDATE projects SET gold_share = 1 WHERE id = $1")
-        .bind(project.0)
-        .execute(&db)
-        .await
-        .unwrap();
     crate::support::crowd::make_gold(&db, project, 4).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     let before = words(&ada.get("/").await.body);
     assert!(before.contains("Study 3 to rank"), "{before}");
-    ada.open_task().await;
-    let purposes: Vec<String> =
-        sqlx::query_scalar("SELECT t.purpose FROM tasks t JOIN assignments a ON a.task_id = t.id")
-            .fetch_all(&db)
-            .await
-            .unwrap();
-    assert_eq!(purposes, ["gold"]);
+    sqlx::query(
+        "INSERT INTO assignments (id, task_id, labeler_id, place, display_order, guidelines_version, form_version, lease_until)
+         SELECT $1, t.id, a.id, 0, '{0,1,2,3}', 1, 1, now() + interval '1 hour'
+         FROM tasks t CROSS JOIN accounts a
+         WHERE t.purpose = 'gold' AND a.email LIKE 'ada%'",
+    )
+    .bind(uuid::Uuid::now_v7())
+    .execute(&db)
+    .await
+    .unwrap();
     let after = words(&ada.get("/").await.body);
     assert!(after.contains("Study 2 to rank"), "{after}");
 }
