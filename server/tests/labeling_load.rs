@@ -24,6 +24,7 @@ async fn five_labelers(db: &PgPool, way: Way) {
         way,
         project_id: project_id.0,
         n_labelers: 5,
+        think: Duration::ZERO,
         warm_up: Duration::ZERO,
         measured: Duration::from_secs(60),
         most_loops: 100,

@@ -30,6 +30,9 @@ const MOST_MEMORY: f64 = 40.0;
 /// Longest import of 100,000 tasks, in seconds.
 const LONGEST_IMPORT: (f64, u64) = (10.0, 100_000);
 
+/// Most memory that an import may add, in MB, to be called flat.
+const MOST_GROWTH: f64 = 32.0;
+
 /// Two rates are the same when the smaller is at least this part of the other: what two runs of one
 /// case differ by on a shared machine.
 const SAME: f64 = 0.9;
@@ -129,6 +132,7 @@ fn write_up(lines: &[Value]) -> anyhow::Result<String> {
         loops(&mut text, lines, way, title)?;
     }
     beside_pgbench(&mut text, lines)?;
+    paced(&mut text, lines)?;
     memory(&mut text, lines)?;
     imports(&mut text, lines)?;
     label_studio(&mut text, lines)?;
@@ -165,7 +169,7 @@ fn conditions(text: &mut String, environment: &Value) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "A loop is a lease and a submission, with no pause for thought. By the API: `POST …/assignments`, then \
+        "A loop is a lease and a submission, with no pause for thought unless it says so. By the API: `POST …/assignments`, then \
          `POST …/submission` with an `Idempotency-Key`. By the pages, as a browser without script: *submit* is \
          `POST /rank/{{id}}`, which also leases the next task, and *next* is the page it leads to, compressed. A task has {} \
          candidates and about 3.4 kB. Each case has a server process and a copy of the database of its own, and runs for {} s \
@@ -266,7 +270,7 @@ fn beside_pgbench(text: &mut String, lines: &[Value]) -> std::fmt::Result {
     writeln!(text, "### pgbench, the limit\n")?;
     writeln!(
         text,
-        "`pgbench -M prepared` (TPC-B-like, scale 10) on the same Postgres, in turn with the cases above.\n"
+        "`pgbench -M prepared` (TPC-B-like, scale 64, after the same warm-up) on the same Postgres, in turn with the cases above.\n"
     )?;
     writeln!(
         text,
@@ -284,6 +288,51 @@ fn beside_pgbench(text: &mut String, lines: &[Value]) -> std::fmt::Result {
             runs("latency_ms").show(1),
             1e3 * runs("postgres_cpu_seconds_per_transaction").median(),
             runs("load_average_before").median(),
+        )?;
+    }
+    writeln!(text)
+}
+
+/// What labelers wait for when they think about their tasks.
+fn paced(text: &mut String, lines: &[Value]) -> std::fmt::Result {
+    let found = select(lines, &[("case", "paced".into())]);
+    let Some(first) = found.first() else {
+        return Ok(());
+    };
+    let count = |name: &str| first[name].as_u64().unwrap_or_default();
+    writeln!(
+        text,
+        "### At the pace of people\n\nAbove nobody thinks: as many requests are always under way as there are labelers, and what is \
+         waited for is the queue of the two cores. Here {} labelers over {} tasks think {} to {} s about each.\n",
+        count("labelers"),
+        count("tasks"),
+        count("think_ms") as f64 / 2e3,
+        count("think_ms") as f64 * 1.5e-3,
+    )?;
+    writeln!(
+        text,
+        "| by | loops/s | next p50 / p95 / p99, ms | submit p50 / p95 / p99, ms | p99 below {:.0} ms |",
+        LONGEST_P99.0
+    )?;
+    writeln!(text, "|---|---|---|---|---|")?;
+    for (way, by) in [("api", "API"), ("pages", "pages")] {
+        let found = select(lines, &[("case", "paced".into()), ("way", way.into())]);
+        if found.is_empty() {
+            continue;
+        }
+        let median = |place: &str| Runs::new(found.iter().copied(), place).median();
+        let three = |name: &str| {
+            let of = |rank: &str| median(&format!("{name}.{rank}"));
+            format!("{:.1} / {:.1} / {:.1}", of("p50"), of("p95"), of("p99"))
+        };
+        let met = median("next_ms.p99").max(median("submit_ms.p99")) < LONGEST_P99.0;
+        writeln!(
+            text,
+            "| {by} | {} | {} | {} | {} |",
+            Runs::new(found.iter().copied(), "loops_per_second").show(1),
+            three("next_ms"),
+            three("submit_ms"),
+            if met { "met" } else { "**missed**" },
         )?;
     }
     writeln!(text)
@@ -396,11 +445,12 @@ fn targets(text: &mut String, lines: &[Value]) -> std::fmt::Result {
         let seconds = runs("seconds");
         let grown = runs("memory_mb.peak") - runs("memory_mb.before");
         let what = format!(
-            "import of {} tasks in one request under {:.0} s",
+            "import of {} tasks in one request under {:.0} s, in flat memory (at most {MOST_GROWTH:.0} MB more)",
             LONGEST_IMPORT.1, LONGEST_IMPORT.0
         );
         let measured = format!("{seconds:.1} s, and {grown:.0} MB more memory at its most");
-        target(text, &what, &measured, seconds < LONGEST_IMPORT.0)?;
+        let met = seconds < LONGEST_IMPORT.0 && grown <= MOST_GROWTH;
+        target(text, &what, &measured, met)?;
     }
     writeln!(text)
 }

@@ -72,6 +72,9 @@ struct Settings {
     bench: bool,
 }
 
+/// What a task takes somebody who hardly looks at it.
+const THINK: Duration = Duration::from_secs(2);
+
 /// Part of a project's tasks that one case may use up.
 const USED: f64 = 0.9;
 
@@ -115,7 +118,7 @@ async fn measure(settings: &Settings) -> anyhow::Result<Vec<Value>> {
         for n_labelers in &settings.labelers {
             let told = json!({"run": run, "clients": n_labelers});
             let line = postgres
-                .measure_pgbench(*n_labelers, settings.seconds)
+                .measure_pgbench(*n_labelers, settings.warm_up_seconds, settings.seconds)
                 .await?;
             lines.add("pgbench", &told, &line);
             for n_tasks in &settings.tasks {
@@ -123,14 +126,35 @@ async fn measure(settings: &Settings) -> anyhow::Result<Vec<Value>> {
                     let told = json!({
                         "run": run, "tasks": n_tasks, "way": way.as_str(), "labelers": n_labelers,
                     });
-                    let line =
-                        measure_loop(&postgres, settings, *n_tasks, *way, *n_labelers).await?;
+                    let case = (*n_tasks, *way, *n_labelers);
+                    let line = measure_loop(&postgres, settings, case, Duration::ZERO).await?;
                     lines.add("loop", &told, &line);
                 }
             }
         }
+        paced(&postgres, settings, run, &mut lines).await?;
     }
     Ok(lines.0)
+}
+
+/// The most labelers over the most tasks, at the pace of people who are very fast.
+async fn paced(
+    postgres: &Postgres,
+    settings: &Settings,
+    run: usize,
+    lines: &mut Lines,
+) -> anyhow::Result<()> {
+    let most = |values: &[usize]| values.iter().copied().max().unwrap_or(1);
+    let (n_labelers, n_tasks) = (most(&settings.labelers), most(&settings.tasks));
+    for way in &settings.ways {
+        let told = json!({
+            "run": run, "tasks": n_tasks, "way": way.as_str(), "labelers": n_labelers, "think_ms": THINK.as_millis() as u64,
+        });
+        let case = (n_tasks, *way, n_labelers);
+        let line = measure_loop(postgres, settings, case, THINK).await?;
+        lines.add("paced", &told, &line);
+    }
+    Ok(())
 }
 
 /// What was found, printed as it comes.
@@ -229,9 +253,8 @@ async fn import_all(
 async fn measure_loop(
     postgres: &Postgres,
     settings: &Settings,
-    n_tasks: usize,
-    way: Way,
-    n_labelers: usize,
+    (n_tasks, way, n_labelers): (usize, Way, usize),
+    think: Duration,
 ) -> anyhow::Result<Value> {
     const DATABASE: &str = "loops";
     postgres.drop(DATABASE).await?;
@@ -250,6 +273,7 @@ async fn measure_loop(
         way,
         project_id,
         n_labelers,
+        think,
         warm_up: Duration::from_secs(settings.warm_up_seconds),
         measured: Duration::from_secs(settings.seconds),
         most_loops: (n_tasks as f64 * USED) as usize,

@@ -10,8 +10,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
 use crate::machine;
 
-/// pgbench's scale: 10 branches, 1,000,000 accounts, about 160 MB.
-pub(crate) const SCALE: u32 = 10;
+/// pgbench's scale, about 1 GB: as many branches as there are clients at most. With fewer, clients would wait for each
+/// other's branch, as its manual says.
+pub(crate) const SCALE: u32 = 64;
 
 /// The database of pgbench.
 const PGBENCH: &str = "pgbench";
@@ -121,24 +122,14 @@ impl Postgres {
     pub(crate) async fn measure_pgbench(
         &self,
         n_clients: usize,
+        warm_up_seconds: u64,
         seconds: u64,
     ) -> anyhow::Result<Value> {
         self.settle().await?;
         let load_average = machine::load_average()?;
+        self.run_pgbench(n_clients, warm_up_seconds).await?;
         let earlier = machine::Cpu::read(0, self.postmaster)?;
-        let n_threads = n_clients.min(2);
-        let said = self
-            .pgbench(&[
-                "-M",
-                "prepared",
-                "-c",
-                &n_clients.to_string(),
-                "-j",
-                &n_threads.to_string(),
-                "-T",
-                &seconds.to_string(),
-            ])
-            .await?;
+        let said = self.run_pgbench(n_clients, seconds).await?;
         let used = machine::Cpu::read(0, self.postmaster)?.since(earlier);
         let number = |before: &str| -> anyhow::Result<f64> {
             let rest = said.split(before).nth(1);
@@ -154,6 +145,15 @@ impl Postgres {
             "postgres_cpu_seconds_per_transaction": used.postgres / n,
             "load_average_before": load_average,
         }))
+    }
+
+    async fn run_pgbench(&self, n_clients: usize, seconds: u64) -> anyhow::Result<String> {
+        let (clients, threads) = (n_clients.to_string(), n_clients.min(2).to_string());
+        let seconds = seconds.max(1).to_string();
+        self.pgbench(&[
+            "-M", "prepared", "-c", &clients, "-j", &threads, "-T", &seconds,
+        ])
+        .await
     }
 
     async fn pgbench(&self, arguments: &[&str]) -> anyhow::Result<String> {

@@ -1,4 +1,4 @@
-//! Labelers at work: lease, submit, and again, without a pause for thought.
+//! Labelers at work: lease, submit, and again, with or without a pause for thought.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     /// The project's id, which the API's address has.
     pub(crate) project_id: Uuid,
     pub(crate) n_labelers: usize,
+    /// How long each thinks about a task, half as long to half as long again by chance; zero is not at all.
+    pub(crate) think: Duration,
     /// Not measured, at the beginning.
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
@@ -205,6 +207,14 @@ impl Visitor {
         !shared.stop.load(order)
     }
 
+    /// What a task takes a person.
+    async fn think(&mut self) {
+        let think = self.shared.plan.think;
+        if !think.is_zero() {
+            tokio::time::sleep(think.mul_f64(self.rng.random_range(0.5..1.5))).await;
+        }
+    }
+
     async fn work_by_api(&mut self, loops: &mut Vec<Loop>) -> anyhow::Result<()> {
         let headers = format!(
             "authorization: Bearer {}\r\ncontent-type: application/json\r\n",
@@ -232,6 +242,7 @@ impl Visitor {
             let n = answer.text().matches("\"position\":").count();
             ensure!(n > 0, "a lease without candidates");
             let body = self.judge(n);
+            self.think().await;
             let path = format!("{location}/submission");
             let headers = format!("{headers}idempotency-key: {assignment}\r\n");
             let begun = Instant::now();
@@ -307,6 +318,7 @@ impl Visitor {
             expect(&answer, 200)?;
             ensure!(answer.is_compressed, "a page came as it is");
             let body = form.fill_in(&Uuid::new_v4().to_string(), &mut self.rng);
+            self.think().await;
             let begun = Instant::now();
             let answer = self
                 .connection
