@@ -175,3 +175,54 @@ async fn the_last_submissions_open_again_and_a_correction_is_a_new_version(db: P
     assert_eq!(bob.get(&first).await.status, StatusCode::NOT_FOUND);
     assert!(!bob.get("/work/history").await.body.contains("What is"));
 }
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_task_that_waits_under_old_guidelines_is_given_back_before_it_is_shown(db: PgPool) {
+    let project = fake::project(&db, 3, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let in_hand = ada.open_task().await;
+    let waiting = ada.post("/work/ahead", "").await;
+    assert_eq!(waiting.status, StatusCode::CREATED);
+    let waiting = waiting.json()["path"].as_str().unwrap().to_owned();
+    let mut transaction = db.begin().await.unwrap();
+    let words = serde_json::json!({"en": "Be fair, and kind."});
+    server::store::projects::insert_guidelines(&mut transaction, project, &words, None)
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    let id = waiting.replace("/rank/", "");
+    let opened = ada.post(&format!("/work/{id}/open"), "").await.json();
+    assert_eq!(opened["is_held"], false, "{opened}");
+    // What is in sight is finished under the version that it began with.
+    assert_eq!(ada.open_task().await, in_hand);
+    let status: Vec<String> =
+        sqlx::query_scalar("SELECT status FROM assignments ORDER BY leased_at")
+            .fetch_all(&db)
+            .await
+            .unwrap();
+    assert_eq!(status, ["leased", "expired"]);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn looking_at_a_task_changes_nothing(db: PgPool) {
+    fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let path = ada.post("/work/ahead", "").await.json()["path"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let state = async || -> (Option<chrono::DateTime<chrono::Utc>>, chrono::DateTime<chrono::Utc>) {
+        sqlx::query_as("SELECT opened_at, lease_until FROM assignments")
+            .fetch_one(&db)
+            .await
+            .unwrap()
+    };
+    let before = state().await;
+    assert_eq!(ada.get(&path).await.status, StatusCode::OK);
+    assert_eq!(state().await, before);
+    // The button on /work does.
+    assert_eq!(ada.open_task().await, path);
+    assert!(state().await.0.is_some());
+}

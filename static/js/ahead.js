@@ -61,6 +61,7 @@ export async function showPage({ path, html }) {
   // Lost to somebody else, or already begun in another window.
   if (!lease.is_held || String(lease.revision) !== form.elements.revision.value) return false;
   form.dataset.leaseUntil = lease.lease_until;
+  form.dataset.isOpened = 'true';
   find('main').replaceWith(document.adoptNode(main));
   // It tells of answers that have come.
   const nav = page.querySelector('.site-nav');

@@ -1,13 +1,16 @@
 // Drafts that save themselves, lists that grow, counts of words and a submission that waits for the
 // network, for forms whose fields are named by their paths into the JSON. Without this file the page is a
 // plain form.
-import { goToWork } from './page.js';
+import { ask, goToWork } from './page.js';
 
 const form = document.querySelector('form[data-draft-url]');
 const status = document.querySelector('#draft-status');
 const words = status.dataset;
 const { revision, active_ms: activeField, idle_ms: idleField } = form.elements;
 document.documentElement.classList.add('has-script');
+
+// Come by a link, which changes nothing: the task is in sight from now on.
+if (form.dataset.isOpened === 'false') ask('POST', `/work/${form.dataset.id}/open`).catch(() => {});
 
 // Fields that are no part of what is said.
 const beside = new Set(['revision', 'replaces', 'idempotency_key', 'active_ms', 'idle_ms', 'action']);

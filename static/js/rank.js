@@ -6,7 +6,7 @@ import { startClock } from './clock.js';
 import { startDraft } from './saving.js';
 import { startKeys } from './keys.js';
 import { deliver, drop, keep, list } from './outbox.js';
-import { announce, fill, find, goToWork, notice, words } from './page.js';
+import { announce, ask, fill, find, goToWork, notice, words } from './page.js';
 
 document.documentElement.classList.add('has-script');
 
@@ -377,6 +377,15 @@ function start() {
     last: () => (isCandidate ? false : (location.assign('/work/last'), true)),
     help: () => { help.showModal(); return true; },
   }, signal);
+
+  // Come by a link, which changes nothing: the task is in sight from now on.
+  async function open() {
+    const answer = await ask('POST', `/work/${id}/open`);
+    if (!answer.ok) return;
+    const lease = await answer.json();
+    clock.setLease(lease.lease_until, lease.is_held);
+  }
+  if (form.dataset.isOpened === 'false') open().catch(() => {});
 
   let isStarted = false;
   draw();

@@ -78,6 +78,8 @@ pub struct Around {
     pub has_newer_draft: bool,
     /// The draft was saved, by the button that pages without scripts have.
     pub saved: bool,
+    /// Whether the page was shown before; without, its script says so.
+    pub is_opened: bool,
     /// The lease ran out.
     pub is_late: bool,
     /// Tasks submitted and waiting.
@@ -243,7 +245,6 @@ pub async fn show<P: AnswerPage>(
     if !assignment.status.is_open() && !is_correctable {
         return Ok(Redirect::to("/work").into_response());
     }
-    store::assignments::open(&mut db, id).await?;
     drop(db);
     let said = assignment.draft.clone().unwrap_or_default();
     let notice = match query.saved {
@@ -290,6 +291,7 @@ async fn show_said<P: AnswerPage>(
         complaints,
         has_newer_draft: matches!(&notice, Notice::Refused(error) if is_newer_draft(error)),
         saved: matches!(notice, Notice::Saved),
+        is_opened: assignment.is_opened(),
         is_late: assignment.status == AssignmentStatus::Expired,
         done: progress.done,
         waiting: progress.waiting,

@@ -50,9 +50,6 @@ pub async fn show(
     if let Some(elsewhere) = elsewhere(&mut db, &assignment, who).await? {
         return Ok(Redirect::to(&elsewhere).into_response());
     }
-    if !query.ahead && assignment.opened_at.is_none() {
-        store::assignments::open(&mut db, id).await?;
-    }
     let notice = match (query.ahead, query.saved) {
         (true, _) => Notice::Ahead,
         (false, true) => Notice::Saved,

@@ -123,6 +123,8 @@ struct RankPage {
     correction: Option<Correction>,
     today: i64,
     is_late: bool,
+    /// Whether the page was shown before; without, its script says so.
+    is_opened: bool,
     lease_until: DateTime<Utc>,
     time: TimeSpent,
     bindings: Bindings,
@@ -303,6 +305,7 @@ pub(super) async fn show(
         today,
         // In the table a lease that ran out stays `leased` until somebody leases the next task.
         is_late: assignment.status.is_open() && assignment.lease_until <= Utc::now(),
+        is_opened: assignment.is_opened() || matches!(notice, Notice::Ahead),
         lease_until: assignment.lease_until,
         time: assignment.time,
         bindings,

@@ -107,14 +107,22 @@ async fn find_labeler(db: &mut PgConnection, visitor: Visitor) -> AppResult<Opti
 /// The path of the open assignment or of a new one; of the guidelines where these come first; of
 /// `/work`, which says so, when no task is waiting.
 async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<String> {
-    if let Some((id, kind)) = store::assignments::find_open(&mut *db, labeler_id).await? {
-        return Ok(path_of(kind, id));
+    if let Some((id, kind)) = store::assignments::find_open(&mut *db, labeler_id).await?
+        && !store::ahead::end_if_stale(&mut *db, id).await?
+    {
+        return open(db, kind, id).await;
     }
     Ok(match lease_fresh(db, labeler_id).await? {
-        Fresh::Lease(lease) => path_of(lease.kind, lease.assignment_id),
+        Fresh::Lease(lease) => open(db, lease.kind, lease.assignment_id).await?,
         Fresh::AcknowledgeFirst(project_id) => format!("/guidelines#project-{project_id}"),
         Fresh::Nothing => "/work".to_owned(),
     })
+}
+
+/// The path of a task that is shown from here on.
+async fn open(db: &mut PgConnection, kind: TaskKind, id: AssignmentId) -> AppResult<String> {
+    store::assignments::open(db, id).await?;
+    Ok(path_of(kind, id))
 }
 
 /// What came of asking the queue.
@@ -171,7 +179,7 @@ async fn lease_screening(db: &mut PgConnection, account_id: AccountId) -> AppRes
     if let Some(id) = started
         && let Some(lease) = store::screening_work::lease(db, id, account_id, &mut rng).await?
     {
-        return Ok(path_of(lease.kind, lease.assignment_id));
+        return open(db, lease.kind, lease.assignment_id).await;
     }
     Ok("/screening".to_owned())
 }

@@ -30,9 +30,13 @@ pub async fn create(
     let mut db = state.db.acquire().await?;
     let who = labeler.account_id;
     let waiting = store::ahead::find_and_renew(&mut db, who).await?;
+    let is_stale = match waiting {
+        Some((id, _)) => store::ahead::end_if_stale(&mut db, id).await?,
+        None => false,
+    };
     let waiting = match waiting {
-        Some(waiting) => Some(waiting),
-        None => match lease_fresh(&mut db, who).await? {
+        Some(waiting) if !is_stale => Some(waiting),
+        _ => match lease_fresh(&mut db, who).await? {
             Fresh::Lease(lease) => {
                 let id = lease.assignment_id;
                 match store::ahead::settle(&mut db, id, who).await? {
@@ -73,7 +77,9 @@ pub async fn open(
 ) -> AppResult<Json<Opened>> {
     let mut db = state.db.acquire().await?;
     store::assignments::find(&mut db, id, labeler.account_id).await?;
-    store::assignments::open(&mut db, id).await?;
+    if !store::ahead::end_if_stale(&mut db, id).await? {
+        store::assignments::open(&mut db, id).await?;
+    }
     let assignment = store::assignments::find(&mut db, id, labeler.account_id).await?;
     Ok(Json(Opened {
         is_held: assignment.status == AssignmentStatus::Leased,

@@ -78,3 +78,46 @@ pub async fn settle(
     transaction.commit().await?;
     Ok(is_kept.unwrap_or(false))
 }
+
+/// Ends a lease whose task was never shown where the rules have changed since: other guidelines or another consent
+/// are to be acknowledged first, or the project is no longer the labeler's. The task comes again under the rules
+/// in force. True where it was ended.
+pub async fn end_if_stale(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<bool> {
+    let is_stale = sqlx::query_scalar!(
+        r#"
+        SELECT (p.archived_at IS NOT NULL
+                OR NOT (p.is_open OR EXISTS (
+                    SELECT 1 FROM members m WHERE m.project_id = p.id AND m.account_id = a.labeler_id))
+                OR a.guidelines_version <> coalesce((SELECT max(version) FROM guidelines WHERE project_id = p.id), 0)
+                OR EXISTS (
+                    SELECT 1 FROM (SELECT max(version) AS version FROM consents WHERE project_id = p.id) c
+                    WHERE c.version IS NOT NULL AND NOT EXISTS (
+                        SELECT 1 FROM acknowledgements k
+                        WHERE k.account_id = a.labeler_id AND k.project_id = p.id AND k.subject = 'consent'
+                          AND k.version = c.version AND k.withdrawn_at IS NULL))) AS "is_stale!"
+        FROM assignments a
+        JOIN tasks t ON t.id = a.task_id
+        JOIN projects p ON p.id = t.project_id
+        WHERE a.id = $1 AND a.status = 'leased' AND a.opened_at IS NULL AND t.purpose <> 'screening'
+        "#,
+        id.0
+    )
+    .fetch_optional(&mut *db)
+    .await?;
+    if is_stale != Some(true) {
+        return Ok(false);
+    }
+    let mut transaction = db.begin().await?;
+    assignments::lock_task(&mut transaction, id).await?;
+    let ended = sqlx::query!(
+        r#"
+        UPDATE assignments SET status = 'expired', place = NULL, ended_at = now()
+        WHERE id = $1 AND status = 'leased' AND opened_at IS NULL
+        "#,
+        id.0
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(ended.rows_affected() > 0)
+}

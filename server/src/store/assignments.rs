@@ -82,6 +82,13 @@ pub struct Assignment {
     pub time: TimeSpent,
 }
 
+impl Assignment {
+    /// Whether its page was shown, or its work has ended.
+    pub fn is_opened(&self) -> bool {
+        self.opened_at.is_some() || self.status != AssignmentStatus::Leased
+    }
+}
+
 /// The live leases of a labeler, newest first, in one project or in all. No lease makes more than
 /// [`MOST_LEASES`](super::queue::MOST_LEASES) in a project; a draft that revives one that ran out may.
 pub async fn list_live(
