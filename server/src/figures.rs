@@ -59,14 +59,14 @@ struct Entry<K, V> {
 
 impl<K, V> Entry<K, V> {
     /// Whether the figures can still be shown.
-    fn holds(&self, stamp: &Stamp) -> bool {
+    fn holds(&self, stamp: &Stamp, now: Instant) -> bool {
         let same_rules = Stamp {
             newest: self.stamp.newest,
             ..*stamp
         };
-        let is_fresh = self.made.elapsed() < self.took * PATIENCE;
-        self.stamp == *stamp && self.made.elapsed() < LONGEST_KEPT
-            || self.stamp == same_rules && is_fresh
+        let age = now.saturating_duration_since(self.made);
+        let is_fresh = age < self.took * PATIENCE;
+        age < LONGEST_KEPT && (self.stamp == *stamp || self.stamp == same_rules && is_fresh)
     }
 }
 
@@ -84,7 +84,7 @@ impl<K: PartialEq, V> Kept<K, V> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let place = entries.iter().position(|own| own.key == *key)?;
         let entry = entries.remove(place);
-        if !entry.holds(stamp) {
+        if !entry.holds(stamp, Instant::now()) {
             return None;
         }
         let figures = entry.figures.clone();
@@ -136,17 +136,10 @@ pub async fn history(
 ) -> AppResult<Arc<Option<History>>> {
     let key = (project_id, filter.clone(), labeler_id);
     let kept = &state.figures.histories;
-    find_or_make(
-        state,
-        project_id,
-        filter,
-        kept,
-        key,
-        move |labels, stamp| {
-            let found = labels.labelers.iter().position(|own| own.id == labeler_id);
-            found.map(|number| History::of(labels, stamp.least_seconds, number))
-        },
-    )
+    find_or_make(state, project_id, filter, kept, key, move |labels, _| {
+        let found = labels.labelers.iter().position(|own| own.id == labeler_id);
+        found.map(|number| History::of(labels, number))
+    })
     .await
 }
 
@@ -243,6 +236,24 @@ mod tests {
         kept.keep(1, before, minute, Arc::new(10));
         assert_eq!(kept.find(&1, &after(1)), Some(Arc::new(10)));
         assert_eq!(kept.find(&1, &after(2)), None);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_more_than_five_minutes_however_long_it_took() {
+        let before = stamp(Some(RankingId::new()), 1);
+        let made = Instant::now();
+        let entry = Entry {
+            key: 1,
+            stamp: before,
+            made,
+            took: Duration::from_secs(60),
+            figures: Arc::new(10),
+        };
+        let after = stamp(Some(RankingId::new()), 1);
+        for stamp in [before, after] {
+            assert!(entry.holds(&stamp, made + LONGEST_KEPT - Duration::from_secs(1)));
+            assert!(!entry.holds(&stamp, made + LONGEST_KEPT));
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod demonstrations;
 mod demonstrations_browser;
 mod every_page;
 mod exporting;
+mod figures;
 mod gold;
 mod home;
 mod hostile_pages;

@@ -67,6 +67,7 @@ error-a-reward-model = a reward model does not write: choose another
 error-choose-snapshot = choose a snapshot
 error-not-a-number = this is not a number
 error-not-a-day = this is not a day: write it as 2026-11-26
+error-until-before-since = the last day is before the first
 error-not-json = this is not JSON: { $reason }
 error-unknown-choice = this is none of the choices
 error-most-leases = this account holds { $held } tasks of this project, of { $most } at most: submit or skip one first (GET /api/v1/assignments lists them)

@@ -11,7 +11,7 @@ models-about = { $models ->
   }. Labelers never learn which model wrote what.
 models-only-one = Only one model was ranked, so there is nothing to compare.
 models-groups = { $n } groups of models were never compared with each other, so their strengths have no common scale. { $groups }.
-models-undetermined = Some model never lost to the others. Only a weak prior says how much better it is: read its strength as “far better”.
+models-undetermined = Some model never lost to the others. Only a weak prior says how much better it is: read its strength as “far better”. Strengths it is compared with have no interval.
 models-model = Model
 models-strengths = Strengths
 models-strengths-help = Dots are strengths in log odds against the mean model, whiskers 95 % intervals by bootstrap over prompts. A difference of 1 means that the stronger one wins 73 % of comparisons that are no tie. Overlapping whiskers do not say that two models are equal: see the pairs below.

@@ -86,6 +86,7 @@ error-a-reward-model = 奖励模型不能生成文本：请另选一个
 error-choose-snapshot = 请选择快照
 error-not-a-number = 这不是数字
 error-not-a-day = 这不是日期：请写成 2026-11-26 的形式
+error-until-before-since = 最后一天早于第一天
 error-not-json = 这不是 JSON：{ $reason }
 error-unknown-choice = 不在可选范围内
 error-most-leases = 此账户在该项目中已持有 { $held } 个任务，最多 { $most } 个：请先提交或跳过一个（GET /api/v1/assignments 可列出）

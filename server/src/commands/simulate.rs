@@ -31,8 +31,9 @@ const SCALE_SAMPLE: i64 = 20_000;
 /// Rank open tasks with simulated labelers.
 ///
 /// Each has the same hidden utility and judges every pair of candidates wrongly with the error
-/// rate; the ranking orders candidates by the pairs they won. Ratings are septiles of the utility
-/// over the project's candidates.
+/// rate; the ranking orders candidates by the pairs they won. Ratings are equal parts of the utility
+/// over the project's candidates, as many as the form's scale has values; whether a candidate fails
+/// the instruction is answered where the form asks it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STATEMENT)]
 pub struct SimulateArgs {
@@ -296,7 +297,13 @@ async fn submit(
             .with_context(|| format!("task {} has no slot {slot}", lease.task_id))?;
         utilities.push(utility(&request, &candidate.text));
     }
-    let input = rank(&utilities, scale, error_rate, rng);
+    let assignment = store::assignments::find(db, lease.assignment_id, labeler_id)
+        .await
+        .map_err(sentence)?;
+    let form = store::assignments::find_form(db, &assignment)
+        .await
+        .map_err(sentence)?;
+    let input = rank(&utilities, scale, &form, error_rate, rng);
     let key = format!("simulated-{}", lease.assignment_id);
     let new = NewSubmission {
         idempotency_key: &key,

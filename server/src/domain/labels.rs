@@ -1,11 +1,12 @@
 //! What labelers said in a project, as the figures of agreement and of models read it: rows with small
 //! numbers in the place of ids, so that the statistics can take them as they are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::gold::{Facts, GoldAnswer};
 use crate::domain::ids::{AccountId, CheckpointId, CompletionId, PromptId, RankingId, TaskId};
 use crate::domain::prompt::CATEGORIES;
 use crate::domain::task::{Purpose, TaskKind};
@@ -74,12 +75,17 @@ impl FilterInput {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let mut day = |field: &str, text: &str| {
             let day = given(text).map(|text| text.parse::<NaiveDate>().ok());
+            // Past these years a day is a slip, and the database refuses it.
+            let day = day.map(|day| day.filter(|day| (1970..=9999).contains(&day.year())));
             if day == Some(None) {
                 refuse(field, "error-not-a-day");
             }
             day.flatten()
         };
         let (since, until) = (day("since", &self.since), day("until", &self.until));
+        if matches!((since, until), (Some(since), Some(until)) if until < since) {
+            refuse("until", "error-until-before-since");
+        }
         let category = given(&self.category);
         if category
             .as_deref()
@@ -173,7 +179,8 @@ pub struct Said {
     pub flags: Vec<(usize, bool)>,
 }
 
-/// The newest version of a ranking.
+/// A ranking: the newest version, and of gold tasks and repeats the first, which is what the labeler said
+/// before anything could tell them more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
     /// Key.
@@ -194,26 +201,16 @@ pub struct Label {
     pub form_version: i32,
     /// When it was said.
     pub at: DateTime<Utc>,
-    /// Milliseconds of work as the browser counted; none where nothing counted them.
+    /// Milliseconds of work until first submitted, as the browser counted; none where nothing counted them.
     pub active_ms: Option<i64>,
-    /// The ranks are the order shown.
-    pub is_untouched: bool,
+    /// The ranks are the order shown; none where that says nothing: of two, of an import, of a program.
+    pub is_untouched: Option<bool>,
+    /// It took less time than anybody needs; none of an import and of a program.
+    pub is_too_fast: Option<bool>,
     /// Slots in the order shown.
     pub display_order: Vec<i16>,
     /// One for each candidate, by slot.
     pub said: Vec<Said>,
-}
-
-/// What is known to be right of a gold task: the rank and the flags of slots.
-pub type Gold = BTreeMap<i16, GoldSlot>;
-
-/// What is known to be right of one candidate of a gold task.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GoldSlot {
-    /// Its rank.
-    pub rank: Option<i16>,
-    /// Flags by number.
-    pub flags: Vec<(usize, bool)>,
 }
 
 /// All that was said and passed the filter.
@@ -236,7 +233,7 @@ pub struct Labels {
     /// Keys of scales, by number; the first is the overall rating.
     pub scales: Vec<String>,
     /// What is right, by gold task.
-    pub gold: HashMap<TaskId, Gold>,
+    pub gold: HashMap<TaskId, GoldAnswer>,
     /// Whether there are more that were not read.
     pub is_cut: bool,
 }
@@ -266,6 +263,20 @@ impl Labels {
             *own = (*own).max(completion.place + 1);
         }
         places
+    }
+
+    /// What a ranking says, as it is held against what is known.
+    pub fn facts(&self, label: &Label) -> Vec<Facts> {
+        let facts = label.said.iter().map(|said| {
+            let flags = said.flags.iter();
+            let flags = flags.filter_map(|(flag, value)| Some((self.flags.get(*flag)?, *value)));
+            Facts {
+                slot: said.slot,
+                rank: said.rank,
+                flags: flags.map(|(flag, value)| (flag.clone(), value)).collect(),
+            }
+        });
+        facts.collect()
     }
 
     /// A ranking as the statistics read it; `places` is [`Labels::places`].
@@ -391,6 +402,26 @@ mod tests {
         assert_eq!(fields, expected);
     }
 
+    #[test]
+    fn days_are_of_our_time_and_the_last_is_not_before_the_first() {
+        let fields = |since: &str, until: &str| {
+            let input = FilterInput {
+                since: since.to_owned(),
+                until: until.to_owned(),
+                ..FilterInput::default()
+            };
+            let errors = input.parse().err().unwrap_or_default();
+            errors
+                .into_iter()
+                .map(|error| error.field)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(fields("2026-11-02", "2026-11-02"), [""; 0]);
+        assert_eq!(fields("2026-11-03", "2026-11-02"), ["until"]);
+        assert_eq!(fields("-5000-01-01", "2026-11-02"), ["since"]);
+        assert_eq!(fields("1969-12-31", "+10000-01-01"), ["since", "until"]);
+    }
+
     fn label(display_order: &[i16], ranks: &[Option<i16>], at: &str) -> Label {
         let said = |(slot, rank): (usize, &Option<i16>)| Said {
             completion: slot,
@@ -410,7 +441,8 @@ mod tests {
             form_version: 1,
             at: at.parse().unwrap(),
             active_ms: None,
-            is_untouched: false,
+            is_untouched: None,
+            is_too_fast: None,
             display_order: display_order.to_vec(),
             said: ranks.iter().enumerate().map(said).collect(),
         }

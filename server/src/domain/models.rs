@@ -65,6 +65,10 @@ pub struct ModelFigures {
     pub n_rankings: usize,
     /// Share of comparisons with other models that it wins, a tie counting half; n counts comparisons.
     pub win_rate: Figure,
+    /// Whether the data alone tell the strengths of the model's group. Where some model of it never lost to
+    /// the others, a weak prior says how much better that is: strengths then tell the order and no more, and
+    /// have no interval.
+    pub is_determined: bool,
     /// Davidson's strength: Bradley-Terry with ties; n counts comparisons.
     pub davidson: Figure,
     /// Plackett-Luce strength, from whole rankings; n counts rankings.
@@ -98,6 +102,8 @@ pub struct CategoryModels {
     pub n_prompts: usize,
     /// Rankings.
     pub n_rankings: usize,
+    /// Whether some model never lost there, so that only a weak prior says how much better it is.
+    pub is_undetermined: bool,
     /// The models that were ranked there, as in the whole.
     pub models: Vec<ModelFigures>,
 }
@@ -156,6 +162,7 @@ fn categories(labels: &Labels, own: &[&Label]) -> Vec<CategoryModels> {
             category: category.to_owned(),
             n_prompts: fitted.n_prompts,
             n_rankings: own.len(),
+            is_undetermined: fitted.groups.iter().any(Group::is_undetermined),
             models: fitted.figures(&WinRates::of(&fitted.comparisons)),
         }
     });
@@ -209,7 +216,11 @@ impl<'a> Fitted<'a> {
                 groups
             }
             Err(Unfit::TooFew) => Vec::new(),
-            _ => vec![Group::of(whole, &comparisons, &rankings)],
+            found => vec![Group {
+                davidson: found.ok(),
+                plackett_luce: plackett_luce(&rankings, &settings()).ok(),
+                members: whole,
+            }],
         };
         Self {
             labels,
@@ -249,7 +260,16 @@ impl<'a> Fitted<'a> {
             let n_prompts = rate.map_or(0, |own| own.n_prompts);
             let strength = |fit: Option<&Strengths>| {
                 let found = fit.and_then(|fit| fit.item(number));
-                Figure::of(found.map(|own| own.value), n_prompts)
+                let figure = Figure::of(found.map(|own| own.value), n_prompts);
+                match fit {
+                    // A resample of it is as much the prior's.
+                    Some(fit) if !fit.is_determined => Figure {
+                        low: None,
+                        high: None,
+                        ..figure
+                    },
+                    _ => figure,
+                }
             };
             ModelFigures {
                 name: model.name.clone(),
@@ -257,6 +277,7 @@ impl<'a> Fitted<'a> {
                 group: place.unwrap_or(self.groups.len()) + 1,
                 n_rankings: self.n_rankings[number],
                 win_rate: rate.map(figure).unwrap_or_default(),
+                is_determined: group.is_some_and(|own| !own.is_undetermined()),
                 davidson: strength(group.and_then(|own| own.davidson.as_ref())),
                 plackett_luce: strength(group.and_then(|own| own.plackett_luce.as_ref())),
             }
@@ -302,7 +323,8 @@ impl Group {
     }
 
     fn is_undetermined(&self) -> bool {
-        self.davidson.as_ref().is_some_and(|own| !own.is_determined)
+        let fits = [self.davidson.as_ref(), self.plackett_luce.as_ref()];
+        fits.into_iter().flatten().any(|own| !own.is_determined)
     }
 }
 
@@ -321,3 +343,6 @@ fn items(labels: &Labels, label: &Label) -> ItemRanking {
         ranks: ranked.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rand::Rng;
 
+use crate::domain::form::Form;
 use crate::domain::ranking::{CandidateInput, RankingInput};
 
 /// What the utility is made of, for `--help`.
@@ -37,6 +38,12 @@ const ENDS: [char; 12] = [
 
 /// Shortest Latin word that counts as a content word, in letters.
 const CONTENT_LETTERS: usize = 4;
+
+/// The flag that simulated labelers answer where a form has it.
+const FAILS: &str = "fails_instruction";
+
+/// Parts of the scale of utilities, the worst of which fails the instruction.
+const SEPTILES: usize = 7;
 
 /// Utilities closer than this are a tie.
 const TIE: f64 = 1e-9;
@@ -116,41 +123,52 @@ fn share_of_repeated_phrases(words: &[String]) -> f64 {
 
 /// A simulated labeler's ranking of candidates with these utilities, given in the order shown.
 /// Each pair is judged wrongly with probability `error_rate`; candidates are then ordered by the
-/// pairs they won, equal numbers being ties. Ratings are septiles of the utility among `scale`,
-/// which must be sorted; the worst septile is flagged as failing the instruction.
-pub fn rank(utilities: &[f64], scale: &[f64], error_rate: f64, rng: &mut impl Rng) -> RankingInput {
+/// pairs they won, equal numbers being ties. Overall ratings are the place of the utility among
+/// `scale`, which must be sorted, in as many equal parts as the form's scale has values: septiles for
+/// 1 to 7. Where the form asks whether a candidate fails the instruction, the worst septile does and
+/// the others do not; whether that is answered wrongly is drawn with the error rate, too. Everything
+/// else that a form may ask is left open.
+pub fn rank(
+    utilities: &[f64],
+    scale: &[f64],
+    form: &Form,
+    error_rate: f64,
+    rng: &mut impl Rng,
+) -> RankingInput {
     let wins = judge_pairs(utilities, error_rate, rng);
     let candidates = utilities.iter().zip(&wins).enumerate();
-    let judge = |(index, (utility, own_wins)): (usize, (&f64, &u32))| {
+    let mut judge = |(index, (utility, own_wins)): (usize, (&f64, &u32))| {
         let better: BTreeSet<&u32> = wins.iter().filter(|other| *other > own_wins).collect();
-        let rating = rating(*utility, scale);
         let mut flags = BTreeMap::new();
-        if rating == 1 {
-            flags.insert("fails_instruction".to_owned(), true);
+        if form.has_flag(FAILS) {
+            let errs = rng.random::<f64>() < error_rate;
+            let fails = !scale.is_empty() && part(*utility, scale, SEPTILES) == 0;
+            flags.insert(FAILS.to_owned(), fails != errs);
         }
         CandidateInput {
             position: index + 1,
             rank: Some(better.len() as i16 + 1),
-            rating: Some(rating),
+            rating: Some(rating(*utility, scale, form)),
             flags,
             ..Default::default()
         }
     };
-    let candidates: Vec<CandidateInput> = candidates.map(judge).collect();
+    let candidates: Vec<CandidateInput> = candidates.map(&mut judge).collect();
     RankingInput {
-        strength: strength(&candidates),
+        strength: strength(utilities, scale, &candidates),
         candidates,
         ..Default::default()
     }
 }
 
-/// How much better the preferred one of two is: the further apart their ratings are, the more. None of a
+/// How much better the preferred one of two is: the further apart their septiles are, the more. None of a
 /// tie, or of more than two.
-fn strength(candidates: &[CandidateInput]) -> Option<i16> {
-    let [first, second] = candidates else {
+fn strength(utilities: &[f64], scale: &[f64], candidates: &[CandidateInput]) -> Option<i16> {
+    let ([first, second], [one, other]) = (candidates, utilities) else {
         return None;
     };
-    let gap = (first.rating? - second.rating?).abs();
+    let septile = |utility: &f64| part(*utility, scale, SEPTILES);
+    let gap = septile(one).abs_diff(septile(other));
     (first.rank != second.rank).then_some(match gap {
         0 => 1,
         1 => 2,
@@ -179,15 +197,25 @@ fn judge_pairs(utilities: &[f64], error_rate: f64, rng: &mut impl Rng) -> Vec<u3
     wins
 }
 
-/// 1 to 7 by the utility's place among `scale`; 4 where there is nothing to compare with.
-fn rating(utility: f64, scale: &[f64]) -> i16 {
+/// The form's overall rating by the utility's place among `scale`.
+fn rating(utility: f64, scale: &[f64], form: &Form) -> i16 {
+    let (low, high) = (i32::from(form.overall.min), i32::from(form.overall.max));
+    let parts = usize::try_from(high - low + 1).unwrap_or(1);
+    let rating = low + part(utility, scale, parts) as i32;
+    rating.min(high) as i16
+}
+
+/// Which of so many equal parts of `scale` a utility falls in, from 0; the middle one where there is
+/// nothing to compare with.
+fn part(utility: f64, scale: &[f64], parts: usize) -> usize {
+    let last = parts.saturating_sub(1);
     if scale.is_empty() {
-        return 4;
+        return last / 2;
     }
     // The middle of those with the same utility, of which there are many without any defect.
     let below = scale.partition_point(|other| *other < utility);
     let up_to = scale.partition_point(|other| *other <= utility);
-    1 + (7 * (below + up_to) / (2 * scale.len())).min(6) as i16
+    (parts * (below + up_to) / (2 * scale.len())).min(last)
 }
 
 #[cfg(test)]
@@ -237,11 +265,16 @@ mod tests {
         let utilities = [0.5, 2.0, -1.0, 2.0];
         let mut scale = utilities.to_vec();
         scale.sort_by(f64::total_cmp);
-        let input = rank(&utilities, &scale, 0.0, &mut rng);
+        let input = rank(&utilities, &scale, &Form::default(), 0.0, &mut rng);
         let ranks: Vec<_> = input.candidates.iter().map(|item| item.rank).collect();
         assert_eq!(ranks, [Some(2), Some(1), Some(3), Some(1)]);
         assert_eq!(input.candidates[2].rating, Some(1));
-        assert!(input.candidates[2].flags["fails_instruction"]);
+        let fails: Vec<bool> = input
+            .candidates
+            .iter()
+            .map(|item| item.flags[FAILS])
+            .collect();
+        assert_eq!(fails, [false, false, true, false]);
         assert!(input.candidates[1].rating > input.candidates[0].rating);
     }
 
@@ -249,7 +282,9 @@ mod tests {
     fn a_comparison_of_two_says_how_much_better_and_a_tie_does_not() {
         let mut rng = ChaCha12Rng::seed_from_u64(5);
         let scale: Vec<f64> = (0..14).map(f64::from).collect();
-        let mut strength = |utilities: &[f64]| rank(utilities, &scale, 0.0, &mut rng).strength;
+        let form = Form::default();
+        let mut strength =
+            |utilities: &[f64]| rank(utilities, &scale, &form, 0.0, &mut rng).strength;
         assert_eq!(strength(&[0.0, 13.0]), Some(4));
         assert_eq!(strength(&[13.0, 12.5]), Some(1));
         assert_eq!(strength(&[5.0, 5.0]), None);
@@ -257,10 +292,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_fits_any_form() {
+        let scale: Vec<f64> = (0..100).map(f64::from).collect();
+        let mut form = Form::default();
+        (form.overall.min, form.overall.max) = (-1, 3);
+        let mut rng = ChaCha12Rng::seed_from_u64(7);
+        let utilities = [0.0, 30.0, 50.0, 99.0];
+        let ratings = |input: &RankingInput| -> Vec<Option<i16>> {
+            input.candidates.iter().map(|item| item.rating).collect()
+        };
+        let input = rank(&utilities, &scale, &form, 0.0, &mut rng);
+        assert_eq!(ratings(&input), [Some(-1), Some(0), Some(1), Some(3)]);
+        assert_eq!(input.complaints(4, &form).len(), 0);
+        // Without the flag it is not answered.
+        form.flags.retain(|flag| flag.key != FAILS);
+        let input = rank(&utilities, &scale, &form, 0.0, &mut rng);
+        assert!(input.candidates.iter().all(|item| item.flags.is_empty()));
+        assert_eq!(input.complaints(4, &form).len(), 0);
+        // With nothing to compare with, the middle.
+        let input = rank(&utilities, &[], &form, 0.0, &mut rng);
+        assert_eq!(ratings(&input), [Some(1); 4]);
+    }
+
+    #[test]
+    fn a_flag_is_answered_wrongly_at_the_error_rate() {
+        let mut rng = ChaCha12Rng::seed_from_u64(9);
+        let scale: Vec<f64> = (0..14).map(f64::from).collect();
+        let form = Form::default();
+        let wrong = (0..2000)
+            .map(|_| {
+                let input = rank(&[0.0, 13.0], &scale, &form, 0.2, &mut rng);
+                let said = [0, 1].map(|place| input.candidates[place].flags[FAILS]);
+                usize::from(!said[0]) + usize::from(said[1])
+            })
+            .sum::<usize>();
+        // Binomial with mean 800 and standard deviation 25.
+        assert!((700..=900).contains(&wrong), "{wrong}");
+    }
+
+    #[test]
     fn two_candidates_are_swapped_at_the_error_rate() {
         let mut rng = ChaCha12Rng::seed_from_u64(5);
+        let form = Form::default();
         let swapped = (0..4000)
-            .filter(|_| rank(&[1.0, 0.0], &[], 0.1, &mut rng).candidates[0].rank == Some(2))
+            .filter(|_| {
+                let input = rank(&[1.0, 0.0], &[], &form, 0.1, &mut rng);
+                input.candidates[0].rank == Some(2)
+            })
             .count();
         // Binomial with mean 400 and standard deviation 19.
         assert!((324..=476).contains(&swapped), "{swapped}");

@@ -17,7 +17,7 @@ pub fn of_ranking(ranked: &RankedPrompt, format: ExportFormat, margin: Margin) -
         ExportFormat::Hh => strict_pairs(ranked)
             .map(|(better, worse)| {
                 let side = |item: &RankedCompletion| {
-                    transcript(&ranked.prompt.messages()) + "\n\nAssistant: " + &item.text
+                    transcript(&ranked.prompt.messages()) + "\n\nAssistant: " + item.text.as_str()
                 };
                 json!({"chosen": side(better), "rejected": side(worse)})
             })

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::domain::agreement::{Agreement, History, LabelerFigures, PairFigures};
+use crate::domain::agreement::{Agreement, FEWEST, Figure, History, LabelerFigures, PairFigures};
 use crate::domain::ids::AccountId;
 use crate::pages::agreement_tables::View;
 use crate::pages::figure_sections::{Matrix, MatrixCell, MatrixRow, Section};
@@ -80,10 +80,19 @@ impl View<'_> {
         let words = &self.words;
         vec![
             words.share(own.agreement.by(self.policy), Unit::Pairs, (None, all)),
-            words.share(&own.quality, Unit::Pairs, (None, Some(0.5))),
-            words.share(own.gold.by(self.policy), Unit::Pairs, (None, None)),
+            self.quality_cell(&own.quality),
+            words.share(&own.gold, Unit::Pairs, (None, None)),
             words.share(own.repeats.by(self.policy), Unit::Pairs, (None, None)),
         ]
+    }
+
+    fn quality_cell(&self, quality: &Figure) -> Cell {
+        let mut cell = self.words.share(quality, Unit::Pairs, (None, Some(0.5)));
+        // There are prompts enough, and still the data do not tell one labeler from the other.
+        if cell.is_few && quality.n_prompts >= FEWEST {
+            cell.value = self.t("agreement-quality-untold");
+        }
+        cell
     }
 
     fn work_columns(&self) -> Vec<Column> {
@@ -111,7 +120,7 @@ impl View<'_> {
             words.share(&own.too_fast, Unit::Rankings, plain),
             words.seconds(&own.seconds),
             words.share(&own.longer, Unit::Pairs, (None, Some(0.5))),
-            words.chance(own.position.as_ref(), own.n_rankings),
+            words.chance(own.position.as_ref(), own.n_position),
         ]
     }
 
@@ -119,7 +128,7 @@ impl View<'_> {
     fn compare(&self, a: &LabelerFigures, b: &LabelerFigures) -> Ordering {
         let figure = |own: &LabelerFigures| match self.sort {
             "quality" => own.quality.value,
-            "gold" => own.gold.by(self.policy).value,
+            "gold" => own.gold.value,
             "repeats" => own.repeats.by(self.policy).value,
             "rankings" => Some(own.n_rankings as f64),
             "ties" => own.ties.value,

@@ -219,7 +219,11 @@ impl View<'_> {
                 .words
                 .page
                 .t_with("agreement-n-rankings", "n", part.n_rankings);
-            Row::new(&part.name, &part.name, cells).noted(n)
+            let name = match id {
+                "categories" => words.page.t(&format!("category-{}", part.name)),
+                _ => part.name.clone(),
+            };
+            Row::new(&part.name, name, cells).noted(n)
         };
         let columns = vec![
             words.plain_column("agreement", "agreement-pairwise"),

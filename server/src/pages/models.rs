@@ -271,11 +271,14 @@ impl View<'_> {
         let scale = scale_of(all);
         let categories = found.categories.iter().map(|own| {
             let values = [
-                ("category", own.category.clone()),
+                ("category", self.t(&format!("category-{}", own.category))),
                 ("rankings", own.n_rankings.to_string()),
                 ("prompts", own.n_prompts.to_string()),
             ];
-            let title = self.words.page.t_args("models-category", &values);
+            let mut title = self.words.page.t_args("models-category", &values);
+            if own.is_undetermined {
+                title = format!("{title}. {}", self.t("models-undetermined"));
+            }
             let mut table = self.models("categories", title, &own.models, scale);
             // Said once, above.
             table

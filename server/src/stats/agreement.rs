@@ -83,6 +83,10 @@ pub struct Agreed {
     pub counts: Counts,
     /// Prompts that have such pairs.
     pub n_prompts: usize,
+    /// Prompts that have a pair which both order strictly: what `ties_left_out` rests on.
+    pub n_prompts_strict: usize,
+    /// Prompts that have two rankings with a tau-b.
+    pub n_prompts_tau_b: usize,
     /// Pairs of rankings that were compared.
     pub n_ranking_pairs: usize,
     /// The share alike with ties left out; n counts pairs of completions.
@@ -342,12 +346,10 @@ fn agreed(prompts: &[Sums], bootstrap: &Bootstrap, name: &str, index: u64) -> Ag
         found[3].extend(total.tau_b());
     });
     let [left_out, half, category, tau_b] = found;
+    let count = |tells: &dyn Fn(&Sums) -> bool| prompts.iter().filter(|own| tells(own)).count();
     let share = |policy, found| {
         let value = total.counts.share(policy)?;
-        let n_prompts = prompts
-            .iter()
-            .filter(|own| own.counts.n(policy) > 0)
-            .count();
+        let n_prompts = count(&|own| own.counts.n(policy) > 0);
         let interval = percentiles(found, bootstrap.resamples);
         let interval = interval.or_else(|| all_alike(value, n_prompts));
         Estimate::new(value, interval, total.counts.n(policy) as usize)
@@ -355,6 +357,8 @@ fn agreed(prompts: &[Sums], bootstrap: &Bootstrap, name: &str, index: u64) -> Ag
     Agreed {
         counts: total.counts,
         n_prompts: prompts.len(),
+        n_prompts_strict: count(&|own| own.counts.n(TiePolicy::LeftOut) > 0),
+        n_prompts_tau_b: count(&|own| own.tau.1 > 0),
         n_ranking_pairs: total.rankings,
         ties_left_out: share(TiePolicy::LeftOut, left_out),
         ties_half: share(TiePolicy::Half, half),

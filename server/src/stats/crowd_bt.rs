@@ -7,7 +7,12 @@
 //! P(k prefers a to b) = η σ(a - b) + (1 - η) σ(b - a)
 //!
 //! η = 1 is who is always right, ½ who guesses, 0 who turns every pair around. Two labelers who err
-//! independently agree on ½ + ½(2η - 1)(2η′ - 1) of the pairs. A tie counts half for each side.
+//! independently agree on ½ + ½(2η - 1)(2η′ - 1) of the pairs. A tie says nothing of either side, so
+//! it is no vote: who ties what is hard is not the worse for it.
+//!
+//! As the data hold only such products of two labelers, a labeler's own η is in them only where the
+//! labelers who shared pairs hold a circle of an odd number: of three who met each other each is
+//! known, of two only the product ([`Quality::is_identified`]).
 //!
 //! The paper looks for scores and η that are most probable together. With a few votes for each pair
 //! that does not work: as scores have as much freedom as the votes, they follow whoever voted, and
@@ -20,10 +25,10 @@
 //! 2. The scores, given η, that are most probable under the model above and a Gaussian prior (in
 //!    the place of the paper's virtual node), by steps of Newton's method for each prompt.
 //!
-//! Only pairs that two or more labelers ranked say anything.
+//! Only pairs that two or more labelers ordered strictly say anything.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde::Serialize;
@@ -72,19 +77,24 @@ pub struct Quality {
     /// Which labeler.
     pub labeler: usize,
     /// η; n counts pairs of completions. The interval is a sandwich estimate (Godambe 1960) on log
-    /// odds that takes all pairs of a prompt as one observation; none for a single prompt and for
-    /// crowds of more than 1,000.
+    /// odds that takes all pairs of a prompt as one observation, or that of the inverse information
+    /// where it is wider: of what the data hardly hold, slopes do not differ and the sandwich knows
+    /// nothing. None for a single prompt and for crowds of more than 1,000.
     pub eta: Estimate,
-    /// Prompts of which this labeler and another one ranked a pair.
+    /// Prompts of which this labeler and another one ordered a pair.
     pub n_prompts: usize,
+    /// Whether the data tell η. Where they do not, because nobody of those whom the labeler met,
+    /// directly or through others, closes a circle of an odd number, the prior alone parts the
+    /// product of two labelers between them, and η is not to be shown.
+    pub is_identified: bool,
 }
 
 /// What the rankings tell of labelers and completions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CrowdBt {
-    /// Labelers who ranked a pair that another one ranked too, in ascending order.
+    /// Labelers who ordered a pair that another one ordered too, in ascending order.
     pub labelers: Vec<Quality>,
-    /// Scores of the completions of each prompt of which two or more labelers ranked a pair, in the
+    /// Scores of the completions of each prompt of which two or more labelers ordered a pair, in the
     /// order of its rankings, with the mean 0; 0 for a completion that is in no such pair.
     pub scores: BTreeMap<usize, Vec<f64>>,
     /// Whether the rounds ended by themselves.
@@ -105,11 +115,11 @@ impl CrowdBt {
 struct Vote {
     /// By place.
     labeler: usize,
-    /// 1 where the first of the pair is preferred, ½ for a tie.
+    /// 1 where the first of the pair is preferred, 0 where the second is.
     first: f64,
 }
 
-/// A pair of completions that two or more labelers ranked.
+/// A pair of completions that two or more labelers ordered.
 struct Pair {
     first: usize,
     second: usize,
@@ -131,7 +141,7 @@ struct Crowd {
     votes: Vec<Vote>,
 }
 
-/// What the rankings tell; none where no two labelers ranked the same pair, and for priors that are
+/// What the rankings tell; none where no two labelers ordered the same pair, and for priors that are
 /// not positive numbers.
 pub fn crowd_bt(rankings: &[Ranking], priors: &Priors) -> Option<CrowdBt> {
     let (right, wrong) = priors.quality;
@@ -209,7 +219,7 @@ impl Crowd {
                     let rank = |place: usize| own.ranks.get(place).copied().flatten();
                     let first = match rank(first)?.cmp(&rank(second)?) {
                         Ordering::Less => 1.0,
-                        Ordering::Equal => 0.5,
+                        Ordering::Equal => return None,
                         Ordering::Greater => 0.0,
                     };
                     let labeler = own.labeler;
@@ -329,6 +339,7 @@ impl Crowd {
             seen.into_iter().for_each(|labeler| counts[labeler].1 += 1);
         }
         let errors = self.standard_errors(eta, priors).unwrap_or_default();
+        let identified = self.identified();
         let each = self.labelers.iter().zip(eta).zip(counts).enumerate();
         each.filter_map(|(place, ((labeler, eta), (pairs, n_prompts)))| {
             let error = errors.get(place).copied().filter(|_| n_prompts > 1);
@@ -337,13 +348,54 @@ impl Crowd {
                 labeler: *labeler,
                 eta: Estimate::new(*eta, odds.map(|own| own.map(sigmoid)), pairs)?,
                 n_prompts,
+                is_identified: identified[place],
             })
         })
         .collect()
     }
 
-    /// The standard error of each labeler's log odds: the inverse of the information on both sides
-    /// of the spread of the prompts' slopes.
+    /// Which labelers are identified: those whose part of the graph of who voted on the same pair
+    /// cannot be parted into two sides that only met each other. Then it has a circle of an odd
+    /// number, whose products tell each of its members, and through them everybody they met.
+    fn identified(&self) -> Vec<bool> {
+        let n = self.labelers.len();
+        let mut met: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); n];
+        for pair in &self.pairs {
+            let mut own: Vec<usize> = self.votes(pair).iter().map(|vote| vote.labeler).collect();
+            own.sort_unstable();
+            own.dedup();
+            for one in &own {
+                met[*one].extend(own.iter().filter(|other| *other != one));
+            }
+        }
+        let mut identified = vec![false; n];
+        let mut sides: Vec<Option<bool>> = vec![None; n];
+        for start in 0..n {
+            if sides[start].is_some() {
+                continue;
+            }
+            sides[start] = Some(true);
+            let (mut part, mut at, mut has_odd_circle) = (vec![start], 0, false);
+            while let Some(one) = part.get(at).copied() {
+                at += 1;
+                for other in &met[one] {
+                    match sides[*other] {
+                        None => {
+                            sides[*other] = sides[one].map(|side| !side);
+                            part.push(*other);
+                        }
+                        side => has_odd_circle |= side == sides[one],
+                    }
+                }
+            }
+            part.iter()
+                .for_each(|own| identified[*own] = has_odd_circle);
+        }
+        identified
+    }
+
+    /// The standard error of each labeler's log odds: of the inverse of the information on both
+    /// sides of the spread of the prompts' slopes, or of that inverse alone where it is larger.
     fn standard_errors(&self, eta: &[f64], priors: &Priors) -> Option<Vec<f64>> {
         let n = eta.len();
         if n > MOST_WITH_INTERVALS {
@@ -392,7 +444,8 @@ impl Crowd {
                     weight * both.map(|(spread, weight)| spread * weight).sum::<f64>()
                 })
                 .sum();
-            (variance * prompts / (prompts - 1.0)).sqrt()
+            let sandwich = variance * prompts / (prompts - 1.0);
+            sandwich.max(column[place]).sqrt()
         });
         Some(errors.collect())
     }

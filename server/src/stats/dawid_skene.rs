@@ -10,13 +10,17 @@
 //! Only units that two or more labelers rated say anything of labelers. Where one rated a unit more
 //! than once each rating counts, as in the paper.
 
+mod spread;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::interval::{Estimate, Interval, two_sided};
+use super::interval::Estimate;
 use super::labels::Rating;
 use super::linear::Cholesky;
+
+use self::spread::{Spread, interval, subtract};
 
 /// Most rounds of expectation and maximisation.
 const MOST_ROUNDS: usize = 5000;
@@ -61,9 +65,12 @@ pub struct Labeler {
     pub rates: Vec<Vec<f64>>,
     /// How probable it is that the answer is right where each category is true. n is how many such
     /// units they probably rated. The interval is normal on log odds, from the observed information
-    /// (Louis 1982), which allows for the truth being uncertain; none where there are more than
-    /// 1,500 parameters.
+    /// (Louis 1982), which allows for the truth being uncertain, and by [`dawid_skene_by`] from the
+    /// clusters where that is wider; none where there are more than 1,500 parameters.
     pub right: Vec<Estimate>,
+    /// How many clusters with such a unit they probably rated, by true category: the chance that at
+    /// least one unit is of it, summed over clusters. Without clusters each unit is one.
+    pub n_clusters: Vec<usize>,
 }
 
 impl Labeler {
@@ -75,6 +82,11 @@ impl Labeler {
     /// How probable no flag (0) is where none is due; none for more than two categories.
     pub fn specificity(&self) -> Option<Estimate> {
         self.of_flag(0)
+    }
+
+    /// How many clusters the sensitivity (1) or specificity (0) rests on.
+    pub fn clusters_of_flag(&self, category: usize) -> usize {
+        self.n_clusters.get(category).copied().unwrap_or_default()
     }
 
     fn of_flag(&self, category: usize) -> Option<Estimate> {
@@ -111,6 +123,28 @@ impl DawidSkene {
 /// labelers, where a value is another one, for fewer than two categories, and for priors that are
 /// negative or not numbers.
 pub fn dawid_skene(ratings: &[Rating], n_categories: usize, priors: &Priors) -> Option<DawidSkene> {
+    fit(ratings, n_categories, priors, |unit| unit, false)
+}
+
+/// The same where units hang together, as the completions of a prompt do: who misreads a prompt errs
+/// on all of them. The intervals are then of a sandwich (Godambe 1960) that takes all units of a cluster
+/// as one observation, or of the information where that is wider.
+pub fn dawid_skene_by(
+    ratings: &[Rating],
+    n_categories: usize,
+    priors: &Priors,
+    cluster: impl Fn(usize) -> usize,
+) -> Option<DawidSkene> {
+    fit(ratings, n_categories, priors, cluster, true)
+}
+
+fn fit(
+    ratings: &[Rating],
+    n_categories: usize,
+    priors: &Priors,
+    cluster: impl Fn(usize) -> usize,
+    is_clustered: bool,
+) -> Option<DawidSkene> {
     let all = [priors.category, priors.right, priors.wrong];
     if n_categories < 2 || !all.iter().all(|own| *own >= 0.0 && own.is_finite()) {
         return None;
@@ -139,9 +173,19 @@ pub fn dawid_skene(ratings: &[Rating], n_categories: usize, priors: &Priors) -> 
     let units = all.collect();
     let counts = crowd.counts(&truths);
     let information = crowd.information(&model, &truths, &counts);
+    let slopes = if is_clustered && information.is_some() {
+        crowd.slopes_of_clusters(&model, &truths, &cluster)
+    } else {
+        Vec::new()
+    };
+    let spread = information.map(|information| Spread {
+        information,
+        slopes,
+    });
+    let clusters = crowd.count_clusters(&truths, &cluster);
     Some(DawidSkene {
-        labelers: crowd.qualities(&model, &counts, information.as_ref()),
-        categories: crowd.shares(&model, information.as_ref())?,
+        labelers: crowd.qualities(&model, (&counts, &clusters), spread.as_ref()),
+        categories: crowd.shares(&model, spread.as_ref())?,
         units,
         has_converged,
     })
@@ -299,12 +343,61 @@ impl Crowd {
         counts
     }
 
+    /// How probable it is that a cluster has a unit of each category that the labeler rated, summed over
+    /// clusters, by labeler and category.
+    fn count_clusters(&self, truths: &[Vec<f64>], cluster: &impl Fn(usize) -> usize) -> Vec<f64> {
+        let c = self.n_categories;
+        // The chance that it has none.
+        let mut none: BTreeMap<(usize, usize), f64> = BTreeMap::new();
+        for (alike, truth) in self.shared.iter().zip(truths) {
+            let labelers: BTreeSet<usize> = alike.said.iter().map(|own| own.0).collect();
+            for unit in &alike.units {
+                for labeler in &labelers {
+                    for (category, share) in truth.iter().enumerate() {
+                        let key = (cluster(*unit), labeler * c + category);
+                        *none.entry(key).or_insert(1.0) *= 1.0 - share;
+                    }
+                }
+            }
+        }
+        let mut counts = vec![0.0; self.labelers.len() * c];
+        for ((_, place), none) in none {
+            counts[place] += 1.0 - none;
+        }
+        counts
+    }
+
+    /// The slopes of the likelihood of each cluster's ratings by free parameter.
+    fn slopes_of_clusters(
+        &self,
+        model: &Model,
+        truths: &[Vec<f64>],
+        cluster: &impl Fn(usize) -> usize,
+    ) -> Vec<BTreeMap<usize, f64>> {
+        let mut clusters: BTreeMap<usize, BTreeMap<usize, f64>> = BTreeMap::new();
+        for (alike, truth) in self.shared.iter().zip(truths) {
+            let mut mean: BTreeMap<usize, f64> = BTreeMap::new();
+            for (category, share) in truth.iter().enumerate() {
+                for (place, slope) in self.slopes(&alike.said, category, model) {
+                    *mean.entry(place).or_default() += share * slope;
+                }
+            }
+            for unit in &alike.units {
+                let own = clusters.entry(cluster(*unit)).or_default();
+                for (place, slope) in &mean {
+                    *own.entry(*place).or_default() += slope;
+                }
+            }
+        }
+        clusters.into_values().collect()
+    }
+
     /// How each labeler rates.
     fn qualities(
         &self,
         model: &Model,
-        counts: &[f64],
-        information: Option<&Cholesky>,
+        (counts, clusters): (&[f64], &[f64]),
+        spread: Option<&Spread>,
     ) -> Vec<Labeler> {
         let c = self.n_categories;
         let labelers = self.labelers.iter().zip(counts.chunks_exact(c));
@@ -322,7 +415,7 @@ impl Crowd {
                             (self.free(place, category, answer), weight)
                         })
                         .collect();
-                    let interval = interval(value, &weights, information);
+                    let interval = interval(value, &weights, spread);
                     Estimate::new(value, interval, counts[category].round() as usize)
                 });
                 Some(Labeler {
@@ -330,13 +423,17 @@ impl Crowd {
                     n: counts.iter().sum::<f64>().round() as usize,
                     rates: (0..c).map(|category| row(category).to_vec()).collect(),
                     right: right.collect::<Option<_>>()?,
+                    n_clusters: clusters[place * c..][..c]
+                        .iter()
+                        .map(|own| own.round() as usize)
+                        .collect(),
                 })
             });
         labelers.collect()
     }
 
     /// The share of each category.
-    fn shares(&self, model: &Model, information: Option<&Cholesky>) -> Option<Vec<Estimate>> {
+    fn shares(&self, model: &Model, spread: Option<&Spread>) -> Option<Vec<Estimate>> {
         let shares = model
             .categories
             .iter()
@@ -349,11 +446,7 @@ impl Crowd {
                         (other - 1, if other == category { 1.0 } else { loss })
                     })
                     .collect();
-                Estimate::new(
-                    *share,
-                    interval(*share, &weights, information),
-                    self.n_units(),
-                )
+                Estimate::new(*share, interval(*share, &weights, spread), self.n_units())
             });
         shares.collect()
     }
@@ -441,36 +534,6 @@ impl Crowd {
             }
         }
         slopes
-    }
-}
-
-/// The interval of a probability whose log odds move with the free parameters by these weights.
-fn interval(
-    value: f64,
-    weights: &[(usize, f64)],
-    information: Option<&Cholesky>,
-) -> Option<Interval> {
-    let information = information?;
-    let mut column = vec![0.0; information.n()];
-    weights
-        .iter()
-        .for_each(|(place, weight)| column[*place] = *weight);
-    information.solve(&mut column);
-    let variance: f64 = weights
-        .iter()
-        .map(|(place, weight)| weight * column[*place])
-        .sum();
-    let odds = (value / (1.0 - value)).ln();
-    let interval = Interval::around(odds, variance.sqrt(), two_sided())?;
-    Some(interval.map(|odds| 1.0 / (1.0 + (-odds).exp())))
-}
-
-/// Takes `weight` times the product of the vector with itself from a matrix of `n` rows.
-fn subtract(matrix: &mut [f64], n: usize, vector: &BTreeMap<usize, f64>, weight: f64) {
-    for (row, value) in vector {
-        for (column, other) in vector {
-            matrix[row * n + column] -= weight * value * other;
-        }
     }
 }
 

@@ -13,8 +13,10 @@ pub struct LengthBias {
     /// a pair once for each labeler who ranked it. The interval resamples prompts
     /// ([`Bootstrap::share`]).
     pub overall: Estimate,
-    /// The same by labeler.
-    labelers: BTreeMap<usize, Estimate>,
+    /// Prompts that have such a pair.
+    pub n_prompts: usize,
+    /// The same by labeler, with their prompts that have such a pair.
+    labelers: BTreeMap<usize, (Estimate, usize)>,
 }
 
 impl LengthBias {
@@ -47,25 +49,25 @@ impl LengthBias {
         });
         let labelers = labelers.into_iter().filter_map(|(labeler, prompts)| {
             let name = "length bias of a labeler";
-            Some((labeler, bootstrap.share(name, labeler as u64, &prompts)?))
+            let share = bootstrap.share(name, labeler as u64, &prompts)?;
+            Some((labeler, (share, n_telling(&prompts))))
         });
         Some(Self {
             overall: bootstrap.share("length bias", 0, &overall)?,
+            n_prompts: n_telling(&overall),
             labelers: labelers.collect(),
         })
     }
 
-    /// Each labeler who has such a pair, in ascending order.
-    pub fn labelers(&self) -> impl Iterator<Item = (usize, &Estimate)> {
-        self.labelers
-            .iter()
-            .map(|(labeler, share)| (*labeler, share))
+    /// The share of a labeler, and how many of their prompts have such a pair.
+    pub fn labeler(&self, labeler: usize) -> Option<(Estimate, usize)> {
+        self.labelers.get(&labeler).copied()
     }
+}
 
-    /// The share of a labeler.
-    pub fn labeler(&self, labeler: usize) -> Option<&Estimate> {
-        self.labelers.get(&labeler)
-    }
+/// Prompts with a pair.
+fn n_telling(prompts: &[(f64, f64)]) -> usize {
+    prompts.iter().filter(|own| own.1 > 0.0).count()
 }
 
 /// Pairs of different lengths and ranks in which the longer is the better, and all of them.
@@ -110,10 +112,11 @@ mod tests {
         // and a tie do not count. Then 1 is before 3.
         assert_eq!(found.overall.n, 5);
         assert!((found.overall.value - 3.0 / 5.0).abs() < 1e-12);
-        assert_eq!(found.labeler(7).unwrap().value, found.overall.value);
+        let (share, n_prompts) = found.labeler(7).unwrap();
+        assert_eq!((share.value, n_prompts), (found.overall.value, 2));
         // Who has no pair has no share.
         assert_eq!(found.labeler(9), None);
-        assert_eq!(found.labelers().count(), 1);
+        assert_eq!(found.n_prompts, 2);
         let none = LengthBias::of(&rankings, |_, _| Some(4), &Bootstrap::new(1));
         assert_eq!(none, None);
     }

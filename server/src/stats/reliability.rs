@@ -12,8 +12,10 @@
 mod alpha;
 mod kappa;
 
-pub use self::alpha::{Alpha, Scale, alpha_of_ranks, krippendorff_alpha};
-pub use self::kappa::{Kappa, cohen_kappa, fleiss_kappa, gwet_ac1, rated_by_both};
+pub use self::alpha::{Alpha, Scale, alpha_of_ranks, krippendorff_alpha, krippendorff_alpha_by};
+pub use self::kappa::{
+    Kappa, cohen_kappa, fleiss_kappa, fleiss_kappa_by, gwet_ac1, gwet_ac1_by, rated_by_both,
+};
 
 use super::labels::Rating;
 

@@ -9,11 +9,12 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::domain::gold::GoldAnswer;
 use crate::domain::ids::{
     AccountId, CheckpointId, CompletionId, ProjectId, PromptId, RankingId, TaskId,
 };
 use crate::domain::labels::{
-    Completion, Filter, Gold, GoldSlot, Label, Labeler, Labels, Model, Numbers, PromptNumbers, Said,
+    Completion, Filter, Label, Labeler, Labels, Model, Numbers, PromptNumbers, Said,
 };
 use crate::domain::task::Purpose;
 
@@ -60,8 +61,8 @@ pub async fn find_stamp(
     .await
 }
 
-/// The newest version of each submitted ranking of a project that passes the filter, the newest `most`
-/// of them.
+/// Each submitted ranking of a project that passes the filter, the newest `most` of them: the newest version,
+/// and of gold tasks and repeats the first, as `store::gold` and `store::repeats` have it.
 ///
 /// # Errors
 /// When the database does not answer, or holds a word that this program does not know.
@@ -84,7 +85,7 @@ pub async fn list(
     let mut gold: Vec<Uuid> = gold.map(|label| label.task.0).collect();
     gold.sort_unstable();
     gold.dedup();
-    let gold = reader.read_gold(db, &gold).await?;
+    let gold = read_gold(db, &gold).await?;
     let labelers = list_labelers(db, &reader.labelers.all).await?;
     let (completions, models) = reader.list_completions(db).await?;
     Ok(Labels {
@@ -122,8 +123,10 @@ async fn choose(
         JOIN prompts p ON p.id = t.prompt_id
         JOIN accounts u ON u.id = a.labeler_id
         WHERE t.project_id = $1 AND t.purpose IN ('label', 'gold', 'repeat') AND a.status = 'submitted'
-          AND NOT EXISTS (SELECT 1 FROM rankings n
-                          WHERE n.assignment_id = r.assignment_id AND n.version > r.version)
+          AND CASE WHEN t.purpose = 'label'
+                   THEN NOT EXISTS (SELECT 1 FROM rankings n
+                                    WHERE n.assignment_id = r.assignment_id AND n.version > r.version)
+                   ELSE r.version = 1 END
           AND ($2::TIMESTAMPTZ IS NULL OR r.created_at >= $2)
           AND ($3::TIMESTAMPTZ IS NULL OR r.created_at < $3)
           AND ($4::TEXT IS NULL OR p.category = $4)
@@ -148,7 +151,7 @@ async fn choose(
     .await
 }
 
-/// What the same labeler said of the task before, for each of these rankings that is of a repeated one.
+/// What the same labeler first said of the task before, for each of these rankings that is of a repeated one.
 async fn choose_originals(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         r#"
@@ -157,10 +160,8 @@ async fn choose_originals(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<V
         JOIN assignments b ON b.id = k.assignment_id
         JOIN tasks t ON t.id = b.task_id AND t.purpose = 'repeat'
         JOIN assignments a ON a.task_id = t.repeat_of AND a.labeler_id = b.labeler_id AND a.status = 'submitted'
-        JOIN rankings r ON r.assignment_id = a.id
+        JOIN rankings r ON r.assignment_id = a.id AND r.version = 1
         WHERE k.id = ANY($1)
-          AND NOT EXISTS (SELECT 1 FROM rankings n
-                          WHERE n.assignment_id = r.assignment_id AND n.version > r.version)
         "#,
         ids
     )
@@ -228,10 +229,11 @@ impl Reader {
     /// These rankings, newest first.
     async fn read(&mut self, db: &mut PgConnection, ids: &[Uuid]) -> anyhow::Result<Vec<Label>> {
         let mut said = self.read_said(db, ids).await?;
+        let mut signs = read_signs(db, ids).await?;
         let mut rows = sqlx::query!(
             r#"
             SELECT r.id, a.labeler_id, t.id AS task_id, t.repeat_of, t.purpose, p.id AS prompt_id, p.category,
-                   a.is_adjudication, a.form_version, a.display_order, r.created_at, r.active_ms, r.is_untouched
+                   a.is_adjudication, a.form_version, a.display_order, r.created_at
             FROM rankings r
             JOIN assignments a ON a.id = r.assignment_id
             JOIN tasks t ON t.id = a.task_id
@@ -249,6 +251,7 @@ impl Reader {
                 self.categories.push(row.category);
             }
             let purpose = row.purpose.parse();
+            let signs = signs.remove(&row.id).unwrap_or_default();
             labels.push(Label {
                 id: RankingId(row.id),
                 labeler: self.labelers.of(&AccountId(row.labeler_id)),
@@ -259,8 +262,9 @@ impl Reader {
                 is_adjudication: row.is_adjudication,
                 form_version: row.form_version,
                 at: row.created_at,
-                active_ms: row.active_ms.filter(|time| *time > 0),
-                is_untouched: row.is_untouched,
+                active_ms: signs.active_ms,
+                is_untouched: signs.is_untouched,
+                is_too_fast: signs.is_too_fast,
                 display_order: row.display_order,
                 said: said.remove(&row.id).unwrap_or_default(),
             });
@@ -310,42 +314,6 @@ impl Reader {
         Ok(said)
     }
 
-    /// The newest answer of each of these gold tasks.
-    async fn read_gold(
-        &mut self,
-        db: &mut PgConnection,
-        tasks: &[Uuid],
-    ) -> sqlx::Result<Vec<(TaskId, Gold)>> {
-        let rows = sqlx::query!(
-            r#"
-            SELECT DISTINCT ON (task_id) task_id, answer
-            FROM gold_answers
-            WHERE task_id = ANY($1)
-            ORDER BY task_id, version DESC
-            "#,
-            tasks
-        )
-        .fetch_all(db)
-        .await?;
-        let gold = rows.into_iter().map(|row| {
-            let candidates = row.answer["candidates"].as_array();
-            let slots = candidates.into_iter().flatten().filter_map(|own| {
-                let number = |key: &str| {
-                    own[key]
-                        .as_i64()
-                        .and_then(|value| i16::try_from(value).ok())
-                };
-                let known = GoldSlot {
-                    rank: number("rank"),
-                    flags: answered(&mut self.flags, &own["flags"]),
-                };
-                Some((number("slot")?, known))
-            });
-            (TaskId(row.task_id), slots.collect())
-        });
-        Ok(gold.collect())
-    }
-
     /// The completions that were ranked, and the models that made them.
     async fn list_completions(
         &self,
@@ -382,6 +350,63 @@ impl Reader {
         }
         Ok((completions, models.all))
     }
+}
+
+/// Signs of how a ranking was made.
+#[derive(Debug, Default)]
+struct Signs {
+    active_ms: Option<i64>,
+    is_untouched: Option<bool>,
+    is_too_fast: Option<bool>,
+}
+
+/// The signs of these rankings, as the view `attention` says what they are; it holds no imports and no
+/// programs.
+async fn read_signs(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<BTreeMap<Uuid, Signs>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT r.id, x.active_ms, x.is_too_fast,
+               CASE WHEN x.can_be_untouched THEN x.is_untouched END AS is_untouched
+        FROM rankings r
+        JOIN attention x ON x.assignment_id = r.assignment_id
+        WHERE r.id = ANY($1)
+        "#,
+        ids
+    )
+    .fetch_all(db)
+    .await?;
+    let signs = rows.into_iter().map(|row| {
+        let signs = Signs {
+            active_ms: row.active_ms,
+            is_untouched: row.is_untouched,
+            is_too_fast: row.is_too_fast,
+        };
+        (row.id, signs)
+    });
+    Ok(signs.collect())
+}
+
+/// The newest answer of each of these gold tasks.
+async fn read_gold(
+    db: &mut PgConnection,
+    tasks: &[Uuid],
+) -> anyhow::Result<Vec<(TaskId, GoldAnswer)>> {
+    let rows = sqlx::query!(
+        r#"
+        SELECT DISTINCT ON (task_id) task_id, answer
+        FROM gold_answers
+        WHERE task_id = ANY($1)
+        ORDER BY task_id, version DESC
+        "#,
+        tasks
+    )
+    .fetch_all(db)
+    .await?;
+    let answers = rows.into_iter().map(|row| {
+        let answer = serde_json::from_value(row.answer)?;
+        Ok((TaskId(row.task_id), answer))
+    });
+    answers.collect()
 }
 
 fn entries(object: &Value) -> impl Iterator<Item = (&String, &Value)> {

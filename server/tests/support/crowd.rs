@@ -260,6 +260,12 @@ async fn submit(
         },
         replaces: None,
     };
+    // Nobody is active for longer than the page is open.
+    sqlx::query("UPDATE assignments SET leased_at = now() - INTERVAL '1 hour' WHERE id = $1")
+        .bind(lease.assignment_id.0)
+        .execute(&mut *db)
+        .await
+        .unwrap();
     store::submissions::submit(db, lease.assignment_id, labeler, &new)
         .await
         .unwrap();
@@ -272,6 +278,8 @@ pub(crate) async fn spread_over_days(db: &PgPool, days: f64) {
         "UPDATE rankings r SET created_at = now() - make_interval(secs => 86400 * $1 * (1 - n.share))
          FROM (SELECT id, percent_rank() OVER (ORDER BY id) AS share FROM rankings) n WHERE n.id = r.id AND $1 > 0",
         "ALTER TABLE rankings ENABLE TRIGGER rankings_are_immutable",
+        "UPDATE assignments a SET leased_at = f.created_at - INTERVAL '1 hour'
+         FROM rankings f WHERE f.assignment_id = a.id AND f.version = 1",
     ] {
         let query = sqlx::query(statement);
         let query = if statement.contains("$1") { query.bind(days) } else { query };

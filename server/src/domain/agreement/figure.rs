@@ -41,7 +41,7 @@ impl Figure {
         }
     }
 
-    /// An estimate whose n counts independent units.
+    /// An estimate whose n counts independent units, none of which share a prompt with another.
     pub fn of_units(estimate: Option<Estimate>) -> Self {
         Self::of(estimate, estimate.map_or(0, |own| own.n))
     }
@@ -70,10 +70,10 @@ impl Shares {
     pub fn of(agreed: &Agreed) -> Self {
         let figure = |estimate| Figure::of(estimate, agreed.n_prompts);
         Self {
-            ties_left_out: figure(agreed.ties_left_out),
+            ties_left_out: Figure::of(agreed.ties_left_out, agreed.n_prompts_strict),
             ties_half: figure(agreed.ties_half),
             ties_category: figure(agreed.ties_category),
-            tau_b: figure(agreed.tau_b),
+            tau_b: Figure::of(agreed.tau_b, agreed.n_prompts_tau_b),
         }
     }
 

@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 use super::Sample;
 use super::figure::Figure;
 use crate::domain::ids::AccountId;
-use crate::stats::dawid_skene::{Priors, dawid_skene};
+use crate::stats::dawid_skene::{Priors, dawid_skene_by};
 use crate::stats::labels::Rating;
-use crate::stats::reliability::{Kappa, fleiss_kappa, gwet_ac1};
+use crate::stats::reliability::{Kappa, fleiss_kappa_by, gwet_ac1_by};
 
 /// A flag. Unanswered is not "no": only answers count.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -79,14 +79,17 @@ impl Sample<'_> {
 
     fn flag(&self, index: u64, flag: &str, answers: &[Answer]) -> FlagFigures {
         let ratings: Vec<Rating> = answers.iter().map(|own| own.rating).collect();
-        let beyond_chance =
-            |found: Option<Kappa>| Figure::of_units(found.map(|found| found.estimate));
+        let prompt = |unit: usize| self.labels.completions[unit].prompt;
+        let beyond_chance = |found: Option<Kappa>| {
+            let n_prompts = found.map_or(0, |found| found.n_clusters);
+            Figure::of(found.map(|found| found.estimate), n_prompts)
+        };
         FlagFigures {
             flag: flag.to_owned(),
             prevalence: self.share_of_answers(("flag", index), &prevalence(answers)),
             same: self.share_of_answers(("same flag", index), &same(answers)),
-            ac1: beyond_chance(gwet_ac1(&ratings, 2)),
-            kappa: beyond_chance(fleiss_kappa(&ratings)),
+            ac1: beyond_chance(gwet_ac1_by(&ratings, 2, prompt)),
+            kappa: beyond_chance(fleiss_kappa_by(&ratings, prompt)),
             labelers: self.flag_labelers(&ratings),
         }
     }
@@ -101,7 +104,8 @@ impl Sample<'_> {
     }
 
     fn flag_labelers(&self, ratings: &[Rating]) -> Vec<FlagLabeler> {
-        let Some(found) = dawid_skene(ratings, 2, &Priors::default()) else {
+        let prompt = |unit: usize| self.labels.completions[unit].prompt;
+        let Some(found) = dawid_skene_by(ratings, 2, &Priors::default(), prompt) else {
             return Vec::new();
         };
         let labelers = found.labelers.iter().map(|own| {
@@ -109,8 +113,8 @@ impl Sample<'_> {
             FlagLabeler {
                 labeler_id: labeler.id,
                 name: labeler.name.clone(),
-                sensitivity: Figure::of_units(own.sensitivity()),
-                specificity: Figure::of_units(own.specificity()),
+                sensitivity: Figure::of(own.sensitivity(), own.clusters_of_flag(1)),
+                specificity: Figure::of(own.specificity(), own.clusters_of_flag(0)),
             }
         });
         labelers.collect()

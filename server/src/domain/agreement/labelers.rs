@@ -8,11 +8,12 @@ use utoipa::ToSchema;
 use super::figure::{Figure, Shares};
 use super::position::Positions;
 use super::{Chance, Part, SEED, Sample};
+use crate::domain::gold::{GoldScore, Tally};
 use crate::domain::ids::AccountId;
-use crate::domain::labels::{Gold, Label, Labels};
+use crate::domain::labels::{Label, Labels};
 use crate::domain::task::Purpose;
 use crate::stats::agreement::{Agreed, Agreement};
-use crate::stats::crowd_bt::{Priors, crowd_bt};
+use crate::stats::crowd_bt::{Priors, Quality, crowd_bt};
 use crate::stats::interval::Bootstrap;
 use crate::stats::labels::Ranking;
 use crate::stats::length::LengthBias;
@@ -34,18 +35,21 @@ pub struct LabelerFigures {
     pub n_rankings: usize,
     /// How far this labeler agrees with all others.
     pub agreement: Shares,
-    /// How probably this labeler orders a pair as it truly is, by the Crowd-BT model: 0.5 is who guesses.
+    /// How probably this labeler orders a pair as it truly is where they do not tie it, by the Crowd-BT model:
+    /// 0.5 is who guesses. Null, too, where the data cannot tell it: of two labelers who met nobody else, only
+    /// how often they agree is known.
     pub quality: Figure,
-    /// How far this labeler agrees with what is known to be right of gold tasks.
-    pub gold: Shares,
-    /// Share of flags that are known of gold tasks which this labeler answered in the same way; n counts
-    /// flags.
+    /// Share of pairs that are known of gold tasks, and that this labeler ranked, which they order rightly in the
+    /// first version; a tie is half right. n counts pairs; tasks are resampled.
+    pub gold: Figure,
+    /// Share of flags that are known of gold tasks which this labeler answered in the same way, in the first
+    /// version; n counts flags.
     pub gold_flags: Figure,
-    /// How far this labeler agrees with what they said of the same task before.
+    /// How far this labeler agrees with what they said of the same task before, both in the first version.
     pub repeats: Shares,
     /// Share of pairs that are tied.
     pub ties: Figure,
-    /// Share of rankings whose ranks are the order shown.
+    /// Share of rankings of more than two whose ranks are the order shown.
     pub untouched: Figure,
     /// Share of rankings that took less than the project's least seconds.
     pub too_fast: Figure,
@@ -55,6 +59,8 @@ pub struct LabelerFigures {
     pub longer: Figure,
     /// Whether the place on the page decides who comes first; null where there are too few rankings.
     pub position: Option<Chance>,
+    /// Rankings that `position` rests on.
+    pub n_position: usize,
 }
 
 /// Two labelers.
@@ -87,8 +93,8 @@ pub struct History {
 
 impl History {
     /// From what was said; `labeler` is a number of [`Labels::labelers`].
-    pub fn of(labels: &Labels, least_seconds: i16, labeler: usize) -> Self {
-        let sample = Sample::new(labels, least_seconds);
+    pub fn of(labels: &Labels, labeler: usize) -> Self {
+        let sample = Sample::new(labels);
         let own = sample.own.iter().copied();
         let own: Vec<&Label> = own.filter(|label| label.labeler == labeler).collect();
         let mut is_seen = vec![false; sample.places.len()];
@@ -140,7 +146,7 @@ impl Sample<'_> {
         let agreement = Agreement::of(&rankings, &self.bootstrap);
         let crowd = crowd_bt(&rankings, &Priors::default());
         let longer = LengthBias::of(&rankings, self.lengths(), &self.bootstrap);
-        let (gold, gold_flags) = (self.gold(), self.gold_flags());
+        let gold = self.gold();
         let repeats = self.repeats();
         let mut own: Vec<Vec<&Label>> = vec![Vec::new(); self.labels.labelers.len()];
         for label in &self.own {
@@ -153,25 +159,27 @@ impl Sample<'_> {
                 let quality = crowd.as_ref().and_then(|crowd| crowd.labeler(number));
                 let longer = longer.as_ref().and_then(|longer| longer.labeler(number));
                 let index = number as u64;
+                let scores = gold.get(&number).map_or(&[][..], Vec::as_slice);
+                let ranks = scores.iter().map(|score| score.ranks);
+                let flags = scores.iter().map(|score| score.flags);
+                let position = Positions::of(own);
                 LabelerFigures {
                     labeler_id: labeler.id,
                     name: labeler.name.clone(),
                     is_simulated: labeler.is_simulated,
                     n_rankings: own.len(),
                     agreement: shares(agreement.labeler(number)),
-                    quality: Figure::of(
-                        quality.map(|own| own.eta),
-                        quality.map_or(0, |own| own.n_prompts),
-                    ),
-                    gold: shares(gold.pair(number, RIGHT)),
-                    gold_flags: gold_flags.get(&number).copied().unwrap_or_default(),
+                    quality: quality.map(quality_of).unwrap_or_default(),
+                    gold: self.gold_share("gold", index, ranks),
+                    gold_flags: self.gold_share("gold flags", index, flags),
                     repeats: shares(repeats.pair(number, RIGHT)),
                     ties: self.ties(own, "ties of a labeler", index),
                     untouched: self.untouched(own, "untouched by a labeler", index),
                     too_fast: self.too_fast(own, "too fast labeler", index),
                     seconds: self.seconds(own),
-                    longer: Figure::of(longer.copied(), self.n_prompts(own)),
-                    position: Positions::of(own).test,
+                    longer: Figure::of(longer.map(|own| own.0), longer.map_or(0, |own| own.1)),
+                    position: position.test,
+                    n_position: position.n,
                 }
             })
             .collect();
@@ -208,55 +216,28 @@ impl Sample<'_> {
         Agreement::of(&each.collect::<Vec<_>>(), &Bootstrap::new(SEED))
     }
 
-    /// With what is known of gold tasks.
-    fn gold(&self) -> Agreement {
-        let held = self.gold_rankings().map(|(label, known)| {
-            let own = label.said.iter().map(|said| said.rank);
-            let right = label.said.iter().map(|said| known.get(&said.slot)?.rank);
-            Held {
-                labeler: label.labeler,
-                own: own.collect(),
-                against: right.collect(),
-            }
-        });
-        Self::against(held.collect())
-    }
-
-    fn gold_rankings(&self) -> impl Iterator<Item = (&Label, &Gold)> {
-        let gold = self.labels.of(Purpose::Gold);
-        gold.filter_map(|label| Some((label, self.labels.gold.get(&label.task)?)))
-    }
-
-    /// Flags as they are known of gold tasks, by labeler.
-    fn gold_flags(&self) -> BTreeMap<usize, Figure> {
-        let mut units: BTreeMap<usize, Vec<(f64, f64)>> = BTreeMap::new();
-        for (label, known) in self.gold_rankings() {
-            let (mut same, mut all) = (0.0, 0.0);
-            for said in &label.said {
-                let right = known.get(&said.slot);
-                let right = right.map_or(&[][..], |right| right.flags.as_slice());
-                for (flag, right) in right {
-                    let own = said.flags.iter().find(|(own, _)| own == flag);
-                    if let Some((_, own)) = own {
-                        all += 1.0;
-                        same += f64::from(u8::from(own == right));
-                    }
-                }
-            }
-            if all > 0.0 {
-                units.entry(label.labeler).or_default().push((same, all));
+    /// How far each label of a gold task agrees with what is known, by labeler.
+    fn gold(&self) -> BTreeMap<usize, Vec<GoldScore>> {
+        let mut scores: BTreeMap<usize, Vec<GoldScore>> = BTreeMap::new();
+        for label in self.labels.of(Purpose::Gold) {
+            if let Some(known) = self.labels.gold.get(&label.task) {
+                let score = known.score(&self.labels.facts(label));
+                scores.entry(label.labeler).or_default().push(score);
             }
         }
-        let figures = units.into_iter().map(|(labeler, units)| {
-            let share = self.bootstrap.share("gold flags", labeler as u64, &units);
-            (labeler, Figure::of(share, units.len()))
-        });
-        figures.collect()
+        scores
+    }
+
+    /// The share of what is known, and was answered, that agrees.
+    fn gold_share(&self, name: &str, index: u64, tallies: impl Iterator<Item = Tally>) -> Figure {
+        let units = tallies.map(|own| (own.agreed, f64::from(own.n)));
+        let units: Vec<(f64, f64)> = units.filter(|own| own.1 > 0.0).collect();
+        Figure::of(self.bootstrap.share(name, index, &units), units.len())
     }
 
     /// With what the same labeler said of the task before.
     fn repeats(&self) -> Agreement {
-        let originals = self.labels.originals.iter().chain(&self.labels.labels);
+        let originals = self.labels.originals.iter();
         let originals: BTreeMap<_, &Label> = originals
             .map(|label| ((label.task, label.labeler), label))
             .collect();
@@ -280,5 +261,19 @@ impl Sample<'_> {
             })
         });
         Self::against(repeats.collect())
+    }
+}
+
+/// A labeler's quality, told where the data tell it.
+fn quality_of(own: &Quality) -> Figure {
+    let told = Figure::of(Some(own.eta), own.n_prompts);
+    if own.is_identified {
+        return told;
+    }
+    Figure {
+        value: None,
+        low: None,
+        high: None,
+        ..told
     }
 }

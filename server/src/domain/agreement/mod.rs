@@ -26,7 +26,7 @@ use crate::stats::interval::Bootstrap;
 use crate::stats::labels::{Ranking, Rating};
 use crate::stats::length::LengthBias;
 use crate::stats::median::median;
-use crate::stats::reliability::{Scale, alpha_of_ranks, krippendorff_alpha};
+use crate::stats::reliability::{Alpha, Scale, alpha_of_ranks, krippendorff_alpha_by};
 
 /// Decides the resamples of every interval: the same labels give the same figures.
 const SEED: u64 = 1;
@@ -88,10 +88,10 @@ pub struct Overall {
     pub alpha_of_ratings: Vec<ScaleAlpha>,
     /// Share of pairs of a ranking that are tied.
     pub ties: Figure,
-    /// Share of rankings whose ranks are the order shown, first to last.
+    /// Share of rankings of more than two whose ranks are the order shown, first to last.
     pub untouched: Figure,
-    /// Share of rankings that took less than `least_seconds` of active time, of those whose time was
-    /// counted.
+    /// Share of rankings that took less than `least_seconds` until first submitted: of active time, or since
+    /// the page was opened where that is less.
     pub too_fast: Figure,
     /// Median of active seconds; n counts rankings whose time was counted.
     pub seconds: Figure,
@@ -126,7 +126,7 @@ pub struct Part {
 impl Agreement {
     /// From what was said. Takes a second or two for the most rankings that are read.
     pub fn of(labels: &Labels, least_seconds: i16) -> Self {
-        let sample = Sample::new(labels, least_seconds);
+        let sample = Sample::new(labels);
         let n = |purpose| labels.of(purpose).count();
         let own: Vec<&Label> = sample.own.clone();
         let (labelers, mut pairs) = sample.labelers();
@@ -167,7 +167,6 @@ impl Agreement {
 /// What was said, ready for the statistics.
 struct Sample<'a> {
     labels: &'a Labels,
-    least_seconds: i16,
     /// Rankings for the dataset.
     own: Vec<&'a Label>,
     /// Completions of each prompt.
@@ -176,10 +175,9 @@ struct Sample<'a> {
 }
 
 impl<'a> Sample<'a> {
-    fn new(labels: &'a Labels, least_seconds: i16) -> Self {
+    fn new(labels: &'a Labels) -> Self {
         Self {
             labels,
-            least_seconds,
             own: labels.labels().collect(),
             places: labels.places(),
             bootstrap: Bootstrap::new(SEED),
@@ -194,11 +192,10 @@ impl<'a> Sample<'a> {
     fn overall(&self) -> Overall {
         let rankings = self.rankings(&self.own);
         let alpha = alpha_of_ranks(&rankings, &self.bootstrap);
-        let alpha = alpha.map(|alpha| alpha.estimate);
         Overall {
             agreement: Shares::of(&Agreed::of(&rankings, &self.bootstrap)),
             w: self.concordance(),
-            alpha_of_ranks: Figure::of_units(alpha),
+            alpha_of_ranks: figure_of_alpha(alpha),
             alpha_of_ratings: self.alphas(),
             ties: self.ties(&self.own, "ties", 0),
             untouched: self.untouched(&self.own, "untouched", 0),
@@ -206,7 +203,8 @@ impl<'a> Sample<'a> {
             seconds: self.seconds(&self.own),
             longer: {
                 let found = LengthBias::of(&rankings, self.lengths(), &self.bootstrap);
-                Figure::of(found.map(|found| found.overall), self.n_prompts(&self.own))
+                let n_prompts = found.as_ref().map_or(0, |found| found.n_prompts);
+                Figure::of(found.map(|found| found.overall), n_prompts)
             },
         }
     }
@@ -218,12 +216,6 @@ impl<'a> Sample<'a> {
             lengths[own.prompt][own.place] = own.length;
         }
         move |prompt, place| lengths.get(prompt)?.get(place).copied()
-    }
-
-    fn n_prompts(&self, labels: &[&Label]) -> usize {
-        let mut seen = vec![false; self.places.len()];
-        labels.iter().for_each(|label| seen[label.prompt] = true);
-        seen.into_iter().filter(|own| *own).count()
     }
 
     /// Kendall's W over tasks.
@@ -260,10 +252,11 @@ impl<'a> Sample<'a> {
         }
         let scales = self.labels.scales.iter().zip(ratings);
         let alpha = |(scale, ratings): (&String, Vec<Rating>)| {
-            let found = krippendorff_alpha(&ratings, Scale::Ordinal, &self.bootstrap);
+            let prompt = |unit: usize| self.labels.completions[unit].prompt;
+            let found = krippendorff_alpha_by(&ratings, Scale::Ordinal, prompt, &self.bootstrap);
             ScaleAlpha {
                 scale: scale.clone(),
-                alpha: Figure::of_units(found.map(|found| found.estimate)),
+                alpha: figure_of_alpha(found),
             }
         };
         scales.map(alpha).collect()
@@ -294,17 +287,11 @@ impl<'a> Sample<'a> {
     }
 
     fn untouched(&self, labels: &[&Label], name: &str, index: u64) -> Figure {
-        self.share(labels, (name, index), |label| {
-            (f64::from(u8::from(label.is_untouched)), 1.0)
-        })
+        self.share(labels, (name, index), |label| sign(label.is_untouched))
     }
 
     fn too_fast(&self, labels: &[&Label], name: &str, index: u64) -> Figure {
-        let least = i64::from(self.least_seconds) * 1000;
-        self.share(labels, (name, index), |label| match label.active_ms {
-            Some(time) => (f64::from(u8::from(time < least)), 1.0),
-            None => (0.0, 0.0),
-        })
+        self.share(labels, (name, index), |label| sign(label.is_too_fast))
     }
 
     fn seconds(&self, labels: &[&Label]) -> Figure {
@@ -345,6 +332,17 @@ impl<'a> Sample<'a> {
         }
         self.parts(labels, |label| last[&label.prompt])
     }
+}
+
+/// Alpha, told where there are prompts enough.
+fn figure_of_alpha(found: Option<Alpha>) -> Figure {
+    let n_prompts = found.map_or(0, |found| found.n_clusters);
+    Figure::of(found.map(|found| found.estimate), n_prompts)
+}
+
+/// What a ranking adds to the share of those that bear a sign: the part and the whole.
+fn sign(is_set: Option<bool>) -> (f64, f64) {
+    is_set.map_or((0.0, 0.0), |own| (f64::from(u8::from(own)), 1.0))
 }
 
 #[cfg(test)]

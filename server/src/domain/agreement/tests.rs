@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 
 use super::*;
+use crate::domain::gold::{Facts, GoldAnswer};
 use crate::domain::ids::{AccountId, CompletionId, RankingId, TaskId};
-use crate::domain::labels::{Completion, GoldSlot, Labeler, Said};
+use crate::domain::labels::{Completion, Labeler, Said};
 
 const K: usize = 4;
 
@@ -55,7 +56,8 @@ fn said(n_labelers: usize, n_prompts: usize, ranks: impl Fn(usize, usize) -> [i1
                 form_version: 1,
                 at: "2026-11-26T12:00:00Z".parse().unwrap(),
                 active_ms: Some(1000 * (prompt as i64 + 1)),
-                is_untouched: false,
+                is_untouched: None,
+                is_too_fast: Some(prompt < 4),
                 display_order: vec![0, 1, 2, 3],
                 said: said.collect(),
             });
@@ -81,6 +83,18 @@ fn nothing_is_told_of_fewer_than_ten_prompts() {
             &found.labelers[0].quality,
             &found.pairs[0].agreement.ties_half,
             &found.flags[0].prevalence,
+            &found.flags[0].same,
+            &found.flags[0].ac1,
+            &found.flags[0].kappa,
+            &found.flags[0].labelers[0].sensitivity,
+            &found.flags[0].labelers[0].specificity,
+            &overall.alpha_of_ranks,
+            &overall.alpha_of_ratings[0].alpha,
+            &overall.ties,
+            &overall.too_fast,
+            &overall.longer,
+            &found.labelers[0].longer,
+            &found.labelers[0].too_fast,
         ] {
             assert_eq!(figure.value.is_some(), is_told, "{figure:?}");
         }
@@ -179,7 +193,7 @@ fn a_prompt_counts_in_the_week_of_its_last_ranking() {
             .iter()
             .all(|week| week.agreement.ties_left_out.n == 72)
     );
-    let history = History::of(&labels, 5, 0);
+    let history = History::of(&labels, 0);
     let weeks: Vec<_> = history
         .weeks
         .iter()
@@ -207,18 +221,18 @@ fn gold_and_repeats_hold_a_labeler_against_what_is_known_and_against_themselves(
             // Of gold tasks the order of the first three is known, and that the last is not rude.
             0..12 => {
                 label.purpose = Purpose::Gold;
-                let known = (0..4).map(|slot| {
-                    let known = GoldSlot {
-                        rank: (slot < 3).then_some(slot + 1),
-                        flags: if slot == 3 {
-                            vec![(0, false)]
-                        } else {
-                            Vec::new()
-                        },
-                    };
-                    (slot, known)
+                let known = (0..4).map(|slot| Facts {
+                    slot,
+                    rank: (slot < 3).then_some(slot + 1),
+                    flags: (slot == 3)
+                        .then(|| ("rude".to_owned(), false))
+                        .into_iter()
+                        .collect(),
                 });
-                labels.gold.insert(label.task, known.collect());
+                let known = GoldAnswer {
+                    candidates: known.collect(),
+                };
+                labels.gold.insert(label.task, known);
             }
             // The next are what the last repeat.
             24..36 => {
@@ -237,6 +251,21 @@ fn gold_and_repeats_hold_a_labeler_against_what_is_known_and_against_themselves(
             _ => (),
         }
     }
+    let originals = labels.labels.iter();
+    let originals = originals.filter(|label| (12..24).contains(&label.prompt));
+    labels.originals = originals.cloned().collect();
+    // What is held against a repeat is what was first said, whatever a correction says.
+    for label in &mut labels.labels {
+        if (12..24).contains(&label.prompt) {
+            label.said.iter_mut().for_each(|said| said.rank = Some(1));
+        }
+    }
+    // A tie of what is known is half right.
+    let tied = labels.labels.iter_mut().find(|label| label.labeler == 0);
+    tied.unwrap()
+        .said
+        .iter_mut()
+        .for_each(|said| said.rank = Some(1));
     let found = Agreement::of(&labels, 5);
     assert_eq!(
         (found.n_rankings, found.n_gold, found.n_repeats),
@@ -245,14 +274,58 @@ fn gold_and_repeats_hold_a_labeler_against_what_is_known_and_against_themselves(
     let [one, other] = &found.labelers[..] else {
         panic!("two labelers")
     };
-    assert_eq!(
-        (value(&one.gold.ties_left_out), one.gold.ties_left_out.n),
-        (1.0, 36)
-    );
-    assert!((value(&other.gold.ties_left_out) - 2.0 / 3.0).abs() < 1e-9);
+    // Of the first, one of twelve tasks with three known pairs each is tied.
+    assert!((value(&one.gold) - 34.5 / 36.0).abs() < 1e-9);
+    assert_eq!((one.gold.n, one.gold.n_prompts), (36, 12));
+    assert!((value(&other.gold) - 2.0 / 3.0).abs() < 1e-9);
     // Both say that the last is rude.
     assert_eq!((value(&one.gold_flags), one.gold_flags.n), (0.0, 12));
     assert_eq!(value(&one.repeats.ties_left_out), 1.0);
     assert!((value(&other.repeats.ties_left_out) - 5.0 / 6.0).abs() < 1e-9);
     assert_eq!(other.repeats.ties_left_out.n_prompts, 12);
+}
+
+#[test]
+fn a_labeler_who_met_one_other_only_has_no_quality() {
+    let found = Agreement::of(&said(2, 40, |_, _| [1, 2, 3, 4]), 5);
+    let quality = found.labelers[0].quality;
+    assert_eq!(
+        (quality.value, quality.low, quality.high),
+        (None, None, None)
+    );
+    // What there is is told all the same.
+    assert_eq!((quality.n, quality.n_prompts), (240, 40));
+    let found = Agreement::of(&said(3, 40, |_, _| [1, 2, 3, 4]), 5);
+    assert!(value(&found.labelers[0].quality) > 0.9);
+}
+
+#[test]
+fn only_prompts_that_tell_something_are_counted() {
+    // Of twelve prompts one is not wholly tied.
+    let mostly_tied = |_, prompt| {
+        if prompt == 0 { [1, 2, 3, 4] } else { [1; K] }
+    };
+    let found = Agreement::of(&said(2, 12, mostly_tied), 5);
+    let agreement = &found.overall.agreement;
+    let left_out = agreement.ties_left_out;
+    assert_eq!(
+        (left_out.value, left_out.n, left_out.n_prompts),
+        (None, 6, 1)
+    );
+    assert_eq!(
+        (agreement.tau_b.value, agreement.tau_b.n_prompts),
+        (None, 1)
+    );
+    assert_eq!(
+        (value(&agreement.ties_half), agreement.ties_half.n_prompts),
+        (1.0, 12)
+    );
+    let (all, own) = (found.overall.longer, found.labelers[0].longer);
+    assert_eq!((all.value, all.n_prompts), (None, 1));
+    assert_eq!((own.value, own.n_prompts), (None, 1));
+    // The test of position rests on those rankings only that it takes.
+    let untold = Agreement::of(&said(1, 12, |_, _| [1, 2, 3, 4]), 5);
+    assert_eq!(untold.labelers[0].n_position, 0);
+    let told = Agreement::of(&said(1, 20, |_, _| [1, 2, 3, 4]), 5);
+    assert_eq!(told.labelers[0].n_position, 20);
 }

@@ -206,9 +206,15 @@ fn only_pairs_that_two_labelers_ranked_say_anything() {
     ] {
         assert_eq!(crowd_bt(&rankings, &priors), None);
     }
+    // A tie is no vote.
+    let tied = [
+        Ranking::complete(0, 0, &[1, 2]),
+        Ranking::complete(0, 1, &[1, 1]),
+    ];
+    assert_eq!(crowd_bt(&tied, &priors), None);
     let rankings = [
         missing(0, 0, &[Some(1), Some(2), None]),
-        missing(0, 1, &[Some(1), Some(1), Some(2)]),
+        missing(0, 1, &[Some(1), Some(2), Some(2)]),
         Ranking::complete(1, 2, &[1, 2]),
     ];
     let found = crowd_bt(&rankings, &priors).unwrap();
@@ -216,12 +222,10 @@ fn only_pairs_that_two_labelers_ranked_say_anything() {
         found
             .labelers
             .iter()
-            .map(|own| own.labeler)
+            .map(|own| (own.labeler, own.eta.n))
             .collect::<Vec<_>>(),
-        [0, 1]
+        [(0, 1), (1, 1)]
     );
-    // A tie says half for each, so nothing of the other's vote.
-    close(found.labelers[1].eta.value, 3.5 / 5.0, 1e-6);
     assert_eq!(found.labelers[0].eta.interval, None);
     assert_eq!(found.scores.keys().collect::<Vec<_>>(), [&0]);
     assert_eq!(found.scores[&0][2], 0.0);
@@ -237,6 +241,84 @@ fn only_pairs_that_two_labelers_ranked_say_anything() {
     ] {
         assert_eq!(crowd_bt(&rankings, &priors), None);
     }
+}
+
+/// Rankings of two completions each, by labelers who meet as `met` says and are right as often as their
+/// accuracy; they may tie what they are not sure of.
+fn meetings(met: &[&[usize]], accuracy: &[f64], ties: &[f64], n: usize, seed: u64) -> Vec<Ranking> {
+    let mut rng = stream(seed, "meetings", 0);
+    let mut rankings = Vec::new();
+    for prompt in 0..n {
+        for labeler in met[prompt % met.len()] {
+            let ranks = if rng.random_bool(ties[*labeler]) {
+                [1, 1]
+            } else if rng.random_bool(accuracy[*labeler]) {
+                [1, 2]
+            } else {
+                [2, 1]
+            };
+            // Which of both is better differs.
+            let ranks = if prompt % 3 == 0 {
+                ranks
+            } else {
+                [ranks[1], ranks[0]]
+            };
+            rankings.push(Ranking::complete(prompt, *labeler, &ranks));
+        }
+    }
+    rankings
+}
+
+#[test]
+fn of_two_labelers_it_is_not_told_who_is_better() {
+    let accuracy = [0.9, 0.6];
+    let rankings = meetings(&[&[0, 1]], &accuracy, &[0.0; 2], 1200, 1);
+    let found = crowd_bt(&rankings, &Priors::default()).unwrap();
+    for (own, accuracy) in found.labelers.iter().zip(accuracy) {
+        assert!(!own.is_identified);
+        // And the interval says so: it holds what is true of either.
+        let Interval { low, high } = own.eta.interval.unwrap();
+        assert!(low < accuracy && accuracy < high, "{low} {high}");
+    }
+}
+
+#[test]
+fn labelers_are_identified_where_an_odd_number_of_them_met_in_a_circle() {
+    let identified = |met: &[&[usize]]| -> Vec<bool> {
+        let rankings = meetings(met, &[0.9, 0.6, 0.8, 0.7, 0.9], &[0.0; 5], 3000, 2);
+        let found = crowd_bt(&rankings, &Priors::default()).unwrap();
+        found.labelers.iter().map(|own| own.is_identified).collect()
+    };
+    assert_eq!(identified(&[&[0, 1], &[1, 2]]), [false; 3]);
+    assert_eq!(
+        identified(&[&[0, 1], &[1, 2], &[2, 3], &[3, 0]]),
+        [false; 4]
+    );
+    // Three who met each other, and one who met one of them; two others met nobody else.
+    assert_eq!(identified(&[&[0, 1], &[1, 2], &[2, 0], &[2, 3]]), [true; 4]);
+    assert_eq!(
+        identified(&[&[0, 1, 2], &[3, 4]]),
+        [true, true, true, false, false]
+    );
+    let five: [&[usize]; 5] = [&[0, 1], &[1, 2], &[2, 3], &[3, 4], &[4, 0]];
+    assert_eq!(identified(&five), [true; 5]);
+    // The value of the fourth is told through the third alone.
+    let met: [&[usize]; 4] = [&[0, 1], &[1, 2], &[2, 0], &[2, 3]];
+    let accuracy = [0.95, 0.8, 0.9, 0.7];
+    let rankings = meetings(&met, &accuracy, &[0.0; 4], 20_000, 3);
+    let found = crowd_bt(&rankings, &Priors::default()).unwrap();
+    for (own, accuracy) in found.labelers.iter().zip(accuracy) {
+        close(own.eta.value, accuracy, 0.03);
+    }
+}
+
+#[test]
+fn who_ties_what_is_hard_is_not_the_worse_for_it() {
+    let accuracy = [0.9, 0.9, 0.9, 0.97];
+    let rankings = meetings(&[&[0, 1, 2, 3]], &accuracy, &[0.0, 0.0, 0.0, 0.4], 3000, 4);
+    let found = crowd_bt(&rankings, &Priors::default()).unwrap();
+    close(found.labelers[3].eta.value, 0.97, 0.02);
+    close(found.labelers[0].eta.value, 0.9, 0.02);
 }
 
 proptest! {

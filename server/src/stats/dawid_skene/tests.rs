@@ -6,6 +6,7 @@ use rand::Rng;
 use trainer::rng::stream;
 
 use super::super::fixtures::{close, made, numbers};
+use super::super::interval::Interval;
 use super::*;
 
 /// Table 1 of the paper: five anaesthetists on 45 patients, the first of them three times; seven
@@ -230,6 +231,56 @@ fn what_cannot_be_told_is_not() {
     let found = dawid_skene(&two(2), 3, &priors).unwrap();
     assert_eq!(found.labelers[0].sensitivity(), None);
     assert_eq!(found.labelers[0].right.len(), 3);
+}
+
+/// See `clusters` in the script: a sandwich by clusters, or the inverse information.
+#[test]
+fn what_hangs_together_has_the_intervals_of_another_program() {
+    let made = &made()["clusters"];
+    let each = made["each"].as_u64().unwrap() as usize;
+    let rows: Vec<(usize, usize, i32)> = serde_json::from_value(made["ratings"].clone()).unwrap();
+    let ratings: Vec<Rating> = rows
+        .into_iter()
+        .map(|(unit, labeler, value)| Rating {
+            unit,
+            labeler,
+            value,
+        })
+        .collect();
+    let found = dawid_skene_by(&ratings, 2, &Priors::default(), |unit| unit / each).unwrap();
+    let (wrong, errors) = (
+        numbers(&made["wrong"]),
+        numbers(&made["errors_of_log_odds"]),
+    );
+    for ((own, wrong), errors) in found.labelers.iter().zip(wrong).zip(errors) {
+        for category in 0..2 {
+            let right = own.right[category];
+            close(right.value, 1.0 - wrong[category], 1e-5);
+            let odds = |share: f64| (share / (1.0 - share)).ln();
+            let Interval { low, high } = right.interval.unwrap();
+            let error = (odds(high) - odds(low)) / (2.0 * 1.959_964);
+            close(error, errors[category], 1e-3);
+        }
+        // Nearly every prompt has something that is not to be flagged.
+        assert!((25..=30).contains(&own.clusters_of_flag(0)), "{own:?}");
+        assert!(own.clusters_of_flag(1) < own.sensitivity().unwrap().n);
+    }
+    // Without clusters they are narrower.
+    let alone = dawid_skene(&ratings, 2, &Priors::default()).unwrap();
+    let width = |own: Estimate| {
+        let interval = own.interval.unwrap();
+        interval.high - interval.low
+    };
+    let sum = |found: &DawidSkene| -> f64 {
+        let labelers = found.labelers.iter();
+        labelers.map(|own| width(own.specificity().unwrap())).sum()
+    };
+    assert!(
+        sum(&found) > 1.2 * sum(&alone),
+        "{} {}",
+        sum(&found),
+        sum(&alone)
+    );
 }
 
 proptest! {

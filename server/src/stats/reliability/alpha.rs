@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::super::correlation::places;
 use super::super::interval::{Bootstrap, Estimate};
 use super::super::labels::{Ranking, Rating, by_prompt};
 use super::{by_unit, categories, place};
@@ -29,6 +30,8 @@ pub struct Alpha {
     pub estimate: Estimate,
     /// Ratings of these units.
     pub n_ratings: usize,
+    /// Clusters, such as prompts, that these units are of: what is independent of each other.
+    pub n_clusters: usize,
 }
 
 /// Alpha over the ratings of all units that two or more labelers rated, with a bootstrap interval
@@ -39,26 +42,47 @@ pub fn krippendorff_alpha(
     scale: Scale,
     bootstrap: &Bootstrap,
 ) -> Option<Alpha> {
+    krippendorff_alpha_by(ratings, scale, |unit| unit, bootstrap)
+}
+
+/// The same where units hang together, as the completions of a prompt do: the bootstrap resamples
+/// the clusters that `cluster` tells of each unit.
+pub fn krippendorff_alpha_by(
+    ratings: &[Rating],
+    scale: Scale,
+    cluster: impl Fn(usize) -> usize,
+    bootstrap: &Bootstrap,
+) -> Option<Alpha> {
     let units = by_unit(ratings).into_iter();
-    let clustered: Vec<_> = units.map(|(unit, values)| (unit, (unit, values))).collect();
+    let mut clustered: Vec<_> = units.map(|unit| (cluster(unit.0), unit)).collect();
+    clustered.sort_by_key(|(cluster, _)| *cluster);
     alpha(&clustered, scale, bootstrap)
 }
 
 /// Ordinal alpha of the ranks that labelers gave: a unit is a completion, and the bootstrap
-/// resamples prompts, since the ranks of one prompt hang together. As ranks are compared over all
-/// prompts, it is at its best where all prompts have as many completions.
+/// resamples prompts, since the ranks of one prompt hang together. Only the order of ranks counts:
+/// those who share a rank take the mean of the places that they take, so that who ties the first
+/// three and who does not put the same completion last. As ranks are compared over all prompts, it
+/// is at its best where all prompts have as many completions.
 pub fn alpha_of_ranks(rankings: &[Ranking], bootstrap: &Bootstrap) -> Option<Alpha> {
     let mut clustered = Vec::new();
     by_prompt(rankings, |prompt, own| {
         let mut ratings = Vec::new();
         for ranking in own {
-            for (unit, rank) in ranking.ranks.iter().enumerate() {
-                ratings.extend(rank.map(|rank| Rating {
-                    unit,
-                    labeler: ranking.labeler,
-                    value: i32::from(rank),
-                }));
-            }
+            let ranked = ranking.ranks.iter().enumerate();
+            let ranked = ranked.filter_map(|(unit, rank)| Some((unit, f64::from((*rank)?))));
+            let (units, ranks): (Vec<usize>, Vec<f64>) = ranked.unzip();
+            ratings.extend(
+                units
+                    .iter()
+                    .zip(places(&ranks))
+                    .map(|(unit, place)| Rating {
+                        unit: *unit,
+                        labeler: ranking.labeler,
+                        // Mean places are halves.
+                        value: (2.0 * place) as i32,
+                    }),
+            );
         }
         clustered.extend(by_unit(&ratings).into_iter().map(|unit| (prompt, unit)));
     });
@@ -194,5 +218,6 @@ fn alpha(
     Some(Alpha {
         estimate: Estimate::new(value, interval, table.n_units)?,
         n_ratings: table.n_ratings,
+        n_clusters: n,
     })
 }

@@ -1,5 +1,7 @@
 //! Cohen's and Fleiss' kappa and Gwet's AC1, with intervals from their large-sample variances.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use super::super::interval::{Estimate, Interval, two_sided, two_sided_student};
@@ -16,6 +18,8 @@ pub struct Kappa {
     pub observed: f64,
     /// The share that the coefficient holds to be chance.
     pub expected: f64,
+    /// Clusters, such as prompts, that these units are of: what is independent of each other.
+    pub n_clusters: usize,
 }
 
 /// The values that two labelers gave to the units that both rated, in the order of the units.
@@ -23,7 +27,7 @@ pub fn rated_by_both(ratings: &[Rating], first: usize, second: usize) -> Vec<(i3
     let by = |labeler| {
         let own = ratings.iter().filter(move |own| own.labeler == labeler);
         own.map(|rating| (rating.unit, rating.value))
-            .collect::<std::collections::BTreeMap<_, _>>()
+            .collect::<BTreeMap<_, _>>()
     };
     let (first, second) = (by(first), by(second));
     let both = first.iter();
@@ -70,6 +74,7 @@ pub fn cohen_kappa(pairs: &[(i32, i32)]) -> Option<Kappa> {
         estimate: Estimate::new(kappa, interval, pairs.len())?,
         observed,
         expected,
+        n_clusters: pairs.len(),
     })
 }
 
@@ -78,9 +83,16 @@ pub fn cohen_kappa(pairs: &[(i32, i32)]) -> Option<Kappa> {
 /// interval is Gwet's, by Student's t over units. None where no unit was rated twice, or all
 /// ratings are the same: for rare flags see [`gwet_ac1`].
 pub fn fleiss_kappa(ratings: &[Rating]) -> Option<Kappa> {
+    fleiss_kappa_by(ratings, |unit| unit)
+}
+
+/// The same where units hang together, as the completions of a prompt do: what all units of a cluster
+/// add is one observation (the linearised variance of a cluster sample), and Student's t is over
+/// clusters.
+pub fn fleiss_kappa_by(ratings: &[Rating], cluster: impl Fn(usize) -> usize) -> Option<Kappa> {
     let units = by_unit(ratings);
     let n_categories = categories(&units).len();
-    chance_corrected(&units, n_categories, |shares| {
+    chance_corrected(&units, n_categories, cluster, |shares| {
         // Two ratings drawn from all are the same; each rating's part in that is its category's
         // share.
         (
@@ -95,13 +107,22 @@ pub fn fleiss_kappa(ratings: &[Rating]) -> Option<Kappa> {
 /// came. The interval is Gwet's (2014, chapter 5), by Student's t over units; none where all units
 /// say the same. None where no unit was rated twice, and for fewer than two possible answers.
 pub fn gwet_ac1(ratings: &[Rating], n_categories: usize) -> Option<Kappa> {
+    gwet_ac1_by(ratings, n_categories, |unit| unit)
+}
+
+/// The same where units hang together, as in [`fleiss_kappa_by`].
+pub fn gwet_ac1_by(
+    ratings: &[Rating],
+    n_categories: usize,
+    cluster: impl Fn(usize) -> usize,
+) -> Option<Kappa> {
     let units = by_unit(ratings);
     let n_categories = n_categories.max(categories(&units).len());
     if n_categories < 2 {
         return None;
     }
     let others = n_categories as f64 - 1.0;
-    chance_corrected(&units, n_categories, |shares| {
+    chance_corrected(&units, n_categories, cluster, |shares| {
         let rest = shares.iter().map(|share| (1.0 - share) / others);
         let expected = shares.iter().map(|share| share * (1.0 - share) / others);
         (expected.sum(), rest.collect())
@@ -114,6 +135,7 @@ pub fn gwet_ac1(ratings: &[Rating], n_categories: usize) -> Option<Kappa> {
 fn chance_corrected(
     units: &[(usize, Vec<i32>)],
     n_categories: usize,
+    cluster: impl Fn(usize) -> usize,
     expected: impl Fn(&[f64]) -> (f64, Vec<f64>),
 ) -> Option<Kappa> {
     let categories = categories(units);
@@ -154,10 +176,15 @@ fn chance_corrected(
         return None;
     }
     let value = (observed - expected) / room;
-    let spread: f64 = agreements
-        .iter()
-        .zip(&within)
-        .map(|(agreement, shares)| {
+    // What each cluster adds to the coefficient beyond its share, summed over its units.
+    let mut adds_of: BTreeMap<usize, f64> = BTreeMap::new();
+    let mut compared = BTreeSet::new();
+    for ((unit, _), (agreement, shares)) in units.iter().zip(agreements.iter().zip(&within)) {
+        let cluster = cluster(*unit);
+        if agreement.is_some() {
+            compared.insert(cluster);
+        }
+        *adds_of.entry(cluster).or_default() += {
             let own = agreement.map_or(0.0, |agreement| {
                 n / n_compared as f64 * (agreement - expected) / room
             });
@@ -166,18 +193,21 @@ fn chance_corrected(
                 .zip(&adds)
                 .map(|(share, add)| share * add)
                 .sum();
-            (own - 2.0 * (1.0 - value) * (chance - expected) / room - value).powi(2)
-        })
-        .sum();
-    let error = (spread / (n * (n - 1.0))).sqrt();
+            own - 2.0 * (1.0 - value) * (chance - expected) / room - value
+        };
+    }
+    let spread: f64 = adds_of.values().map(|own| own * own).sum();
+    let n_clusters = adds_of.len() as f64;
+    let error = (spread * n_clusters / (n_clusters - 1.0)).sqrt() / n;
     Some(Kappa {
         estimate: Estimate::new(
             value,
-            around(value, error, two_sided_student(units.len())),
+            around(value, error, two_sided_student(adds_of.len())),
             n_compared,
         )?,
         observed,
         expected,
+        n_clusters: compared.len(),
     })
 }
 
