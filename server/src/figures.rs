@@ -117,10 +117,14 @@ pub async fn agreement(
     filter: &Filter,
 ) -> AppResult<Arc<Agreement>> {
     let key = (project_id, filter.clone());
-    let kept = &state.figures.agreement;
-    find_or_make(state, project_id, filter, kept, key, |labels, stamp| {
-        Agreement::of(labels, stamp.least_seconds)
-    })
+    find_or_make(
+        state,
+        project_id,
+        filter,
+        |figures| &figures.agreement,
+        key,
+        |labels, stamp| Agreement::of(labels, stamp.least_seconds),
+    )
     .await
 }
 
@@ -135,11 +139,17 @@ pub async fn history(
     labeler_id: AccountId,
 ) -> AppResult<Arc<Option<History>>> {
     let key = (project_id, filter.clone(), labeler_id);
-    let kept = &state.figures.histories;
-    find_or_make(state, project_id, filter, kept, key, move |labels, _| {
-        let found = labels.labelers.iter().position(|own| own.id == labeler_id);
-        found.map(|number| History::of(labels, number))
-    })
+    find_or_make(
+        state,
+        project_id,
+        filter,
+        |figures| &figures.histories,
+        key,
+        move |labels, _| {
+            let found = labels.labelers.iter().position(|own| own.id == labeler_id);
+            found.map(|number| History::of(labels, number))
+        },
+    )
     .await
 }
 
@@ -153,18 +163,22 @@ pub async fn models(
     filter: &Filter,
 ) -> AppResult<Arc<Models>> {
     let key = (project_id, filter.clone());
-    let kept = &state.figures.models;
-    find_or_make(state, project_id, filter, kept, key, |labels, _| {
-        Models::of(labels)
-    })
+    find_or_make(
+        state,
+        project_id,
+        filter,
+        |figures| &figures.models,
+        key,
+        |labels, _| Models::of(labels),
+    )
     .await
 }
 
-async fn find_or_make<K: PartialEq, V: Send + Sync + 'static>(
+async fn find_or_make<K: PartialEq + Send + 'static, V: Send + Sync + 'static>(
     state: &AppState,
     project_id: ProjectId,
     filter: &Filter,
-    kept: &Kept<K, V>,
+    kept: fn(&Figures) -> &Kept<K, V>,
     key: K,
     make: impl FnOnce(&Labels, &Stamp) -> V + Send + 'static,
 ) -> AppResult<Arc<V>> {
@@ -172,31 +186,40 @@ async fn find_or_make<K: PartialEq, V: Send + Sync + 'static>(
     let stamp = labels::find_stamp(&mut db, project_id).await?;
     let stamp = stamp.ok_or(AppError::NotFound("project"))?;
     drop(db);
-    if let Some(figures) = kept.find(&key, &stamp) {
+    if let Some(figures) = kept(&state.figures).find(&key, &stamp) {
         return Ok(figures);
     }
-    let _turn = state
-        .figures
-        .making
-        .acquire()
-        .await
-        .map_err(anyhow::Error::from)?;
-    // Somebody before us may have made the same.
-    if let Some(figures) = kept.find(&key, &stamp) {
-        return Ok(figures);
-    }
-    let started = Instant::now();
-    let mut db = state.db.acquire().await?;
-    let labels = labels::list(&mut db, project_id, filter, MOST).await?;
-    drop(db);
-    let read = started.elapsed();
-    let figures = tokio::task::spawn_blocking(move || make(&labels, &stamp));
-    let figures = Arc::new(figures.await.map_err(anyhow::Error::from)?);
-    let took = started.elapsed();
-    let (read, all) = (read.as_millis(), took.as_millis());
-    tracing::debug!(%project_id, read_ms = %read, all_ms = %all, "made figures");
-    kept.keep(key, stamp, took, figures.clone());
-    Ok(figures)
+    let (state, filter) = (state.clone(), filter.clone());
+    to_the_end(async move {
+        let kept = kept(&state.figures);
+        let turn = state.figures.making.acquire().await;
+        let _turn = turn.map_err(anyhow::Error::from)?;
+        // Somebody before us may have made the same.
+        if let Some(figures) = kept.find(&key, &stamp) {
+            return Ok(figures);
+        }
+        let started = Instant::now();
+        let mut db = state.db.acquire().await?;
+        let labels = labels::list(&mut db, project_id, &filter, MOST).await?;
+        drop(db);
+        let read = started.elapsed();
+        let figures = tokio::task::spawn_blocking(move || make(&labels, &stamp));
+        let figures = Arc::new(figures.await.map_err(anyhow::Error::from)?);
+        let took = started.elapsed();
+        let (read, all) = (read.as_millis(), took.as_millis());
+        tracing::debug!(%project_id, read_ms = %read, all_ms = %all, "made figures");
+        kept.keep(key, stamp, took, figures.clone());
+        Ok(figures)
+    })
+    .await
+}
+
+/// Does this even where nobody waits for it any more: a thread at work does not stop with the request that
+/// began it, so the turn must not be free before it, and what it made is of use to the next.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = AppResult<T>> + Send + 'static,
+) -> AppResult<T> {
+    tokio::spawn(work).await.map_err(anyhow::Error::from)?
 }
 
 #[cfg(test)]
@@ -236,6 +259,26 @@ mod tests {
         kept.keep(1, before, minute, Arc::new(10));
         assert_eq!(kept.find(&1, &after(1)), Some(Arc::new(10)));
         assert_eq!(kept.find(&1, &after(2)), None);
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_not_free_before_the_work_has_ended_although_nobody_waits() {
+        let making = Arc::new(Semaphore::new(1));
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let work = {
+            let making = making.clone();
+            async move {
+                let _turn = making.acquire().await.map_err(anyhow::Error::from)?;
+                Ok(ended.await.is_ok())
+            }
+        };
+        let moment = Duration::from_millis(50);
+        let waited = tokio::time::timeout(moment, to_the_end(work)).await;
+        assert!(waited.is_err());
+        assert_eq!(making.available_permits(), 0);
+        assert_eq!(end.send(()), Ok(()));
+        let free = tokio::time::timeout(Duration::from_secs(20), making.acquire()).await;
+        assert!(free.is_ok_and(|turn| turn.is_ok()));
     }
 
     #[test]

@@ -28,6 +28,9 @@ figures-n-tasks = n = { $n ->
 figures-n-completions = n = { $n ->
     [one] { $n } completion
    *[other] { $n } completions
+  }, { $prompts ->
+    [one] { $prompts } prompt
+   *[other] { $prompts } prompts
   }
 figures-n-answers = n = { $n ->
     [one] { $n } answer
@@ -77,3 +80,7 @@ figures-is-simulated = simulated
 figures-none = Nothing to tell yet.
 figures-newest = The newest is of { $at }.
 figures-no-rankings = No ranking passes this filter.
+figures-n-prompts = n = { $n ->
+    [one] { $n } prompt
+   *[other] { $n } prompts
+  }

@@ -7,10 +7,11 @@ figures-n-pairs = n = { $n } 对，{ $prompts } 个提示
 figures-n-ranking-pairs = n = { $n } 对排序，{ $prompts } 个提示
 figures-n-rankings = n = { $n } 次排序
 figures-n-tasks = n = { $n } 个任务
-figures-n-completions = n = { $n } 个回答
+figures-n-completions = n = { $n } 个回答，{ $prompts } 个提示
 figures-n-answers = n = { $n } 次作答，{ $prompts } 个提示
 figures-n-answer-pairs = n = { $n } 对作答，{ $prompts } 个提示
 figures-n-comparisons = n = { $n } 次比较，{ $prompts } 个提示
+figures-n-prompts = n = { $n } 个提示
 figures-n-rankings-of-prompts = n = { $n } 次排序，{ $prompts } 个提示
 figures-project = 项目
 figures-since = 起始日期

@@ -91,6 +91,10 @@ pub struct PairOfModels {
     /// Share that the first wins, a tie counting half; n counts comparisons. Wilson's interval for as many
     /// trials as there are prompts.
     pub rate: Figure,
+    /// By how much the first is stronger, in log odds by Davidson's model, whomever both met; n counts the
+    /// prompts of their group. They differ where the interval does not hold 0. Null where some model of the
+    /// group never lost, so that the prior would say it.
+    pub difference: Figure,
 }
 
 /// Models on prompts of a category.
@@ -129,6 +133,7 @@ impl Models {
                     ties: rate.ties,
                     losses: rate.losses,
                     rate: figure(&rate),
+                    difference: fitted.difference(*a, *b),
                 });
             }
         }
@@ -246,6 +251,16 @@ impl<'a> Fitted<'a> {
         let rest: Vec<usize> = rest.filter(|own| !order.contains(own)).collect();
         order.extend(rest);
         order
+    }
+
+    /// By how much one model is stronger than another.
+    fn difference(&self, first: usize, second: usize) -> Figure {
+        let is_in = |group: &&Group| group.members.contains(&first);
+        let group = self.groups.iter().find(is_in);
+        let fit = group.filter(|own| !own.is_undetermined());
+        let fit = fit.and_then(|own| own.davidson.as_ref());
+        let difference = fit.and_then(|own| own.difference(first, second));
+        Figure::of(difference, fit.map_or(0, |own| own.n_prompts))
     }
 
     fn figures(&self, rates: &WinRates) -> Vec<ModelFigures> {

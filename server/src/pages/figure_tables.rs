@@ -23,7 +23,7 @@ pub enum Unit {
     Rankings,
     /// Tasks.
     Tasks,
-    /// Completions.
+    /// Completions, of so many prompts.
     Completions,
     /// Answers, of so many prompts.
     Answers,
@@ -33,6 +33,8 @@ pub enum Unit {
     Comparisons,
     /// Rankings, of so many prompts.
     RankingsOfPrompts,
+    /// Prompts.
+    Prompts,
 }
 
 impl Unit {
@@ -46,6 +48,7 @@ impl Unit {
             Self::Answers => "figures-n-answers",
             Self::AnswerPairs => "figures-n-answer-pairs",
             Self::Comparisons => "figures-n-comparisons",
+            Self::Prompts => "figures-n-prompts",
             Self::RankingsOfPrompts => "figures-n-rankings-of-prompts",
         }
     }

@@ -369,13 +369,17 @@ impl View<'_> {
             ];
             let values = values.map(|(name, n)| (name, n.to_string()));
             let note = self.words.page.t_args("models-counts", &values);
-            Row::new(versus.clone(), versus, vec![cell]).noted(note)
+            let difference = self.words.number(&pair.difference, Unit::Prompts);
+            Row::new(versus.clone(), versus, vec![cell, difference]).noted(note)
         };
         FigureTable {
             id: "pairs",
             title: self.t("models-pairs"),
             of: self.t("models-two"),
-            columns: vec![self.words.column("win_rate", "models-first-wins")],
+            columns: vec![
+                self.words.column("win_rate", "models-first-wins"),
+                self.words.column("difference", "models-difference"),
+            ],
             rows: found.pairs.iter().take(most).map(row).collect(),
         }
     }

@@ -88,6 +88,16 @@ fn a_model_that_never_lost_in_a_category_has_no_interval_there() {
         assert!(own.is_determined);
         assert!(own.davidson.interval().is_some() && own.plackett_luce.interval().is_some());
     }
+    // Two are told apart by the difference of their strengths, which has an interval of its own.
+    for pair in &found.pairs {
+        let strength = |place: usize| found.models[place].davidson.value.unwrap();
+        let difference = pair.difference.value.unwrap();
+        let expected = strength(pair.first) - strength(pair.second);
+        assert!((difference - expected).abs() < 1e-9);
+        assert!(pair.difference.interval().is_some() && pair.difference.n_prompts == 48);
+    }
+    let best = found.pairs.iter().find(|pair| pair.first == 0).unwrap();
+    assert!(best.difference.low.unwrap() > 0.0);
     let [chat, rewrite] = &found.categories[..] else {
         panic!("two categories")
     };
@@ -122,4 +132,10 @@ fn a_model_that_never_lost_at_all_is_said_to_be_undetermined() {
     }));
     assert!(found.is_undetermined);
     assert!(found.models.iter().all(|own| own.davidson.low.is_none()));
+    assert!(
+        found
+            .pairs
+            .iter()
+            .all(|pair| pair.difference.value.is_none())
+    );
 }
