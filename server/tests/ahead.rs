@@ -112,9 +112,9 @@ async fn a_waiting_task_that_is_never_opened_comes_back_and_a_submission_leads_t
         Some(&next),
         "without a script it is the next one too"
     );
-    // Never opened, its short lease runs out.
+    // As one that was never opened, whose short lease ran out.
     sqlx::query(
-        "UPDATE assignments SET lease_until = now() - interval '1 second' WHERE opened_at IS NULL",
+        "UPDATE assignments SET opened_at = NULL, lease_until = now() - interval '1 second' WHERE status = 'leased'",
     )
     .execute(&db)
     .await
