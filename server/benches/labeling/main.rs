@@ -274,7 +274,8 @@ async fn measure_loop(
         project_id,
         n_labelers,
         think,
-        warm_up: Duration::from_secs(settings.warm_up_seconds),
+        // Past the first task of each, which all ask for at one moment.
+        warm_up: Duration::from_secs(settings.warm_up_seconds) + think * 2,
         measured: Duration::from_secs(settings.seconds),
         most_loops: (n_tasks as f64 * USED) as usize,
     };
