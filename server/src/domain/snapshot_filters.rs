@@ -88,7 +88,7 @@ impl Filters {
         };
         let (mut by_gold, mut by_quality) = (Vec::new(), Vec::new());
         for labeler in &figures.labelers {
-            if is_poor(self.least_gold, labeler.gold.by(self.ties).value) {
+            if is_poor(self.least_gold, labeler.gold.value) {
                 by_gold.push(labeler.labeler_id);
             } else if is_poor(self.least_quality, labeler.quality.value) {
                 by_quality.push(labeler.labeler_id);

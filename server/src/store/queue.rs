@@ -250,7 +250,9 @@ async fn release_expired(db: &mut PgConnection, project_id: ProjectId) -> sqlx::
 
 /// The query of both pickers: the first task of the queue with a free place that this labeler has not
 /// had, in a language of theirs, but for those that the words after `unless` leave out, locked as its last
-/// words say. A macro, since the queries are checked when they are compiled.
+/// words say. `OFFSET 0` has each exclusion looked up by the key of a task that is met: made a join, it would
+/// read all that the labeler ever had, for one task. A macro, since the queries are checked when they are
+/// compiled.
 macro_rules! pick_task {
     ($db:expr, $rules:expr, $unless:tt, $lock:tt) => {
         sqlx::query_scalar!(
@@ -262,7 +264,8 @@ macro_rules! pick_task {
           AND NOT ($4 AND t.kind IN ('demonstrate', 'review'))
           AND NOT EXISTS (
               SELECT 1 FROM assignments a
-              WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired')
+              WHERE a.task_id = t.id AND a.labeler_id = $2 AND a.status <> 'expired'
+              OFFSET 0)
         "# + $unless
                 + r#"
         ORDER BY t.sort_key, t.id
@@ -287,7 +290,8 @@ async fn pick_unlocked(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Opt
         rules,
         "AND NOT EXISTS (
               SELECT 1 FROM tasks c JOIN assignments a ON a.task_id = c.id
-              WHERE c.copy_of = t.id AND a.labeler_id = $2)",
+              WHERE c.copy_of = t.id AND a.labeler_id = $2
+              OFFSET 0)",
         "FOR UPDATE OF t SKIP LOCKED\n        "
     )
 }
@@ -299,7 +303,8 @@ async fn pick_waiting(db: &mut PgConnection, rules: &Rules) -> sqlx::Result<Opti
         rules,
         "AND NOT EXISTS (
               SELECT 1 FROM tasks c JOIN assignments a ON a.task_id = c.id
-              WHERE c.copy_of = t.id AND a.labeler_id = $2)",
+              WHERE c.copy_of = t.id AND a.labeler_id = $2
+              OFFSET 0)",
         "FOR UPDATE OF t\n        "
     )
 }
