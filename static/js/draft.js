@@ -305,6 +305,9 @@ form.addEventListener('submit', (event) => {
 });
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+    // In a form of its own, such as that of a question, it is not the task that is meant.
+    const own = event.target.form ?? event.target.closest('form');
+    if (own && own !== form) return;
     event.preventDefault();
     form.requestSubmit(document.querySelector('#submit'));
   }
