@@ -525,3 +525,26 @@ async fn exported_prompts_come_back_without_the_reviews_of_others(db: PgPool) {
         (1, 0)
     );
 }
+
+/// The trainer holds out whole customers, so the sides that an export names must be those of customers, too.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn all_prompts_of_a_customer_are_on_one_side_of_a_split(db: PgPool) {
+    let project = empty_project(&db).await;
+    let prompts = |customer: &str, field: &str| -> String {
+        let one = |n| ranking_of(&format!("{customer}-{n}"), "ada", field);
+        (0..20).map(one).collect()
+    };
+    let file = prompts("acme", "\"customer\":\"acme\",") + &prompts("alone", "");
+    let report = import_jsonl(&db, ImportKind::Rankings, &file).await;
+    assert!(report.is_clean(), "{report:?}");
+    let exported = export(&db, project, SnapshotKind::Rankings).await;
+    let sides = |customer: Option<&str>| -> std::collections::BTreeSet<String> {
+        let lines = exported
+            .lines()
+            .map(|line| serde_json::from_str::<RankedPrompt>(line).unwrap());
+        let own = lines.filter(|line| line.customer.as_deref() == customer);
+        own.map(|line| line.split.unwrap()).collect()
+    };
+    assert_eq!(sides(Some("acme")).len(), 1);
+    assert_eq!(sides(None).len(), 2);
+}

@@ -146,10 +146,10 @@ pub fn free_name(wanted: &str, taken: &[String]) -> String {
 /// since with less a small study's accuracy says little.
 const HELD_OUT_IN_TEN: u8 = 2;
 
-/// `train` or `validation`, decided by the prompt's id alone, so that every ranking of a prompt
-/// falls on the same side in every snapshot.
-pub fn split_of(prompt_external_id: &str) -> &'static str {
-    let digest = Sha256::digest(prompt_external_id.as_bytes());
+/// `train` or `validation`, decided by the name of a unit alone, so that all of it falls on the same side in
+/// every snapshot: a customer, whose prompts resemble each other, or a prompt where no customer is known.
+pub fn split_of(unit: &str) -> &'static str {
+    let digest = Sha256::digest(unit.as_bytes());
     if digest[0] % 10 < HELD_OUT_IN_TEN {
         "validation"
     } else {

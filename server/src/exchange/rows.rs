@@ -142,6 +142,9 @@ pub struct PromptLine {
     customer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     review: Option<Value>,
+    /// What stays on one side of a split.
+    #[serde(skip)]
+    unit: String,
 }
 
 /// A record of a snapshot.
@@ -168,15 +171,24 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+/// Which side of a split a ranking is on, as its line says.
+fn side_of(ranked: &RankedPrompt) -> &'static str {
+    match ranked.split.as_deref() {
+        Some("train") => "train",
+        Some("validation") => "validation",
+        _ => split_of(&ranked.id),
+    }
+}
+
 impl Record {
     /// Which side of a split it is on: `train` or `validation`.
     pub fn split(&self) -> &'static str {
         match self {
-            Self::Ranking(line) => split_of(&line.ranked.id),
-            Self::Mean(line) => split_of(&line.ranked.id),
+            Self::Ranking(line) => side_of(&line.ranked),
+            Self::Mean(line) => side_of(&line.ranked),
             // All of one writing, whose examples show each other's answers.
             Self::Demonstration(record) => split_of(record.writing.as_ref().unwrap_or(&record.id)),
-            Self::Prompt(line) => split_of(&line.record.id),
+            Self::Prompt(line) => split_of(&line.unit),
             Self::Text(record) => split_of(&record.id),
         }
     }
@@ -334,6 +346,7 @@ pub fn stream(
                         },
                         customer: row.customer,
                         review: row.review,
+                        unit: row.unit,
                     });
                 }
             }
@@ -354,7 +367,7 @@ pub fn stream(
 fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
     let completions: Vec<CompletionLine> = serde_json::from_value(row.completions)
         .with_context(|| format!("ranking {} cannot be read", row.ranking_id))?;
-    let split = split_of(&row.external_id).to_owned();
+    let split = split_of(&row.unit).to_owned();
     Ok(RankingLine {
         ranked: RankedPrompt {
             id: row.external_id,

@@ -219,6 +219,9 @@ pub struct RankingItem {
     pub category: String,
     /// Whose prompt it is, where known.
     pub customer: Option<String>,
+    /// What stays on one side of a split: the customer, or the prompt where none is known. The prompt alone in
+    /// snapshots sealed before customers decided.
+    pub unit: String,
     /// Who ranked.
     pub labeler_id: Uuid,
     /// Whether a program ranked.
@@ -253,7 +256,9 @@ pub fn stream_rankings(
         SELECT r.id AS ranking_id, p.external_id, p.body,
                CASE WHEN s.reviewed_categories THEN coalesce(v.content ->> 'category', p.category)
                     ELSE p.category END AS "category!",
-               p.customer, a.labeler_id, u.is_simulated,
+               p.customer, CASE WHEN s.line_format >= 4 THEN coalesce(p.customer, p.external_id)
+                                ELSE p.external_id END AS "unit!",
+               a.labeler_id, u.is_simulated,
                a.display_order, a.guidelines_version, a.form_version,
                CASE WHEN s.line_format >= 2 THEN r.note ELSE '' END AS "note!",
                s.line_format >= 3 AND a.is_adjudication AS "is_adjudication!",
@@ -325,6 +330,8 @@ pub struct PromptItem {
     pub category: String,
     /// Whose it is, where known.
     pub customer: Option<String>,
+    /// What stays on one side of a split, as of a ranking.
+    pub unit: String,
     /// What its newest reviewer said of it, where it was reviewed.
     pub review: Option<Value>,
 }
@@ -340,7 +347,9 @@ pub fn stream_prompts(
         SELECT p.external_id, p.body,
                CASE WHEN s.reviewed_categories THEN coalesce(v.content ->> 'category', p.category)
                     ELSE p.category END AS "category!",
-               p.customer, v.content AS "review?"
+               p.customer, CASE WHEN s.line_format >= 4 THEN coalesce(p.customer, p.external_id)
+                                ELSE p.external_id END AS "unit!",
+               v.content AS "review?"
         FROM snapshot_items i
         JOIN snapshots s ON s.id = i.snapshot_id
         JOIN prompts p ON p.id = i.item_id
