@@ -50,7 +50,10 @@ const ELSEWHERE: [(&str, &str); 17] = [
     ("/projects", "a list that is cut: project_access"),
     ("/snapshots", "a list that is cut: project_access"),
     ("/prompts/import", "a file: project_access"),
-    ("/tasks/new", "a list of own projects: task_opening"),
+    (
+        "/tasks/new",
+        "a list of own projects: task_opening::an_admin_of_a_project_opens_its_tasks_and_no_others",
+    ),
     (
         "/screening/grading",
         "work that is handed out: screening_grading",

@@ -332,3 +332,42 @@ async fn only_admins_open_tasks_and_simulated_labelers_pass_over_writing(db: PgP
     let path = ada.open_task().await;
     assert!(path.starts_with("/demonstrate/"), "{path}");
 }
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_admin_of_a_project_opens_its_tasks_and_no_others(db: PgPool) {
+    let project = fake::project(&db, 0, 4, 1, 3600).await;
+    fake::prompt(&db, project, "p0", "Why?").await;
+    let app = TestApp::new(db.clone());
+    let paula = app.labeler("paula").await;
+    let asked = async |status: StatusCode| {
+        let page = paula.get("/tasks/new?project=study").await;
+        assert_eq!(page.status, status, "{}", page.body);
+    };
+    asked(StatusCode::FORBIDDEN).await;
+    // Of another project first: this one does not exist for her then.
+    let other = uuid::Uuid::now_v7();
+    sqlx::query("INSERT INTO projects (id, slug, name, overlap, lease_seconds) VALUES ($1, 'other', 'Other', 1, 3600)")
+        .bind(other)
+        .execute(&db)
+        .await
+        .unwrap();
+    let appoint = async |project: Uuid| {
+        sqlx::query(
+            "INSERT INTO members (project_id, account_id, role)
+             SELECT $1, id, 'admin' FROM accounts WHERE email LIKE 'paula%'",
+        )
+        .bind(project)
+        .execute(&db)
+        .await
+        .unwrap();
+    };
+    appoint(other).await;
+    asked(StatusCode::NOT_FOUND).await;
+    let fields = [("work", "review"), ("only_new", "true")];
+    let refused = order(&paula, &[&fields[..], &[("action", "preview")]].concat()).await;
+    assert_eq!(refused.status, StatusCode::NOT_FOUND, "{}", refused.body);
+    appoint(project.0).await;
+    asked(StatusCode::OK).await;
+    open(&paula, &fields).await;
+    assert_eq!(count(&db, "review").await, 1);
+}

@@ -65,5 +65,5 @@ home-questions = { $n ->
     [one] { $n } question waits for an answer.
    *[other] { $n } questions wait for an answer.
   }
-home-screening = You are invited to become a labeler. A short test comes first.
+home-screening = You were invited to become a labeler by a short test. Its page says where you stand, and how it went.
 home-screening-open = Open the screening

@@ -68,7 +68,7 @@ rank-above-but-lower = Ranked above { $letters }, but rated lower.
 rank-below-but-higher = Ranked below { $letters }, but rated higher.
 rank-preference = Which is better, and how much?
 rank-better = better
-rank-preference-help = 4 far, 3 clearly, 2 slightly, 1 barely better; = a tie
+rank-preference-help = From A far better (1) over a tie (5) to B far better (9); the digits are keys, too
 rank-strength-0 = tie
 rank-strength-1 = barely
 rank-strength-2 = slightly

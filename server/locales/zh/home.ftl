@@ -53,5 +53,5 @@ home-checkpoints = 个模型检查点
 home-train = 运行
 home-answers = 您的提问有 { $n } 条新回答。
 home-questions = 有 { $n } 个问题等待回答。
-home-screening = 邀请您成为标注员。首先是一个简短的测试。
+home-screening = 您已受邀通过一项简短测试成为标注员。筛选页面会显示您的进度和结果。
 home-screening-open = 打开筛选测试

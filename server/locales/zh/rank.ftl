@@ -65,7 +65,7 @@ rank-above-but-lower = 排在 { $letters } 之前，评分却更低。
 rank-below-but-higher = 排在 { $letters } 之后，评分却更高。
 rank-preference = 哪个更好，好多少？
 rank-better = 更好
-rank-preference-help = 4 好得多，3 明显更好，2 略好，1 稍胜（几乎一样好）；= 不相上下
+rank-preference-help = 从 A 好得多（1）经不相上下（5）到 B 好得多（9）；数字也是快捷键
 rank-strength-0 = 不相上下
 rank-strength-1 = 稍胜
 rank-strength-2 = 略好

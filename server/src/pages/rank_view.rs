@@ -403,7 +403,7 @@ fn preferences(page: &Page, input: &RankingInput) -> Vec<Preference> {
             value: format!("{position}-{strength}"),
             word: page.t(&format!("rank-strength-{strength}")),
             label: page.t_with(&format!("rank-prefer-{strength}"), "letter", letter),
-            mark: strength.to_string(),
+            mark: String::new(),
             is_chosen: preferred == Some(wins) && input.strength == Some(strength),
         }
     };
@@ -411,12 +411,20 @@ fn preferences(page: &Page, input: &RankingInput) -> Vec<Preference> {
         value: "tie".to_owned(),
         word: page.t("rank-strength-0"),
         label: page.t("rank-prefer-0"),
-        mark: "=".to_owned(),
+        mark: String::new(),
         is_chosen: preferred == Some(std::cmp::Ordering::Equal),
     };
     let first = STRENGTHS.rev().map(|strength| step(1, strength));
     let second = STRENGTHS.map(|strength| step(2, strength));
-    first.chain(std::iter::once(tie)).chain(second).collect()
+    let steps = first.chain(std::iter::once(tie)).chain(second);
+    // What stands on a step is the digit that chooses it.
+    let numbered = steps
+        .zip(1..)
+        .map(|(step, digit): (Preference, u8)| Preference {
+            mark: digit.to_string(),
+            ..step
+        });
+    numbered.collect()
 }
 
 /// A version in one line, by the letters that the labeler sees.

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use sha2::{Digest, Sha256};
 
-use crate::auth::visitor::{Admin, Visitor};
+use crate::auth::visitor::{ProjectAdmin, Visitor};
 use crate::domain::form::{Form, text_in};
 use crate::domain::opening::{MOST_OVERLAP, MOST_TASKS, Order, Work, read_texts};
 use crate::domain::prompt::CATEGORIES;
@@ -218,22 +218,23 @@ pub struct NewQuery {
 pub async fn new(
     State(state): State<AppState>,
     page: Page,
-    _: Admin,
+    ProjectAdmin(admin): ProjectAdmin,
     Query(query): Query<NewQuery>,
 ) -> AppResult<Response> {
     let given = OpeningForm::new(query.project);
-    show(&state, page, given, Vec::new(), None).await
+    show(&state, page, &admin, given, Vec::new(), None).await
 }
 
 async fn show(
     state: &AppState,
     page: Page,
+    admin: &Visitor,
     given: OpeningForm,
     errors: Vec<FieldError>,
     preview: Option<Preview>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
-    let projects = store::projects::list(&mut db).await?;
+    let projects = store::members::list_administered(&mut db, admin.account_id).await?;
     let project = choose_project(&projects, &given.project)?;
     let (mut origins, mut form) = (Origins::default(), None);
     if let Some(project) = &project {
@@ -264,7 +265,7 @@ async fn show(
 pub async fn create(
     State(state): State<AppState>,
     page: Page,
-    Admin(admin): Admin,
+    ProjectAdmin(admin): ProjectAdmin,
     form: Multipart,
 ) -> AppResult<Response> {
     let given = read(form).await?;
@@ -273,8 +274,10 @@ pub async fn create(
             let address = format!("/tasks?project={}&opened={n}", given.project);
             Ok(Redirect::to(&address).into_response())
         }
-        Ok(Done::Counted(preview)) => show(&state, page, given, Vec::new(), Some(preview)).await,
-        Err(AppError::Invalid(errors)) => show(&state, page, given, errors, None).await,
+        Ok(Done::Counted(preview)) => {
+            show(&state, page, &admin, given, Vec::new(), Some(preview)).await
+        }
+        Err(AppError::Invalid(errors)) => show(&state, page, &admin, given, errors, None).await,
         Err(error) => Err(error),
     }
 }
@@ -287,8 +290,10 @@ enum Done {
 async fn carry_out(state: &AppState, admin: &Visitor, given: &OpeningForm) -> AppResult<Done> {
     let order = given.order().map_err(AppError::Invalid)?;
     let mut db = state.db.acquire().await?;
-    let project = store::projects::find_by_slug(&mut db, &given.project)
-        .await?
+    let projects = store::members::list_administered(&mut db, admin.account_id).await?;
+    let project = projects
+        .into_iter()
+        .find(|project| project.slug == given.project)
         .ok_or_else(|| AppError::invalid("project", Message::new("error-choose-project")))?;
     let name = name_of(&order)?;
     let preview = |count: Count, has_changed: bool| {
