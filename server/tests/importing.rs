@@ -534,7 +534,7 @@ async fn all_prompts_of_a_customer_are_on_one_side_of_a_split(db: PgPool) {
         let one = |n| ranking_of(&format!("{customer}-{n}"), "ada", field);
         (0..20).map(one).collect()
     };
-    let file = prompts("acme", "\"customer\":\"acme\",") + &prompts("alone", "");
+    let file = prompts("acme", "\"customer\":\"acme\",") + prompts("alone", "").as_str();
     let report = import_jsonl(&db, ImportKind::Rankings, &file).await;
     assert!(report.is_clean(), "{report:?}");
     let exported = export(&db, project, SnapshotKind::Rankings).await;

@@ -313,7 +313,7 @@ mod tests {
         let texts = ["the cat sat", "no", "from best  to worst\n\n3"];
         let completions = (1..)
             .zip(texts)
-            .map(|(rank, text)| json!({"id": "c", "text": text, "rank": rank}));
+            .map(|(rank, text)| json!({"id": format!("c{rank}"), "text": text, "rank": rank}));
         let line =
             json!({"id": "p", "prompt": "why?", "completions": completions.collect::<Vec<_>>()});
         std::fs::write(&data, format!("{line}\n")).expect("a file");
