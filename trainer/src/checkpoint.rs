@@ -183,7 +183,7 @@ pub(crate) fn refuse_run_folder(folder: &Path) -> Result<()> {
 /// # Errors
 /// When it is a reward model, or the folder cannot be read.
 pub fn check_writes(folder: &Path) -> Result<()> {
-    refuse_run_folder(folder)?;
+    TransformerConfig::read(folder)?;
     match kind(folder, named_architecture(folder)?.as_deref())? {
         CheckpointKind::Reward => {
             let message = "is a reward model, which scores texts and writes none";
