@@ -146,8 +146,8 @@ fn a_file_that_is_no_json_lines_is_refused_by_line_and_field() {
             format!("{line}\r{line}\r").as_bytes(),
             &["line 1: is not a JSON object with the fields of a record: trailing"],
         );
-        refused(b"", &["line 1, field file: has no records"]);
-        refused(b"\n \n\r\n", &["line 1, field file: has no records"]);
+        refused(b"", &["hostile.jsonl: has no records"]);
+        refused(b"\n \n\r\n", &["hostile.jsonl: has no records"]);
     }
 }
 
