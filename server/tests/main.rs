@@ -7,7 +7,7 @@ mod support;
 #[expect(dead_code, reason = "the trainer's own tests use the rest")]
 mod tiny;
 
-#[path = "../benches/labeling/document.rs"]
+#[path = "../benches/labeling/document/mod.rs"]
 mod document;
 #[path = "../benches/labeling/load/mod.rs"]
 mod load;

@@ -272,7 +272,7 @@ async fn one_labeler_with_four_programs_gets_another_task_with_each_lease(db: Pg
     assert_eq!(tasks.len(), 40, "every lease is of another task");
 }
 
-/// Counted by Postgres a moment after the fact.
+/// Counted by Postgres some time after the fact: a connection that rests tells it within ten seconds.
 async fn deadlocks(db: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         .fetch_one(db)
@@ -334,7 +334,7 @@ async fn a_lease_that_postgres_ended_for_a_deadlock_is_tried_again(db: PgPool) {
         .await
         .unwrap();
     assert_eq!(held, 1);
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if deadlocks(&db).await > before {
             return;
         }

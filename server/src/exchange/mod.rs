@@ -7,6 +7,7 @@ pub mod export_file;
 pub mod formats;
 pub mod import;
 pub mod lines;
+pub mod mean_ranking;
 pub mod parquet;
 pub mod records;
 pub mod rows;

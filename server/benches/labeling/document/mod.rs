@@ -1,41 +1,23 @@
 //! Writes the lines up: a part of a Markdown file between two marks, so that what people wrote around
 //! it stays.
 
-use std::collections::BTreeMap;
+mod figures;
+mod targets;
+
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use serde_json::Value;
 
+use figures::{Runs, at, cpu, loop_lines, of_pgbench, select, values};
+use targets::{LONGEST_P99, targets};
+
 const BEGIN: &str = "<!-- make bench-labeling writes from here -->";
 const END: &str = "<!-- to here -->";
 
 /// What a new file begins with.
 const NEW_FILE: &str = "# Benchmarks\n\n## Labeling\n\n";
-
-/// Processor seconds of a loop of Label Studio, and what we aim at: a hundredth.
-const THEIR_CPU: f64 = 0.23;
-const MOST_CPU: f64 = THEIR_CPU / 100.0;
-
-/// Least part of pgbench's transactions: a loop is two.
-const LEAST_OF_PGBENCH: f64 = 0.5;
-
-/// Longest p99, in milliseconds, at so many labelers.
-const LONGEST_P99: (f64, u64) = (50.0, 64);
-
-/// Most memory of an idle server, in MB.
-const MOST_MEMORY: f64 = 40.0;
-
-/// Longest import of 100,000 tasks, in seconds.
-const LONGEST_IMPORT: (f64, u64) = (10.0, 100_000);
-
-/// Most memory that an import may add, in MB, to be called flat.
-const MOST_GROWTH: f64 = 32.0;
-
-/// Two rates are the same when the smaller is at least this part of the other: what two runs of one
-/// case differ by on a shared machine.
-const SAME: f64 = 0.9;
 
 /// Puts the write-up of `lines` between the marks of the file at `path`, which is made where there is
 /// none.
@@ -56,68 +38,6 @@ pub(crate) fn write(path: &Path, lines: &[Value]) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder)?;
     }
     std::fs::write(path, new).with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// The figures of one thing over its runs.
-#[derive(Debug, Clone)]
-struct Runs(Vec<f64>);
-
-impl Runs {
-    /// What stands at `place` (names joined by dots) in the lines that match.
-    fn new<'l>(lines: impl IntoIterator<Item = &'l Value>, place: &str) -> Self {
-        let mut found: Vec<f64> = lines
-            .into_iter()
-            .filter_map(|line| at(line, place)?.as_f64())
-            .collect();
-        found.sort_by(f64::total_cmp);
-        Self(found)
-    }
-
-    /// The middle one; of an even number the lower of the two.
-    fn median(&self) -> f64 {
-        match self.0.len() {
-            0 => f64::NAN,
-            n => self.0[(n - 1) / 2],
-        }
-    }
-
-    /// The median with the range.
-    fn show(&self, digits: usize) -> String {
-        match self.0.as_slice() {
-            [] => "-".to_owned(),
-            [only] => format!("{only:.digits$}"),
-            [first, .., last] => {
-                format!(
-                    "**{:.digits$}** ({first:.digits$}-{last:.digits$})",
-                    self.median()
-                )
-            }
-        }
-    }
-}
-
-fn at<'l>(line: &'l Value, place: &str) -> Option<&'l Value> {
-    place
-        .split('.')
-        .try_fold(line, |value, name| value.get(name))
-}
-
-/// Lines of one case whose words and numbers are as told.
-fn select<'l>(lines: &'l [Value], told: &[(&str, Value)]) -> Vec<&'l Value> {
-    let is_told = |line: &&Value| {
-        told.iter()
-            .all(|(name, value)| line.get(name) == Some(value))
-    };
-    lines.iter().filter(is_told).collect()
-}
-
-/// Every different value of a field, in order.
-fn values(lines: &[Value], case: &str, field: &str) -> Vec<u64> {
-    let of_case = lines.iter().filter(|line| line["case"] == case);
-    let mut found: Vec<u64> = of_case.filter_map(|line| line[field].as_u64()).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
 }
 
 fn write_up(lines: &[Value]) -> anyhow::Result<String> {
@@ -181,44 +101,6 @@ fn conditions(text: &mut String, environment: &Value) -> std::fmt::Result {
         word("warm_up_seconds"),
         word("runs"),
     )
-}
-
-/// Lines of loops by tasks, way and labelers.
-fn loop_lines<'l>(lines: &'l [Value], tasks: u64, way: &str, labelers: u64) -> Vec<&'l Value> {
-    let told = [
-        ("case", "loop".into()),
-        ("tasks", tasks.into()),
-        ("way", way.into()),
-        ("labelers", labelers.into()),
-    ];
-    select(lines, &told)
-}
-
-/// Server and Postgres together, in seconds a loop.
-fn cpu(lines: &[&Value]) -> Runs {
-    let sum = |line: &&Value| {
-        let part = |name: &str| at(line, &format!("cpu_seconds_per_loop.{name}"))?.as_f64();
-        Some(part("server")? + part("postgres")?)
-    };
-    let mut found: Vec<f64> = lines.iter().filter_map(sum).collect();
-    found.sort_by(f64::total_cmp);
-    Runs(found)
-}
-
-/// Twice the loops over pgbench's transactions, each run by its own.
-fn of_pgbench(lines: &[Value], found: &[&Value]) -> Runs {
-    let ratio = |line: &&Value| {
-        let told = [
-            ("case", "pgbench".into()),
-            ("run", line["run"].clone()),
-            ("clients", line["labelers"].clone()),
-        ];
-        let tps = select(lines, &told).first()?.get("tps")?.as_f64()?;
-        Some(2.0 * line["loops_per_second"].as_f64()? / tps)
-    };
-    let mut found: Vec<f64> = found.iter().filter_map(ratio).collect();
-    found.sort_by(f64::total_cmp);
-    Runs(found)
 }
 
 fn loops(text: &mut String, lines: &[Value], way: &str, title: &str) -> std::fmt::Result {
@@ -392,160 +274,6 @@ fn imports(text: &mut String, lines: &[Value]) -> std::fmt::Result {
         }
     }
     writeln!(text)
-}
-
-/// A target, what was measured, and whether it is met.
-fn target(text: &mut String, what: &str, measured: &str, met: bool) -> std::fmt::Result {
-    let said = if met { "met" } else { "**missed**" };
-    writeln!(text, "| {what} | {measured} | {said} |")
-}
-
-fn targets(text: &mut String, lines: &[Value]) -> std::fmt::Result {
-    writeln!(
-        text,
-        "### Targets\n\n| target | measured (medians) | |\n|---|---|---|"
-    )?;
-    let all = values(lines, "loop", "labelers");
-    let sizes = values(lines, "loop", "tasks");
-    for (way, by) in [("api", "API"), ("pages", "pages")] {
-        let mut groups: BTreeMap<(u64, u64), Vec<&Value>> = BTreeMap::new();
-        for tasks in &sizes {
-            for labelers in &all {
-                let found = loop_lines(lines, *tasks, way, *labelers);
-                if !found.is_empty() {
-                    groups.insert((*tasks, *labelers), found);
-                }
-            }
-        }
-        if groups.is_empty() {
-            continue;
-        }
-        cpu_target(text, by, &groups)?;
-        pgbench_target(text, by, lines, &groups)?;
-        p99_target(text, by, &groups)?;
-        same_target(text, by, &sizes, &groups)?;
-    }
-    let told = [("case", Value::from("loop"))];
-    let idle = Runs::new(select(lines, &told), "memory_mb.idle");
-    let what = format!("server below {MOST_MEMORY:.0} MB idle");
-    target(
-        text,
-        &what,
-        &format!("{:.1} MB", idle.median()),
-        idle.median() < MOST_MEMORY,
-    )?;
-    let told = [
-        ("case", "import".into()),
-        ("how", "page".into()),
-        ("tasks", LONGEST_IMPORT.1.into()),
-    ];
-    let found = select(lines, &told);
-    if !found.is_empty() {
-        let runs = |place: &str| Runs::new(found.iter().copied(), place).median();
-        let seconds = runs("seconds");
-        let grown = runs("memory_mb.peak") - runs("memory_mb.before");
-        let what = format!(
-            "import of {} tasks in one request under {:.0} s, in flat memory (at most {MOST_GROWTH:.0} MB more)",
-            LONGEST_IMPORT.1, LONGEST_IMPORT.0
-        );
-        let measured = format!("{seconds:.1} s, and {grown:.0} MB more memory at its most");
-        let met = seconds < LONGEST_IMPORT.0 && grown <= MOST_GROWTH;
-        target(text, &what, &measured, met)?;
-    }
-    writeln!(text)
-}
-
-type Groups<'l> = BTreeMap<(u64, u64), Vec<&'l Value>>;
-
-fn cpu_target(text: &mut String, by: &str, groups: &Groups<'_>) -> std::fmt::Result {
-    let medians: Vec<f64> = groups.values().map(|found| cpu(found).median()).collect();
-    let most = medians.iter().copied().fold(f64::NAN, f64::max);
-    let least = medians.iter().copied().fold(f64::NAN, f64::min);
-    let what = format!(
-        "{by}: at most {:.1} ms of CPU a loop, server and Postgres",
-        1e3 * MOST_CPU
-    );
-    let measured = format!(
-        "{:.2} to {:.2} ms, {:.0} to {:.0} times less than Label Studio's {:.0}",
-        1e3 * least,
-        1e3 * most,
-        THEIR_CPU / most,
-        THEIR_CPU / least,
-        1e3 * THEIR_CPU
-    );
-    target(text, &what, &measured, most <= MOST_CPU)
-}
-
-fn pgbench_target(
-    text: &mut String,
-    by: &str,
-    lines: &[Value],
-    groups: &Groups<'_>,
-) -> std::fmt::Result {
-    let mut said = Vec::new();
-    let mut is_met = true;
-    for ((tasks, labelers), found) in groups {
-        let ratio = of_pgbench(lines, found).median();
-        is_met &= ratio >= LEAST_OF_PGBENCH;
-        said.push(format!("{ratio:.2} ({labelers} labelers, {tasks} tasks)"));
-    }
-    let what = format!("{by}: loops x 2 at least {LEAST_OF_PGBENCH} of pgbench's transactions");
-    target(text, &what, &said.join(", "), is_met)
-}
-
-fn p99_target(text: &mut String, by: &str, groups: &Groups<'_>) -> std::fmt::Result {
-    let mut said = Vec::new();
-    let mut is_met = true;
-    for ((tasks, labelers), found) in groups {
-        if *labelers != LONGEST_P99.1 {
-            continue;
-        }
-        let p99 = |name: &str| Runs::new(found.iter().copied(), &format!("{name}.p99")).median();
-        let (next, submit) = (p99("next_ms"), p99("submit_ms"));
-        is_met &= next < LONGEST_P99.0 && submit < LONGEST_P99.0;
-        said.push(format!(
-            "next {next:.1}, submit {submit:.1} ms ({tasks} tasks)"
-        ));
-    }
-    if said.is_empty() {
-        return Ok(());
-    }
-    let what = format!(
-        "{by}: p99 below {:.0} ms at {} labelers",
-        LONGEST_P99.0, LONGEST_P99.1
-    );
-    target(text, &what, &said.join(", "), is_met)
-}
-
-fn same_target(
-    text: &mut String,
-    by: &str,
-    sizes: &[u64],
-    groups: &Groups<'_>,
-) -> std::fmt::Result {
-    let (Some(small), Some(large)) = (sizes.first(), sizes.last()) else {
-        return Ok(());
-    };
-    let mut said = Vec::new();
-    let mut is_met = true;
-    for ((tasks, labelers), found) in groups {
-        let Some(others) = groups.get(&(*large, *labelers)) else {
-            continue;
-        };
-        if tasks != small || small == large {
-            continue;
-        }
-        let rate = |found: &[&Value]| Runs::new(found.iter().copied(), "loops_per_second").median();
-        let ratio = rate(others) / rate(found);
-        is_met &= ratio >= SAME;
-        said.push(format!("{ratio:.2} ({labelers} labelers)"));
-    }
-    if said.is_empty() {
-        return Ok(());
-    }
-    let what =
-        format!("{by}: the same with {large} tasks as with {small} (at least {SAME} of the loops)");
-    target(text, &what, &said.join(", "), is_met)
 }
 
 /// What others measured, beside it.
