@@ -227,8 +227,10 @@ async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
     ada.post(&path, FORM).await;
     for statement in [
         "UPDATE ratings SET rank = 1",
-        "DELETE FROM comparisons",
+        "DELETE FROM ratings",
         "DELETE FROM rankings",
+        "DELETE FROM candidates",
+        "UPDATE candidates SET slot = slot + 1",
     ] {
         let error = sqlx::query(statement).execute(&db).await.unwrap_err();
         assert!(
@@ -236,6 +238,27 @@ async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
             "{statement}: {error}"
         );
     }
+}
+
+/// Whatever writes it: a rating is of a candidate of the task that was ranked, in its slot.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_rating_of_what_was_not_shown_is_refused(db: PgPool) {
+    fake::project(&db, 2, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let path = ada.open_task().await;
+    ada.post(&path, FORM).await;
+    let other = "INSERT INTO ratings (ranking_id, completion_id, slot, rank)
+        SELECT r.id, c.completion_id, c.slot, 1
+        FROM rankings r
+        JOIN assignments a ON a.id = r.assignment_id
+        JOIN candidates c ON c.task_id <> a.task_id
+        LIMIT 1";
+    let error = sqlx::query(other).execute(&db).await.unwrap_err();
+    assert!(
+        error.to_string().contains("of a candidate of its task"),
+        "{error}"
+    );
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -144,9 +144,6 @@ pub async fn create(
     }: Lessee,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
-    store::projects::find(&mut db, project_id)
-        .await?
-        .ok_or(AppError::NotFound("project"))?;
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
     let who = labeler.account_id;
     let lease = match screening {
@@ -381,7 +378,8 @@ pub async fn submit(
     let mut db = state.db.acquire().await?;
     let who = labeler.account_id;
     let time: Option<TimeSpent> = take(&mut body, "time")?;
-    let kind = store::assignments::find_kind(&mut db, id, who).await?;
+    let assignment = store::assignments::find(&mut db, id, who).await?;
+    let kind = assignment.kind;
     let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
     let new = NewSubmission {
         idempotency_key: key,
@@ -389,7 +387,7 @@ pub async fn submit(
         time: time.unwrap_or_default(),
         replaces: query.replaces,
     };
-    let written = store::submissions::submit(&mut db, id, who, &new).await?;
+    let written = store::submissions::submit_found(&mut db, assignment, who, &new).await?;
     let is_ranking = matches!(kind, TaskKind::Rank | TaskKind::Compare);
     let submitted = Submitted {
         id: written.id,

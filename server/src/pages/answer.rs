@@ -269,7 +269,7 @@ async fn show_said<P: AnswerPage>(
     let progress = progress_of(&mut db, labeler).await?;
     let replaces = match assignment.status {
         AssignmentStatus::Submitted => {
-            Some(store::submissions::newest_version(&mut db, P::KIND, assignment.id).await?)
+            Some(store::submissions::newest_version(&mut db, assignment.id).await?)
         }
         _ => None,
     };

@@ -113,7 +113,7 @@ pub async fn update(
     }
     let result = match is_save {
         true => save(&mut db, &assignment, who, &given, &form).await,
-        false => submit(&mut db, &assignment, &labeler, &given, &form).await,
+        false => submit(&mut db, assignment, &labeler, &given, &form).await,
     };
     let notice = match result {
         Ok(response) => return Ok(response),
@@ -148,7 +148,7 @@ async fn save(
 
 async fn submit(
     db: &mut PgConnection,
-    assignment: &Assignment,
+    assignment: Assignment,
     labeler: &Visitor,
     given: &RankingInput,
     form: &RankForm,
@@ -156,7 +156,7 @@ async fn submit(
     let replaces = match form.replaces() {
         Replaces::Nothing => None,
         Replaces::Version(version) => Some(version),
-        Replaces::Newest => Some(store::rankings::newest_version(db, assignment.id).await?),
+        Replaces::Newest => Some(store::submissions::newest_version(db, assignment.id).await?),
     };
     let new = NewSubmission {
         idempotency_key: form.get("idempotency_key"),
@@ -164,7 +164,7 @@ async fn submit(
         time: form.time(),
         replaces,
     };
-    store::submissions::submit(db, assignment.id, labeler.account_id, &new).await?;
+    store::submissions::submit_found(db, assignment, labeler.account_id, &new).await?;
     Ok(go_on(db, labeler).await)
 }
 

@@ -112,8 +112,8 @@ async fn lease_next(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<S
     {
         return open(db, kind, id).await;
     }
-    Ok(match lease_fresh(db, labeler_id).await? {
-        Fresh::Lease(lease) => open(db, lease.kind, lease.assignment_id).await?,
+    Ok(match lease_fresh(db, labeler_id, true).await? {
+        Fresh::Lease(lease) => path_of(lease.kind, lease.assignment_id),
         Fresh::AcknowledgeFirst(project_id) => format!("/guidelines#project-{project_id}"),
         Fresh::Nothing => "/work".to_owned(),
     })
@@ -137,12 +137,20 @@ pub(super) enum Fresh {
 
 /// Leases the next task of the labeler's projects, the oldest project first. A project whose guidelines or
 /// consent they have not acknowledged is passed over, and comes up when nothing else is waiting; one whose
-/// consent they declined does not.
-pub(super) async fn lease_fresh(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Fresh> {
+/// consent they declined does not. The time of a task that `opens` begins.
+pub(super) async fn lease_fresh(
+    db: &mut PgConnection,
+    labeler_id: AccountId,
+    opens: bool,
+) -> AppResult<Fresh> {
     let places = store::members::list_places(&mut *db, labeler_id).await?;
     let mut rng = rand_chacha::ChaCha12Rng::from_os_rng();
     for place in places.iter().filter(|place| place.has_acknowledged) {
-        let lease = store::queue::lease(&mut *db, place.project_id, labeler_id, &mut rng).await;
+        let project_id = place.project_id;
+        let lease = match opens {
+            true => store::queue::lease_and_open(db, project_id, labeler_id, &mut rng).await,
+            false => store::queue::lease(db, project_id, labeler_id, &mut rng).await,
+        };
         match lease {
             Ok(Some(lease)) => return Ok(Fresh::Lease(lease)),
             Ok(None) => (),

@@ -36,7 +36,7 @@ pub async fn create(
     };
     let waiting = match waiting {
         Some(waiting) if !is_stale => Some(waiting),
-        _ => match lease_fresh(&mut db, who).await? {
+        _ => match lease_fresh(&mut db, who, false).await? {
             Fresh::Lease(lease) => {
                 let id = lease.assignment_id;
                 match store::ahead::settle(&mut db, id, who).await? {

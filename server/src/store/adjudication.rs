@@ -12,16 +12,7 @@ use crate::domain::task::Purpose;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::store::submissions::{Head, Submitted};
-use crate::store::{assignments, projects, rankings};
-
-/// Measures again how far the rankings of a task contradict each other. The caller holds the transaction in
-/// which one of them was written, and the task locked.
-pub(super) async fn measure(db: &mut PgConnection, id: TaskId) -> sqlx::Result<()> {
-    sqlx::query!("SELECT measure_conflicts(ARRAY[$1::UUID])", id.0)
-        .execute(db)
-        .await?;
-    Ok(())
-}
+use crate::store::{assignments, projects, rankings, submissions};
 
 /// Measures the tasks of a project that have more rankings than were measured: what an import brought.
 pub async fn measure_imported(db: &mut PgConnection, project_id: ProjectId) -> sqlx::Result<()> {
@@ -171,19 +162,19 @@ pub async fn decide(
         .map_err(AppError::Invalid)?;
     let content = serde_json::to_vec(input).map_err(anyhow::Error::from)?;
     let digest = Sha256::digest(&content).to_vec();
-    if let Some(existing) = rankings::find_by_key(&mut transaction, id, key).await? {
+    if let Some(existing) = submissions::find_by_key(&mut transaction, id, key).await? {
         return match existing.request_sha256 == digest {
             true => Ok(existing.submitted),
             false => Err(AppError::conflict("error-key-used")),
         };
     }
     let head = Head {
-        version: rankings::newest_version(&mut transaction, id).await? + 1,
+        version: submissions::newest_version(&mut transaction, id).await? + 1,
         key,
         digest: &digest,
         time: TimeSpent::default(),
     };
-    let written = rankings::insert(&mut transaction, &assignment, &head, &ranking).await?;
+    let written = rankings::insert(&mut transaction, id, &head, &ranking).await?;
     transaction.commit().await?;
     Ok(written)
 }

@@ -81,7 +81,7 @@ pub async fn find_versions(
     })
 }
 
-/// Stores rankings with their prompts, completions, tasks, assignments, ratings and comparisons, in
+/// Stores rankings with their prompts, completions, tasks, assignments and ratings, in
 /// order; returns the indexes of those that are refused. A dozen statements, however many there are.
 pub async fn insert_rankings(
     db: &mut PgConnection,
@@ -460,7 +460,7 @@ async fn insert_assignments(
     Ok(())
 }
 
-/// Writes rankings with their ratings and comparisons.
+/// Writes rankings with their ratings.
 async fn insert_judgements(db: &mut PgConnection, given: &[Given<'_>]) -> sqlx::Result<()> {
     let ids: Vec<Uuid> = given.iter().map(|_| RankingId::new().0).collect();
     let assignments: Vec<Uuid> = given.iter().map(|item| item.assignment_id.0).collect();
@@ -483,7 +483,7 @@ async fn insert_judgements(db: &mut PgConnection, given: &[Given<'_>]) -> sqlx::
     )
     .execute(&mut *db)
     .await?;
-    let (mut ratings, mut comparisons) = (CopyRows::new(6), CopyRows::new(4));
+    let mut ratings = CopyRows::new(6);
     for (id, item) in ids.iter().zip(given) {
         let key_of = |slot: i16| item.task.completions[slot as usize].0;
         for judgement in &item.row.ranking.judgements {
@@ -496,25 +496,11 @@ async fn insert_judgements(db: &mut PgConnection, given: &[Given<'_>]) -> sqlx::
                 .small_or_null(judgement.rating)
                 .json(&serde_json::json!(judgement.flags));
         }
-        for pair in item.row.ranking.comparisons() {
-            comparisons
-                .row()
-                .uuid(*id)
-                .uuid(key_of(pair.preferred))
-                .uuid(key_of(pair.other))
-                .bool(pair.is_tie);
-        }
     }
     ratings
         .send(
-            &mut *db,
-            "COPY ratings (ranking_id, completion_id, slot, rank, overall, flags) FROM STDIN (FORMAT BINARY)",
-        )
-        .await?;
-    comparisons
-        .send(
             db,
-            "COPY comparisons (ranking_id, preferred_id, other_id, is_tie) FROM STDIN (FORMAT BINARY)",
+            "COPY ratings (ranking_id, completion_id, slot, rank, overall, flags) FROM STDIN (FORMAT BINARY)",
         )
         .await
 }

@@ -5,43 +5,7 @@ use sqlx::PgConnection;
 use crate::domain::ids::{AssignmentId, ReviewId};
 use crate::domain::review::Review;
 use crate::error::AppResult;
-use crate::store::submissions::{Existing, Head, Submitted};
-
-/// Finds the review that a key made.
-pub(super) async fn find_by_key(
-    db: &mut PgConnection,
-    assignment_id: AssignmentId,
-    key: &str,
-) -> sqlx::Result<Option<Existing>> {
-    let row = sqlx::query!(
-        r#"
-        SELECT id, version, request_sha256
-        FROM reviews
-        WHERE assignment_id = $1 AND idempotency_key = $2
-        "#,
-        assignment_id.0,
-        key
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Existing {
-        submitted: Submitted {
-            id: row.id,
-            version: row.version,
-        },
-        request_sha256: row.request_sha256,
-    }))
-}
-
-/// The newest version of an assignment's review; 0 before the first.
-pub(super) async fn newest_version(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(
-        r#"SELECT coalesce(max(version), 0) AS "version!" FROM reviews WHERE assignment_id = $1"#,
-        id.0
-    )
-    .fetch_one(db)
-    .await
-}
+use crate::store::submissions::{Head, Submitted};
 
 /// Writes a review. The caller holds the transaction.
 pub(super) async fn insert(

@@ -95,8 +95,7 @@ pub async fn lease(
     // Two windows that go on at once get the same task.
     let screening = sqlx::query!(
         r#"
-        SELECT s.project_id,
-               coalesce((SELECT max(version) FROM guidelines g WHERE g.project_id = s.project_id), 0)
+        SELECT coalesce((SELECT max(version) FROM guidelines g WHERE g.project_id = s.project_id), 0)
                    AS "guidelines_version!",
                coalesce((SELECT max(version) FROM forms f WHERE f.project_id = s.project_id), 0)
                    AS "form_version!"
@@ -156,13 +155,15 @@ pub async fn lease(
             display_order,
         }));
     }
-    let rules = queue::Rules::of_screening(
+    let lease = queue::hold_place(
+        &mut transaction,
+        task_id,
         account_id,
-        ProjectId(screening.project_id),
         screening.guidelines_version,
         screening.form_version,
-    );
-    let lease = queue::hold_place(&mut transaction, &rules, task_id, rng).await?;
+        rng,
+    )
+    .await?;
     transaction.commit().await?;
     Ok(lease)
 }

@@ -6,7 +6,6 @@ use sha2::{Digest, Sha256};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::Form;
 use crate::domain::ids::{AccountId, AssignmentId};
 use crate::domain::ranking::Ranking;
@@ -45,15 +44,6 @@ pub struct Submitted {
     pub version: i32,
 }
 
-/// A submission found by its idempotency key.
-#[derive(Debug)]
-pub(super) struct Existing {
-    /// What it wrote.
-    pub(super) submitted: Submitted,
-    /// Digest of the request that made it.
-    pub(super) request_sha256: Vec<u8>,
-}
-
 /// Writes a submission in one transaction. The same key and content again is the same submission; a
 /// late one is kept, and takes its place back if that is still free.
 ///
@@ -66,67 +56,182 @@ pub async fn submit(
     labeler_id: AccountId,
     new: &NewSubmission<'_>,
 ) -> AppResult<Submitted> {
+    let assignment = assignments::find(db, id, labeler_id).await?;
+    submit_found(db, assignment, labeler_id, new).await
+}
+
+/// [`submit`] for an assignment that was found a moment ago.
+///
+/// # Errors
+/// As [`submit`].
+pub async fn submit_found(
+    db: &mut PgConnection,
+    mut assignment: Assignment,
+    labeler_id: AccountId,
+    new: &NewSubmission<'_>,
+) -> AppResult<Submitted> {
     if new.idempotency_key.is_empty() || new.idempotency_key.len() > 200 {
         return Err(AppError::invalid(
             "Idempotency-Key",
             Message::new("error-length").with("most", 200),
         ));
     }
-    let mut transaction = db.begin().await?;
-    assignments::lock_task(&mut transaction, id).await?;
-    let assignment = assignments::find(&mut transaction, id, labeler_id).await?;
-    let form = assignments::find_form(&mut transaction, &assignment).await?;
     let content = new.input.to_json().map_err(anyhow::Error::from)?;
     let digest = digest(&content)?;
-    let key = new.idempotency_key;
-    let said = parse(&mut transaction, &assignment, new.input, &form).await?;
-    let kind = assignment.kind;
-    if let Some(existing) = find_by_key(&mut transaction, kind, id, key).await? {
-        return match existing.request_sha256 == digest {
-            true => Ok(existing.submitted),
-            false => Err(AppError::conflict("error-key-used")),
+    for _ in 0..TRIES {
+        let form = assignments::find_form(db, &assignment).await?;
+        let said = parse(db, &assignment, new.input, &form).await?;
+        let request = Request {
+            assignment: &assignment,
+            labeler_id,
+            new,
+            content: &content,
+            digest: &digest,
         };
+        if let Some(submitted) = write(db, &request, &said).await? {
+            metrics::counter!("plackett_submissions_total").increment(1);
+            return Ok(submitted);
+        }
+        assignment = assignments::find(db, assignment.id, labeler_id).await?;
     }
-    let newest = newest_version(&mut transaction, kind, id).await?;
-    match (assignment.status, new.replaces) {
-        (AssignmentStatus::Leased, None) => (),
-        (AssignmentStatus::Expired, None) => take_place_back(&mut transaction, id).await?,
-        (AssignmentStatus::Submitted, Some(version)) if version == newest => {
-            check_correctable(&mut transaction, id, labeler_id).await?;
-        }
-        (AssignmentStatus::Submitted, Some(_)) => {
-            return Err(AppError::conflict("error-corrected-already"));
-        }
-        (AssignmentStatus::Submitted, None) => {
-            return Err(AppError::conflict("error-submitted-already"));
-        }
-        (AssignmentStatus::Skipped, _) => {
-            return Err(AppError::conflict("error-skipped-already"));
-        }
-        (_, Some(_)) => return Err(AppError::conflict("error-nothing-to-correct")),
+    Err(AppError::conflict("error-busy-account"))
+}
+
+/// How often a submission is read again because the form of its assignment changed meanwhile: it expired and was
+/// leased again.
+const TRIES: usize = 3;
+
+/// A submission on its way to the database.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// As it was when the submission was read.
+    pub(super) assignment: &'a Assignment,
+    /// Who submits.
+    pub(super) labeler_id: AccountId,
+    /// What came in.
+    pub(super) new: &'a NewSubmission<'a>,
+    /// What was said, as the draft keeps it.
+    pub(super) content: &'a Value,
+    /// To tell a repeat from another use of its key.
+    pub(super) digest: &'a [u8],
+}
+
+/// Writes what was said in one transaction, which for a ranking is one statement. None when the form has changed
+/// since it was read.
+async fn write(
+    db: &mut PgConnection,
+    request: &Request<'_>,
+    said: &Said,
+) -> AppResult<Option<Submitted>> {
+    let assignment = request.assignment;
+    if let (Said::Ranking(ranking), false) = (said, assignment.purpose == Purpose::Screening) {
+        return rankings::submit(db, request, ranking).await;
     }
-    let time = end(&mut transaction, id, &content, new.time).await?;
-    let head = Head {
-        version: newest + 1,
-        key,
-        digest: &digest,
-        time,
+    let mut transaction = db.begin().await?;
+    let submitted = match said {
+        Said::Ranking(ranking) => rankings::submit(&mut transaction, request, ranking).await?,
+        Said::Writing(writing, view) => match begin(&mut transaction, request).await? {
+            Begun::Repeated(submitted) => Some(submitted),
+            Begun::OtherForm => None,
+            Begun::Head(head) => {
+                Some(writings::insert(&mut transaction, assignment, &head, writing, view).await?)
+            }
+        },
+        Said::Review(review) => match begin(&mut transaction, request).await? {
+            Begun::Repeated(submitted) => Some(submitted),
+            Begun::OtherForm => None,
+            Begun::Head(head) => {
+                Some(reviews::insert(&mut transaction, assignment.id, &head, review).await?)
+            }
+        },
     };
-    let submitted = match &said {
-        Said::Ranking(ranking) => {
-            rankings::insert(&mut transaction, &assignment, &head, ranking).await?
-        }
-        Said::Writing(writing, view) => {
-            writings::insert(&mut transaction, &assignment, &head, writing, view).await?
-        }
-        Said::Review(review) => reviews::insert(&mut transaction, id, &head, review).await?,
-    };
-    if assignment.purpose == Purpose::Screening {
+    if submitted.is_some() && assignment.purpose == Purpose::Screening {
         screening_work::advance(&mut transaction, assignment.task_id).await?;
     }
     transaction.commit().await?;
-    metrics::counter!("plackett_submissions_total").increment(1);
     Ok(submitted)
+}
+
+/// What came of beginning a submission.
+enum Begun<'a> {
+    /// What was said is to be written.
+    Head(Head<'a>),
+    /// The same request was carried out before.
+    Repeated(Submitted),
+    /// The form has changed since the submission was read.
+    OtherForm,
+}
+
+/// Ends the assignment, in the caller's transaction; what was said stays as its draft, where a correction begins.
+async fn begin<'a>(db: &mut PgConnection, request: &Request<'a>) -> AppResult<Begun<'a>> {
+    let time = request.new.time.clamped();
+    let row = sqlx::query!(
+        r#"
+        SELECT outcome AS "outcome!", said, version, active, idle
+        FROM begin_submission($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        "#,
+        request.assignment.id.0,
+        request.labeler_id.0,
+        request.new.idempotency_key,
+        request.digest,
+        request.new.replaces,
+        request.assignment.form_version,
+        request.content,
+        time.active_ms,
+        time.idle_ms,
+        CORRECTABLE
+    )
+    .fetch_one(db)
+    .await?;
+    let Some(submitted) = read_outcome(&row.outcome, row.said, row.version)? else {
+        return Ok(Begun::OtherForm);
+    };
+    if row.outcome != WRITTEN {
+        return Ok(Begun::Repeated(submitted));
+    }
+    Ok(Begun::Head(Head {
+        version: submitted.version,
+        key: request.new.idempotency_key,
+        digest: request.digest,
+        time: TimeSpent {
+            active_ms: row.active.unwrap_or_default(),
+            idle_ms: row.idle.unwrap_or_default(),
+        },
+    }))
+}
+
+/// What the database says when a submission goes on.
+const WRITTEN: &str = "written";
+
+/// Reads what `begin_submission` or `submit_ranking` says came of a submission. None when the form has changed
+/// since it was read.
+pub(super) fn read_outcome(
+    outcome: &str,
+    said: Option<Uuid>,
+    version: Option<i32>,
+) -> AppResult<Option<Submitted>> {
+    let refusal = match outcome {
+        WRITTEN | "repeated" => {
+            return Ok(Some(Submitted {
+                // Of one that is yet to be written there is none.
+                id: said.unwrap_or_default(),
+                version: version.unwrap_or_default(),
+            }));
+        }
+        "other_form" => return Ok(None),
+        "not_found" => return Err(AppError::NotFound("assignment")),
+        "key_used" => "error-key-used",
+        "corrected_already" => "error-corrected-already",
+        "submitted_already" => "error-submitted-already",
+        "skipped_already" => "error-skipped-already",
+        "nothing_to_correct" => "error-nothing-to-correct",
+        "too_old_to_correct" => {
+            let message = Message::new("error-too-old-to-correct").with("most", CORRECTABLE);
+            return Err(AppError::Conflict(message));
+        }
+        other => return Err(anyhow::anyhow!("a submission ended as {other:?}").into()),
+    };
+    Err(AppError::conflict(refusal))
 }
 
 /// A submission that is right, with what writing it needs.
@@ -160,31 +265,49 @@ async fn parse(
     said.map_err(AppError::Invalid)
 }
 
-/// Finds the submission that a key made.
-async fn find_by_key(
-    db: &mut PgConnection,
-    kind: TaskKind,
-    id: AssignmentId,
-    key: &str,
-) -> sqlx::Result<Option<Existing>> {
-    match kind {
-        TaskKind::Rank | TaskKind::Compare => rankings::find_by_key(db, id, key).await,
-        TaskKind::Demonstrate => writings::find_by_key(db, id, key).await,
-        TaskKind::Review => reviews::find_by_key(db, id, key).await,
-    }
+/// The newest version of what was submitted for an assignment; 0 before the first.
+pub async fn newest_version(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        r#"SELECT coalesce(max(version), 0) AS "version!" FROM submissions WHERE assignment_id = $1"#,
+        id.0
+    )
+    .fetch_one(db)
+    .await
 }
 
-/// The newest version of what was submitted for an assignment; 0 before the first.
-pub async fn newest_version(
+/// A submission found by its idempotency key.
+#[derive(Debug)]
+pub(super) struct Existing {
+    /// What it wrote.
+    pub(super) submitted: Submitted,
+    /// Digest of the request that made it.
+    pub(super) request_sha256: Vec<u8>,
+}
+
+/// Finds the submission that a key made.
+pub(super) async fn find_by_key(
     db: &mut PgConnection,
-    kind: TaskKind,
-    id: AssignmentId,
-) -> sqlx::Result<i32> {
-    match kind {
-        TaskKind::Rank | TaskKind::Compare => rankings::newest_version(db, id).await,
-        TaskKind::Demonstrate => writings::newest_version(db, id).await,
-        TaskKind::Review => reviews::newest_version(db, id).await,
-    }
+    assignment_id: AssignmentId,
+    key: &str,
+) -> sqlx::Result<Option<Existing>> {
+    let row = sqlx::query!(
+        r#"
+        SELECT id AS "id!", version AS "version!", request_sha256 AS "request_sha256!"
+        FROM submissions
+        WHERE assignment_id = $1 AND idempotency_key = $2
+        "#,
+        assignment_id.0,
+        key
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(row.map(|row| Existing {
+        submitted: Submitted {
+            id: row.id,
+            version: row.version,
+        },
+        request_sha256: row.request_sha256,
+    }))
 }
 
 /// What every kind of submission carries.
@@ -207,52 +330,6 @@ fn digest(content: &Value) -> AppResult<Vec<u8>> {
     Ok(Sha256::digest(&bytes).to_vec())
 }
 
-/// Marks an assignment submitted. What was said stays as its draft, where a correction begins. Returns
-/// the time spent so far.
-async fn end(
-    db: &mut PgConnection,
-    id: AssignmentId,
-    content: &Value,
-    time: TimeSpent,
-) -> sqlx::Result<TimeSpent> {
-    let time = time.clamped();
-    let row = sqlx::query!(
-        r#"
-        UPDATE assignments
-        SET status = 'submitted', ended_at = CASE status WHEN 'submitted' THEN coalesce(ended_at, now()) ELSE now() END,
-            draft = $2, draft_revision = draft_revision + 1,
-            active_ms = greatest(active_ms, $3), idle_ms = greatest(idle_ms, $4)
-        WHERE id = $1
-        RETURNING active_ms, idle_ms
-        "#,
-        id.0,
-        content,
-        time.active_ms,
-        time.idle_ms
-    )
-    .fetch_one(db)
-    .await?;
-    Ok(TimeSpent {
-        active_ms: row.active_ms,
-        idle_ms: row.idle_ms,
-    })
-}
-
-/// Refuses to correct what is not among this labeler's last submissions.
-async fn check_correctable(
-    db: &mut PgConnection,
-    id: AssignmentId,
-    labeler_id: AccountId,
-) -> AppResult<()> {
-    let last = list_correctable(db, labeler_id, CORRECTABLE).await?;
-    match last.contains(&id) {
-        true => Ok(()),
-        false => Err(AppError::Conflict(
-            Message::new("error-too-old-to-correct").with("most", CORRECTABLE),
-        )),
-    }
-}
-
 /// This labeler's last submissions, newest first, at most [`CORRECTABLE`]. What was said in a screening can
 /// be corrected until its last task is done: from then on it is graded and counted as it stands.
 pub async fn list_correctable(
@@ -261,17 +338,7 @@ pub async fn list_correctable(
     limit: i64,
 ) -> sqlx::Result<Vec<AssignmentId>> {
     let ids = sqlx::query_scalar!(
-        r#"
-        SELECT a.id FROM assignments a
-        WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication
-          AND NOT EXISTS (
-              SELECT 1
-              FROM screening_items i
-              JOIN screenings s ON s.id = i.screening_id
-              WHERE i.task_id = a.task_id AND s.status <> 'started')
-        ORDER BY a.ended_at DESC, a.id DESC
-        LIMIT $2
-        "#,
+        r#"SELECT id AS "id!" FROM correctable_assignments($1, $2)"#,
         labeler_id.0,
         limit.min(CORRECTABLE)
     )
@@ -290,24 +357,4 @@ pub async fn find_last(
     };
     let assignment = assignments::find(db, id, labeler_id).await?;
     Ok(Some((id, assignment.kind)))
-}
-
-/// Of an expired assignment whose task is locked: a free place again, or late without one.
-async fn take_place_back(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<()> {
-    sqlx::query!(
-        r#"
-        UPDATE assignments a
-        SET status = 'submitted', is_late = TRUE, ended_at = NULL,
-            place = (
-                SELECT n::SMALLINT FROM generate_series(0, t.overlap - 1) AS n
-                WHERE NOT EXISTS (SELECT 1 FROM assignments b WHERE b.task_id = t.id AND b.place = n)
-                ORDER BY n LIMIT 1)
-        FROM tasks t
-        WHERE a.id = $1 AND t.id = a.task_id
-        "#,
-        id.0
-    )
-    .execute(db)
-    .await?;
-    Ok(())
 }

@@ -4,48 +4,12 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::ids::{AssignmentId, DemonstrationId, WritingId};
+use crate::domain::ids::{DemonstrationId, WritingId};
 use crate::domain::writing::Writing;
 use crate::error::AppResult;
 use crate::store::assignments::Assignment;
-use crate::store::submissions::{Existing, Head, Submitted};
+use crate::store::submissions::{Head, Submitted};
 use crate::store::tasks::TaskView;
-
-/// Finds the writing that a key made.
-pub(super) async fn find_by_key(
-    db: &mut PgConnection,
-    assignment_id: AssignmentId,
-    key: &str,
-) -> sqlx::Result<Option<Existing>> {
-    let row = sqlx::query!(
-        r#"
-        SELECT id, version, request_sha256
-        FROM writings
-        WHERE assignment_id = $1 AND idempotency_key = $2
-        "#,
-        assignment_id.0,
-        key
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map(|row| Existing {
-        submitted: Submitted {
-            id: row.id,
-            version: row.version,
-        },
-        request_sha256: row.request_sha256,
-    }))
-}
-
-/// The newest version of an assignment's writing; 0 before the first.
-pub(super) async fn newest_version(db: &mut PgConnection, id: AssignmentId) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(
-        r#"SELECT coalesce(max(version), 0) AS "version!" FROM writings WHERE assignment_id = $1"#,
-        id.0
-    )
-    .fetch_one(db)
-    .await
-}
 
 /// Writes what was written and the demonstrations that it makes: one, or one for each pair of a few-shot
 /// demonstration. The caller holds the transaction.

@@ -26,6 +26,13 @@ pub(crate) enum Kind {
     WithoutScript,
 }
 
+/// The same Chromium built without windows, where it is installed: it starts and draws in less than half the
+/// time.
+fn headless_shell() -> Option<&'static str> {
+    const PATH: &str = "/usr/bin/chromium-headless-shell";
+    Path::new(PATH).exists().then_some(PATH)
+}
+
 impl Chrome {
     pub(crate) async fn start() -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0")
@@ -134,8 +141,11 @@ impl Chrome {
             let logs = json!({"performance": "ALL"});
             wanted.set("goog:loggingPrefs", logs).unwrap();
         }
+        if let Some(shell) = headless_shell() {
+            wanted.set_binary(shell).unwrap();
+        }
         for flag in [
-            "--headless=new",
+            "--headless",
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
@@ -162,7 +172,9 @@ impl Chrome {
             "intl.accept_languages": "en",
         });
         if kind == Kind::WithoutScript {
+            // The one is minded by the whole browser, the other by the one without windows.
             prefs["profile.managed_default_content_settings.javascript"] = json!(2);
+            wanted.add_arg("--blink-settings=scriptEnabled=false").unwrap();
         }
         wanted.add_experimental_option("prefs", prefs).unwrap();
         if kind == Kind::Phone {
