@@ -59,6 +59,8 @@ mod screening_browser;
 mod screening_grading;
 mod signing_in;
 mod snapshot_filters;
+mod snapshot_guards;
+mod snapshot_lines;
 mod snapshots;
 mod task_opening;
 mod task_texts;
