@@ -27,7 +27,7 @@ use crate::pages::{
     work_history,
 };
 use crate::state::AppState;
-use crate::web::{assets, errors, security};
+use crate::web::{assets, conditional, errors, security};
 
 /// Largest body of an ordinary form or JSON request; imports have a limit of their own.
 const BODY_LIMIT: usize = 2 * 1024 * 1024;
@@ -254,6 +254,7 @@ fn add_layers(site: Router<AppState>, state: AppState) -> Router {
         .layer(from_fn(errors::render))
         .layer(from_fn(security::add_headers))
         .layer(CompressionLayer::new().quality(PACKING))
+        .layer(from_fn(conditional::weaken_packed))
         .layer(from_fn(count_requests))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(TraceLayer::new_for_http().make_span_with(request_span))

@@ -82,11 +82,8 @@ async fn conflicts_are_counted_by_pair_and_the_worst_case_comes_first(db: PgPool
         .fetch_one(&db)
         .await
         .unwrap();
-    sqlx::query("UPDATE assignments SET display_order = '{0,1,2,3}' WHERE id = $1")
-        .bind(id)
-        .execute(&db)
-        .await
-        .unwrap();
+    let order = format!("UPDATE assignments SET display_order = '{{0,1,2,3}}' WHERE id = '{id}'");
+    fake::rewrite(&db, &order).await;
     let ranks = (1..=4).map(|position| json!({"position": position, "rank": position}));
     let body = json!({"candidates": ranks.collect::<Vec<_>>()});
     let path = format!("/api/v1/assignments/{id}/submission?replaces=1");

@@ -221,15 +221,13 @@ async fn filters_filter_and_wrong_ones_are_named(db: PgPool) {
     let project = twelve_tasks(&db).await;
     let statement =
         "UPDATE prompts SET category = 'chat', language = 'zh' WHERE external_id = 'p3'";
-    sqlx::query(statement).execute(&db).await.unwrap();
+    fake::rewrite(&db, statement).await;
     sqlx::query("UPDATE tasks t SET language = p.language FROM prompts p WHERE p.id = t.prompt_id")
         .execute(&db)
         .await
         .unwrap();
-    sqlx::query("UPDATE assignments SET form_version = 2 WHERE id IN (SELECT id FROM assignments ORDER BY id LIMIT 5)")
-        .execute(&db)
-        .await
-        .unwrap();
+    let newer = "UPDATE assignments SET form_version = 2 WHERE id IN (SELECT id FROM assignments ORDER BY id LIMIT 5)";
+    fake::rewrite(&db, newer).await;
     let app = TestApp::new(db.clone());
     let alice = app.admin().await;
     let path = format!("/api/v1/projects/{project}/agreement");

@@ -164,7 +164,7 @@ fn every_page_of_the_site_map_is_looked_at() {
 }
 
 /// What people write on a good day.
-fn ordinary() -> Vec<String> {
+pub(crate) fn ordinary() -> Vec<String> {
     [
         "Why is the sea salty?",
         "Rivers wash **salt** out of rocks and carry it into the sea; the sun takes the water away again.",

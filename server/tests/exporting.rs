@@ -6,15 +6,19 @@ use std::io::Read;
 use axum::body::Body;
 use axum::http::StatusCode;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
 use serde_json::{Value, json};
+use server::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
 use server::domain::ids::SnapshotId;
 use server::domain::role::Role;
 use server::domain::snapshot::{Selection, SnapshotKind};
 use server::exchange::export::create_snapshot;
+use server::exchange::export_file::build;
 use server::store;
 use server::worker::exports::build_next;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
+use trainer::records::Prompt;
 
 use crate::support::{Client, TestApp, fake};
 
@@ -110,52 +114,207 @@ async fn a_file_is_built_once_checksummed_and_downloaded_in_pieces(db: PgPool) {
     assert_eq!(rebuilt["sha256"], export["sha256"]);
 }
 
+/// A value of a table, as JSON has it.
+fn as_json(field: &Field) -> Value {
+    let object = |row: &Row| -> Value {
+        let columns = row.get_column_iter();
+        columns
+            .map(|(name, field)| (name.clone(), as_json(field)))
+            .collect()
+    };
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => json!(value),
+        Field::Long(value) => json!(value),
+        Field::Double(value) => json!(value),
+        Field::Str(value) => json!(value),
+        Field::Group(row) => object(row),
+        Field::ListInternal(list) => list.elements().iter().map(as_json).collect(),
+        other => panic!("a column of another type: {other:?}"),
+    }
+}
+
+/// A line as a table can hold it: a prompt as turns, objects of unknown keys as lists, no field that is null,
+/// and none that is always empty.
+fn as_row(value: Value) -> Value {
+    let Value::Object(fields) = value else {
+        return match value {
+            Value::Array(items) => items.into_iter().map(as_row).collect(),
+            other => other,
+        };
+    };
+    let fields = fields
+        .into_iter()
+        .filter(|(name, value)| !value.is_null() && name != "extra");
+    let fields = fields.map(|(name, value)| {
+        let value = match (name.as_str(), value) {
+            ("flags" | "scales", Value::Object(answers)) => {
+                let pairs = answers.into_iter();
+                pairs
+                    .map(|(key, value)| json!({"key": key, "value": value}))
+                    .collect()
+            }
+            (_, value) => as_row(value),
+        };
+        (name, value)
+    });
+    fields.collect()
+}
+
+/// The rows of an export in a container, each as a table can hold it.
+async fn rows_of(db: &PgPool, id: SnapshotId, choice: ExportChoice) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let mut connection = db.acquire().await.unwrap();
+    let done = build(&mut connection, id, &choice, &path, &mut |_| ())
+        .await
+        .unwrap();
+    let bytes = bytes::Bytes::from(std::fs::read(&path).unwrap());
+    let rows: Vec<Value> = match choice.container {
+        Container::Jsonl => {
+            let lines = std::str::from_utf8(&bytes).unwrap().lines();
+            let parse = |line| -> Value {
+                let mut line: Value = serde_json::from_str(line).unwrap();
+                if choice.format == ExportFormat::Plackett && line.get("prompt").is_some() {
+                    let prompt: Prompt = serde_json::from_value(line["prompt"].take()).unwrap();
+                    line["prompt"] = json!(prompt.messages());
+                }
+                line
+            };
+            lines.map(parse).map(as_row).collect()
+        }
+        _ => {
+            let reader = SerializedFileReader::new(bytes).unwrap();
+            let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
+            rows.map(|row| as_row(as_json(&Field::Group(row))))
+                .collect()
+        }
+    };
+    assert_eq!(done.n_rows, rows.len() as u64);
+    rows
+}
+
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn parquet_holds_the_rows_of_the_lines(db: PgPool) {
+    let snapshots = crate::snapshot_guards::snapshots(&db).await;
+    let mut seen = String::new();
+    for (kind, id) in SnapshotKind::ALL.into_iter().zip(snapshots) {
+        for format in ExportFormat::of(kind) {
+            for margin in Margin::ALL {
+                for aggregation in Aggregation::ALL {
+                    let lines = ExportChoice {
+                        margin: *margin,
+                        aggregation: *aggregation,
+                        ..ExportChoice::lines(*format)
+                    };
+                    let table = ExportChoice {
+                        container: Container::Parquet,
+                        ..lines
+                    };
+                    let lines = rows_of(&db, id, lines).await;
+                    assert!(!lines.is_empty(), "{kind} {format:?}");
+                    assert_eq!(lines, rows_of(&db, id, table).await, "{kind} {format:?}");
+                    seen += &json!(lines).to_string();
+                }
+            }
+        }
+    }
+    // What is said now and then was said.
+    for name in [
+        "\"review\":{",
+        "\"note\":\"",
+        "\"labelers\":2",
+        "\"customer\":",
+        "\"strength\":2",
+        "\"margin\":",
+        "\"writing\":",
+        "\"found\":[{",
+        "\"adjudication\":true",
+    ] {
+        assert!(seen.contains(name), "{name}");
+    }
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn several_labelers_of_a_prompt_are_one_by_mean_rank(db: PgPool) {
     let id = snapshot(&db).await;
     let app = TestApp::new(db.clone());
     let admin = app.program("alice", &[Role::Admin]).await;
-    for format in [
-        "rankings",
-        "trl",
-        "trl-implicit",
-        "trl-unpaired",
-        "nectar",
-        "hh",
-        "summarize",
-    ] {
-        let lines = built(&app, &admin, id, &format!("format={format}")).await;
-        let table = built(
-            &app,
-            &admin,
-            id,
-            &format!("format={format}&container=parquet"),
-        )
-        .await;
-        assert_eq!(table["n_rows"], lines["n_rows"], "{format}");
-        let bytes = bytes::Bytes::from(file_of(&app, &table, "parquet"));
-        let reader = SerializedFileReader::new(bytes).unwrap();
-        let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
-        // No column is empty, but for what nobody said.
-        let first = rows.take(1).next().unwrap().to_string();
-        let may_be_empty = [
-            "adjudication",
-            "customer",
-            "disagreement",
-            "note",
-            "rating",
-            "simulated",
-        ];
-        for part in first.split(", ").filter(|part| part.ends_with(": null")) {
-            let name = part.trim_start_matches('{').trim_end_matches(": null");
-            assert!(may_be_empty.contains(&name), "{format}: {first}");
-        }
-    }
     let means = built(&app, &admin, id, "aggregation=mean-rank").await;
     assert_eq!(
         means["n_rows"], 40,
         "three labelers' rankings of a prompt are one"
     );
+}
+
+/// Whoever has the bytes is told so; whoever has a part goes on only where they are the same.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn who_has_an_export_is_not_sent_it_again(db: PgPool) {
+    let id = snapshot(&db).await;
+    let app = TestApp::new(db.clone());
+    let admin = app.program("alice", &[Role::Admin]).await;
+    let ask = async |path: &str, headers: &[(&str, &str)]| {
+        let mut request = admin.request("GET", path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        admin.send(request.body(Body::empty()).unwrap()).await
+    };
+    let export = built(&app, &admin, id, "format=hh").await;
+    let file = format!("/api/v1/exports/{}/file", export["id"].as_str().unwrap());
+    let mut tags = std::collections::BTreeSet::new();
+    for path in [
+        format!("/api/v1/snapshots/{id}/export"),
+        format!("/api/v1/snapshots/{id}/export?format=hh"),
+        format!("/api/v1/snapshots/{id}/export?format=trl"),
+        format!("/api/v1/snapshots/{id}/export?format=trl&margin=ranks"),
+        format!("/api/v1/snapshots/{id}/export?format=trl&aggregation=mean-rank"),
+        file.clone(),
+    ] {
+        let whole = ask(&path, &[]).await;
+        let tag = whole.headers["etag"].to_str().unwrap().to_owned();
+        assert!(tag.starts_with('"'), "{tag} names the very bytes");
+        let before = exports_noted(&db).await;
+        for list in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+            let same = ask(&path, &[("if-none-match", &list)]).await;
+            assert_eq!(same.status, StatusCode::NOT_MODIFIED, "{path}");
+            assert_eq!(same.headers["etag"], tag);
+            assert_eq!(same.body, "");
+        }
+        assert_eq!(exports_noted(&db).await, before, "nothing left the house");
+        let changed = ask(&path, &[("if-none-match", "\"other\"")]).await;
+        assert_eq!(
+            (changed.status, &changed.body),
+            (StatusCode::OK, &whole.body)
+        );
+        let gone = ask(&path, &[("if-match", "\"other\"")]).await;
+        assert_eq!(gone.status, StatusCode::PRECONDITION_FAILED);
+        // Packed on the way the bytes are others, and nobody goes on in their middle.
+        let packed = ask(&path, &[("accept-encoding", "gzip")]).await;
+        assert_eq!(packed.headers["content-encoding"], "gzip");
+        assert_eq!(packed.headers["etag"], format!("W/{tag}"));
+        tags.insert(tag);
+    }
+    assert_eq!(tags.len(), 6, "each choice has a tag of its own");
+
+    let whole = ask(&file, &[]).await;
+    let tag = whole.headers["etag"].to_str().unwrap();
+    let rest = ask(&file, &[("range", "bytes=1000-"), ("if-range", tag)]).await;
+    assert_eq!(
+        (rest.status, rest.body.as_str()),
+        (StatusCode::PARTIAL_CONTENT, &whole.body[1000..])
+    );
+    for other in ["\"other\"", "Thu, 26 Nov 2026 12:00:00 GMT"] {
+        let all = ask(&file, &[("range", "bytes=1000-"), ("if-range", other)]).await;
+        assert_eq!((all.status, &all.body), (StatusCode::OK, &whole.body));
+    }
+}
+
+async fn exports_noted(db: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM audit_events WHERE action = 'export'")
+        .fetch_one(db)
+        .await
+        .unwrap()
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE};
 use server::config::ServeConfig;
 use server::domain::ids::{ProjectId, SnapshotId};
 use server::domain::snapshot::{Selection, SnapshotKind};
@@ -69,10 +69,7 @@ not JSON
         places(&report),
         [(2, "category"), (4, "id"), (5, "catgory"), (6, ""), (7, "")]
     );
-    assert_eq!(
-        report.problems[1].message,
-        "stands on an earlier line of this file"
-    );
+    assert!(report.problems[1].message.is("import-in-file"));
     assert_eq!(count(&db, "prompts").await, 0);
 }
 
@@ -91,7 +88,7 @@ async fn an_id_of_the_project_is_refused_and_unicode_survives(db: PgPool) {
         .unwrap();
     assert_eq!(body, "泡茶的水温？");
     let report = import_jsonl(&db, ImportKind::Prompts, line).await;
-    assert_eq!(report.problems[0].message, "is in this project already");
+    assert!(report.problems[0].message.is("import-in-project"));
     assert_eq!(count(&db, "prompts").await, 1);
 }
 
@@ -143,7 +140,7 @@ async fn a_quote_left_open_does_not_swallow_the_file(db: PgPool) {
     csv.resize(csv.len() + 6 * 1024 * 1024, b'x');
     let report = try_import(&db, ImportKind::Prompts, FileFormat::Csv, &csv).await;
     assert_eq!(report.problems.len(), 1, "{report:?}");
-    assert!(report.problems[0].message.contains("quote left open"));
+    assert!(report.problems[0].message.is("import-open-quote"));
 }
 
 fn candidates(id: &str) -> String {
@@ -182,10 +179,10 @@ async fn candidates_open_one_task_for_each_prompt(db: PgPool) {
     assert_eq!(count(&db, "prompts WHERE category = 'chat'").await, 1);
 
     let again = import_jsonl(&db, ImportKind::Candidates, &candidates("p2")).await;
-    assert!(again.problems[0].message.contains("has a task already"));
+    assert!(again.problems[0].message.is("import-has-task"));
     let other = candidates("p1").replace("ask p1", "ask something else");
     let other = import_jsonl(&db, ImportKind::Candidates, &other).await;
-    assert!(other.problems[0].message.contains("another text"));
+    assert!(other.problems[0].message.is("import-other-prompt"));
 }
 
 fn ranking(labeler: &str, ranks: [u32; 3]) -> String {
@@ -224,7 +221,7 @@ async fn rankings_of_several_labelers_share_a_task_and_nobody_ranks_twice(db: Pg
         2
     );
     let again = import_jsonl(&db, ImportKind::Rankings, &ranking("bob", [1, 2, 3])).await;
-    assert_eq!(again.problems[0].message, "this ranking is here already");
+    assert!(again.problems[0].message.is("import-ranked-already"));
 }
 
 /// A ranking of a prompt with further fields, such as `"customer":"acme",`.
@@ -319,7 +316,7 @@ async fn a_prompt_has_one_customer_and_snapshots_keep_what_they_had(db: PgPool) 
     ];
     let report = import_jsonl(&db, ImportKind::Rankings, &file.concat()).await;
     assert_eq!(places(&report), [(2, "customer"), (3, "customer")]);
-    let said = |report: &Report, index: usize| report.problems[index].message.clone();
+    let said = |report: &Report, index: usize| report.problems[index].message.to_string();
     assert!(said(&report, 0).contains("an earlier line of the prompt"));
     assert!(said(&report, 1).contains("leave it out"));
     assert_eq!(count(&db, "prompts").await, 0);
@@ -355,6 +352,11 @@ async fn a_prompt_has_one_customer_and_snapshots_keep_what_they_had(db: PgPool) 
 
 /// Posts the import form with a file.
 async fn upload(client: &Client<'_>, kind: &str, name: &str, file: &str) -> Answer {
+    upload_in(client, "en", kind, name, file).await
+}
+
+/// The same with a page in a language.
+async fn upload_in(client: &Client<'_>, lang: &str, kind: &str, name: &str, file: &str) -> Answer {
     let part = |head: &str, body: &str| {
         format!("--frontier\r\nContent-Disposition: form-data; {head}\r\n\r\n{body}\r\n")
     };
@@ -369,6 +371,7 @@ async fn upload(client: &Client<'_>, kind: &str, name: &str, file: &str) -> Answ
     .concat();
     let request = client
         .request("POST", "/prompts/import")
+        .header(ACCEPT_LANGUAGE, lang)
         .header(CONTENT_TYPE, "multipart/form-data; boundary=frontier");
     client.send(request.body(body.into()).unwrap()).await
 }
@@ -400,6 +403,59 @@ async fn an_admin_imports_on_the_page_and_a_labeler_does_not(db: PgPool) {
     assert!(done.body.contains("30,000") || done.body.contains("30000"));
     assert!(!done.body.contains("<i>Number"), "a prompt became markup");
     assert_eq!(count(&db, "prompts").await, 30_000);
+}
+
+/// What is wrong is said in the reader's language, beside the line and the field.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn wrong_lines_are_told_in_the_language_of_the_page(db: PgPool) {
+    empty_project(&db).await;
+    let app = TestApp::new(db.clone());
+    let admin = app.admin().await;
+    let file = r#"{"id":"a","prompt":[{"role":"robot","content":"x"}]}
+{"id":"a","prompt":"x","category":"poetry"}
+{"id":"b","prompt":7,"x":1}
+{"id":"c","prompt":"one"}
+{"id":"c","prompt":"two"}
+no JSON
+"#;
+    let english = [
+        ("1", "prompt", "unknown role “robot”"),
+        (
+            "2",
+            "category",
+            "unknown category “poetry”: use one of generation",
+        ),
+        ("3", "x", "unknown field: use id, prompt"),
+        ("5", "id", "stands on an earlier line of this file"),
+        ("6", "", "is not a JSON object: expected"),
+    ];
+    let chinese = [
+        ("1", "prompt", "未知角色“robot”"),
+        (
+            "2",
+            "category",
+            "未知类别“poetry”：请使用以下之一：generation",
+        ),
+        ("3", "x", "未知字段：可用 id, prompt"),
+        ("5", "id", "在此文件前面的行中已出现"),
+        ("6", "", "不是 JSON 对象：expected"),
+    ];
+    for (lang, told) in [("en", english), ("zh", chinese)] {
+        let page = upload_in(&admin, lang, "prompts", "p.jsonl", file).await;
+        assert_eq!(page.status, StatusCode::UNPROCESSABLE_ENTITY);
+        let rows: Vec<&str> = page.body.split("<tr").collect();
+        for (line, field, message) in told {
+            let number = format!(" class=\"number\">{line}</td>");
+            let name = match field {
+                "" => ">–</td>".to_owned(),
+                name => format!("<code>{name}</code>"),
+            };
+            let found = rows
+                .iter()
+                .any(|row| row.contains(&number) && row.contains(&name) && row.contains(message));
+            assert!(found, "{lang} {line} {field} {message}: {}", page.body);
+        }
+    }
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -33,12 +33,10 @@ async fn project(db: &PgPool, id: ProjectId, slug: &'static str, name: &str) -> 
         .execute(db)
         .await
         .unwrap();
-    sqlx::query("UPDATE prompts SET external_id = $2 || '-' || external_id WHERE project_id = $1")
-        .bind(id.0)
-        .bind(slug)
-        .execute(db)
-        .await
-        .unwrap();
+    let named = format!(
+        "UPDATE prompts SET external_id = '{slug}-' || external_id WHERE project_id = '{id}'"
+    );
+    fake::rewrite(db, &named).await;
     let task: uuid::Uuid = sqlx::query_scalar("SELECT id FROM tasks WHERE project_id = $1")
         .bind(id.0)
         .fetch_one(db)

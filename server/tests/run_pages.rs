@@ -253,7 +253,7 @@ async fn a_choice_says_first_what_tells_it_from_others(db: PgPool) {
     queue(&db, 1).await;
     let change = "UPDATE snapshots SET kind = 'rankings', n_items = 396, n_prompts = 198, \
                   includes_simulated = true, created_at = '2020-11-24 17:10:00+00'";
-    sqlx::query(change).execute(&db).await.unwrap();
+    fake::rewrite(&db, change).await;
     sqlx::query("UPDATE checkpoints SET created_at = '2020-11-24 17:10:00+00'")
         .execute(&db)
         .await

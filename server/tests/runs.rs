@@ -430,11 +430,8 @@ async fn what_simulated_labelers_said_is_marked_wherever_a_run_reads_it(db: PgPo
         format!("/checkpoints/{checkpoint}"),
     ];
     for includes in [false, true] {
-        sqlx::query("UPDATE snapshots SET includes_simulated = $1")
-            .bind(includes)
-            .execute(&db)
-            .await
-            .unwrap();
+        let change = format!("UPDATE snapshots SET includes_simulated = {includes}");
+        fake::rewrite(&db, &change).await;
         for path in &pages {
             let page = operator.get(path).await;
             assert_eq!(page.status, StatusCode::OK, "{path}");

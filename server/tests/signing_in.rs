@@ -1,6 +1,7 @@
 //! Signing in: links work once, wrong passwords tell nothing, sessions can be ended.
 
 use axum::http::StatusCode;
+use server::config::ServeConfig;
 use server::domain::role::Role;
 use server::store;
 use sqlx::PgPool;
@@ -125,6 +126,75 @@ async fn guessing_is_slowed_down_for_unknown_accounts_too(db: PgPool) {
         .await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(answer.headers.contains_key("retry-after"));
+}
+
+/// Whoever guesses keeps themselves waiting, and not the owner; many accounts are not tried from one address.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn guesses_from_elsewhere_do_not_keep_the_owner_out(db: PgPool) {
+    let config = ServeConfig {
+        trust_proxy: true,
+        ..ServeConfig::default()
+    };
+    let app = TestApp::with_config(db.clone(), config);
+    owner(&app).await;
+    let guess = "email=ada%40example.org&password=nonsense00";
+    let right = "email=ada%40example.org&password=correct+horse+battery";
+    for _ in 0..6 {
+        let answer = sign_in_from(&app, "192.0.2.66", guess).await;
+        assert_eq!(answer, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let waits = StatusCode::TOO_MANY_REQUESTS;
+    assert_eq!(sign_in_from(&app, "192.0.2.66", right).await, waits);
+    // What a client writes before the proxy's own word changes nothing.
+    let forged = "198.51.100.1, 192.0.2.66";
+    assert_eq!(sign_in_from(&app, forged, right).await, waits);
+    for _ in 0..8 {
+        let owner = sign_in_from(&app, "192.0.2.1", right).await;
+        assert_eq!(owner, StatusCode::SEE_OTHER, "a success is no failure");
+    }
+    let mut refused = 0;
+    for n in 0..40 {
+        let form = format!("email=user{n}%40example.org&password=nonsense00");
+        refused += usize::from(sign_in_from(&app, "192.0.2.99", &form).await == waits);
+    }
+    assert!((1..=10).contains(&refused), "{refused}");
+}
+
+/// Without a proxy that is trusted, everybody may write that header.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_forwarded_address_is_believed_only_where_that_is_set(db: PgPool) {
+    let app = TestApp::new(db);
+    owner(&app).await;
+    let guess = "email=ada%40example.org&password=nonsense00";
+    for n in 0..6 {
+        let answer = sign_in_from(&app, &format!("192.0.2.{n}"), guess).await;
+        assert_eq!(answer, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let answer = sign_in_from(&app, "192.0.2.200", guess).await;
+    assert_eq!(answer, StatusCode::TOO_MANY_REQUESTS);
+}
+
+/// Ada, who has a password.
+async fn owner(app: &TestApp) {
+    let ada = app.labeler("ada").await;
+    let hash = server::auth::password::hash("correct horse battery".to_owned())
+        .await
+        .unwrap();
+    let mut connection = app.state.db.acquire().await.unwrap();
+    store::accounts::set_password(&mut connection, ada.account_id.unwrap(), &hash)
+        .await
+        .unwrap();
+}
+
+/// Sends the form through a proxy that says whom it is for.
+async fn sign_in_from(app: &TestApp, address: &str, form: &str) -> StatusCode {
+    let nobody = app.anonymous();
+    let request = nobody
+        .request("POST", "/sign-in")
+        .header("x-forwarded-for", address)
+        .header("content-type", "application/x-www-form-urlencoded");
+    let answer = nobody.send(request.body(form.to_owned().into()).unwrap());
+    answer.await.status
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -62,10 +62,8 @@ async fn count(db: &PgPool, kind: &str) -> i64 {
 async fn prompts(db: &PgPool) {
     let project = fake::project(db, 2, 5, 1, 3600).await;
     fake::prompt(db, project, "bare", "Hello").await;
-    sqlx::query("UPDATE prompts SET category = 'chat', language = 'en' WHERE external_id = 'p0'")
-        .execute(db)
-        .await
-        .unwrap();
+    let chat = "UPDATE prompts SET category = 'chat', language = 'en' WHERE external_id = 'p0'";
+    fake::rewrite(db, chat).await;
     sqlx::query(r#"UPDATE projects SET overlap_by_category = '{"chat": 3}'"#)
         .execute(db)
         .await

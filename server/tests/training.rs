@@ -6,7 +6,7 @@ use scraper::{Html, Selector};
 use serde_json::json;
 use server::commands::model::register_models;
 use server::commands::simulate::simulate;
-use server::domain::ids::{CheckpointId, ProjectId, RunId, SnapshotId};
+use server::domain::ids::{ProjectId, RunId, SnapshotId};
 use server::domain::snapshot::{Selection, SnapshotKind};
 use server::exchange::export::create_snapshot;
 use server::store;
@@ -22,15 +22,15 @@ use crate::support::{Client, TestApp, fake};
 use crate::tiny::{WORDS, write_model};
 
 /// A project with prompts and demonstrations in the tiny model's words, and the model itself.
-struct Place<'app> {
-    app: &'app TestApp,
-    operator: Client<'app>,
+pub(crate) struct Place<'app> {
+    pub(crate) app: &'app TestApp,
+    pub(crate) operator: Client<'app>,
     project_id: ProjectId,
-    base: String,
+    pub(crate) base: String,
 }
 
 impl<'app> Place<'app> {
-    async fn new(app: &'app TestApp) -> Self {
+    pub(crate) async fn new(app: &'app TestApp) -> Self {
         let db = &app.state.db;
         let project_id = fake::project(db, 0, 4, 1, 3600).await;
         let mut connection = db.acquire().await.unwrap();
@@ -93,7 +93,7 @@ impl<'app> Place<'app> {
         found.id.to_string()
     }
 
-    async fn snapshot(&self, kind: SnapshotKind) -> SnapshotId {
+    pub(crate) async fn snapshot(&self, kind: SnapshotKind) -> SnapshotId {
         let selection = Selection {
             project_id: self.project_id,
             kind,
@@ -111,7 +111,7 @@ impl<'app> Place<'app> {
     }
 
     /// Starts a run by its page.
-    async fn start(&self, form: &str) -> RunId {
+    pub(crate) async fn start(&self, form: &str) -> RunId {
         let form = format!("name=a+run&base={}&preset=tiny&{form}", self.base);
         let answer = self.operator.post("/runs", &form).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
@@ -123,7 +123,7 @@ impl<'app> Place<'app> {
             .unwrap()
     }
 
-    fn worker(&self) -> Worker {
+    pub(crate) fn worker(&self) -> Worker {
         Worker {
             db: self.app.state.db.clone(),
             data: (*self.app.state.data).clone(),
@@ -132,7 +132,7 @@ impl<'app> Place<'app> {
     }
 
     /// Starts a run by its page and lets a worker carry it out.
-    async fn carry_out(&self, form: &str) -> Run {
+    pub(crate) async fn carry_out(&self, form: &str) -> Run {
         let id = self.start(form).await;
         self.worker()
             .run(&CancellationToken::new(), true)
@@ -141,12 +141,12 @@ impl<'app> Place<'app> {
         self.find(id).await
     }
 
-    async fn find(&self, id: RunId) -> Run {
+    pub(crate) async fn find(&self, id: RunId) -> Run {
         let mut db = self.app.state.db.acquire().await.unwrap();
         store::runs::find(&mut db, id).await.unwrap().unwrap()
     }
 
-    async fn page(&self, run: &Run) -> String {
+    pub(crate) async fn page(&self, run: &Run) -> String {
         let page = self.operator.get(&format!("/runs/{}", run.id)).await;
         assert_eq!(page.status, StatusCode::OK, "{}", page.body);
         page.body
@@ -402,7 +402,7 @@ fn assert_frontier_and_sources(page: &str, run: &Run) {
 }
 
 /// Every figure of a run's page is called something, besides its key.
-fn assert_named(page: &str) {
+pub(crate) fn assert_named(page: &str) {
     assert!(page.contains("<code class=\"key\">"), "{page}");
     assert!(!page.contains("<b><code>"), "{page}");
 }
@@ -422,364 +422,4 @@ async fn assert_candidates(db: &PgPool) {
         assert!((4..=5).contains(&n));
         assert_eq!((texts, streams, overlap), (n, n, 2));
     }
-}
-
-#[sqlx::test(migrator = "server::MIGRATOR")]
-async fn the_same_run_twice_gives_the_same_checkpoint_and_its_files(db: PgPool) {
-    let app = TestApp::new(db.clone());
-    let place = Place::new(&app).await;
-    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
-    let settings = "settings=%7B%22epochs%22%3A+1%7D";
-    let form = format!("kind=sft&snapshot={snapshot}&{settings}");
-    let (first, second) = (place.carry_out(&form).await, place.carry_out(&form).await);
-    for run in [&first, &second] {
-        assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
-        assert_eq!(run.config["epochs"], 1);
-    }
-    let mut connection = db.acquire().await.unwrap();
-    let made = store::checkpoints::list(&mut connection).await.unwrap();
-    let hashes: Vec<&str> = made
-        .iter()
-        .filter(|checkpoint| checkpoint.kind == "sft")
-        .map(|checkpoint| checkpoint.sha256.as_str())
-        .collect();
-    assert_eq!(hashes.len(), 2);
-    assert_eq!(hashes[0], hashes[1]);
-    assert_named(&place.page(&first).await);
-
-    let events = store::run_events::list_after(&mut connection, first.id, 0, 10_000)
-        .await
-        .unwrap();
-    drop(connection);
-    let numbers: Vec<i64> = events.iter().map(|event| event.seq).collect();
-    assert_eq!(numbers, (1..=events.len() as i64).collect::<Vec<_>>());
-    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!((kinds[0], kinds[1]), ("status", "status"));
-    assert_eq!(kinds[kinds.len() - 2..], ["checkpoint", "status"]);
-    for kind in ["phase", "metrics", "log", "check"] {
-        assert!(kinds.contains(&kind), "no {kind} in {kinds:?}");
-    }
-    let path = format!("/runs/{}/files", first.id);
-    let config = place.operator.get(&format!("{path}/config.json")).await;
-    assert_eq!(config.json()["epochs"], 1);
-    let metrics = place.operator.get(&format!("{path}/metrics.jsonl")).await;
-    assert!(metrics.body.lines().count() > 3);
-    assert!(
-        metrics.headers["content-disposition"]
-            .to_str()
-            .unwrap()
-            .contains("attachment")
-    );
-}
-
-#[sqlx::test(migrator = "server::MIGRATOR")]
-async fn a_running_run_stops_when_asked(db: PgPool) {
-    let app = TestApp::new(db.clone());
-    let place = Place::new(&app).await;
-    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
-    let settings = "settings=%7B%22epochs%22%3A+1000%7D";
-    let id = place
-        .start(&format!("kind=sft&snapshot={snapshot}&{settings}"))
-        .await;
-    let mut follower = app.state.run_feed.follow(id);
-    let worker = place.worker();
-    let working = tokio::spawn(async move { worker.run(&CancellationToken::new(), true).await });
-    while place.find(id).await.phase != "training" {
-        assert!(
-            !place.find(id).await.is_over(),
-            "{:?}",
-            place.find(id).await.error
-        );
-        follower.wait().await;
-    }
-    let answer = place.operator.post(&format!("/runs/{id}/cancel"), "").await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER);
-    working.await.unwrap().unwrap();
-    let run = place.find(id).await;
-    assert_eq!((run.status.as_str(), run.error), ("cancelled", None));
-    let mut connection = db.acquire().await.unwrap();
-    assert_eq!(
-        store::checkpoints::find_of_run(&mut connection, id)
-            .await
-            .unwrap(),
-        None
-    );
-}
-
-#[sqlx::test(migrator = "server::MIGRATOR")]
-async fn a_run_that_was_stopped_goes_on_and_makes_what_it_would_have_made(db: PgPool) {
-    let app = TestApp::new(db.clone());
-    let place = Place::new(&app).await;
-    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
-    let settings = "settings=%7B%22epochs%22%3A+40%7D";
-    let form = format!("kind=sft&snapshot={snapshot}&{settings}");
-    let straight = place.carry_out(&form).await;
-    let refused = place
-        .operator
-        .post(&format!("/runs/{}/resume", straight.id), "")
-        .await;
-    assert_eq!(refused.status, StatusCode::CONFLICT);
-
-    let id = place.start(&form).await;
-    let mut follower = app.state.run_feed.follow(id);
-    let worker = place.worker();
-    let working = tokio::spawn(async move { worker.run(&CancellationToken::new(), true).await });
-    while place.find(id).await.phase != "training" {
-        follower.wait().await;
-    }
-    place.operator.post(&format!("/runs/{id}/cancel"), "").await;
-    working.await.unwrap().unwrap();
-    assert_eq!(place.find(id).await.status, "cancelled");
-    let page = place.operator.get(&format!("/runs/{id}")).await.body;
-    assert!(page.contains(&format!("/runs/{id}/resume")), "{page}");
-
-    let again = place.operator.post(&format!("/runs/{id}/resume"), "").await;
-    assert_eq!(again.status, StatusCode::SEE_OTHER, "{}", again.body);
-    let worker = place.worker();
-    worker.run(&CancellationToken::new(), true).await.unwrap();
-    let run = place.find(id).await;
-    assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
-    let mut connection = db.acquire().await.unwrap();
-    let events = store::run_events::list_after(&mut connection, id, 0, 10_000)
-        .await
-        .unwrap();
-    let went_on = |event: &store::run_events::RunEvent| {
-        let line = event.data["message"].as_str();
-        line.is_some_and(|line| line.starts_with("going on after step"))
-    };
-    assert!(events.iter().any(went_on), "it started anew");
-    let made = store::checkpoints::list(&mut connection).await.unwrap();
-    let hashes: Vec<&str> = made
-        .iter()
-        .filter(|checkpoint| checkpoint.kind == "sft")
-        .map(|checkpoint| checkpoint.sha256.as_str())
-        .collect();
-    assert_eq!(hashes.len(), 2);
-    assert_eq!(hashes[0], hashes[1]);
-}
-
-/// Postgres was away when the run came to its end, or its worker was killed then: the folder has a
-/// whole checkpoint, and the database knows of none.
-#[sqlx::test(migrator = "server::MIGRATOR")]
-async fn a_run_that_trained_to_its_end_unheard_is_finished_without_training_again(db: PgPool) {
-    let app = TestApp::new(db.clone());
-    let place = Place::new(&app).await;
-    let snapshot = place.snapshot(SnapshotKind::Demonstrations).await;
-    let run = place
-        .carry_out(&format!("kind=sft&snapshot={snapshot}"))
-        .await;
-    assert_eq!((run.status.as_str(), &run.error), ("finished", &None));
-    let sha256 = find_sha256(&db, &run).await.unwrap();
-
-    let last = forget_the_end(&db, &run).await;
-    assert_eq!(find_sha256(&db, &run).await, None);
-    go_on(&place, &run).await;
-    let again = place.find(run.id).await;
-    assert_eq!((again.status.as_str(), &again.error), ("finished", &None));
-    assert_eq!(find_sha256(&db, &run).await, Some(sha256));
-    for figure in ["held_out_loss", "n_train"] {
-        assert!(again.summary[figure].is_f64(), "no {figure}");
-        assert_eq!(again.summary[figure], run.summary[figure]);
-    }
-    let mut connection = db.acquire().await.unwrap();
-    let events = store::run_events::list_after(&mut connection, run.id, last, 10_000)
-        .await
-        .unwrap();
-    drop(connection);
-    let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(kinds, ["status", "status", "log", "checkpoint", "status"]);
-
-    // A folder that holds what another run made is not taken for this run's.
-    forget_the_end(&db, &run).await;
-    sqlx::query("UPDATE runs SET config = jsonb_set(config, '{seed}', '77')")
-        .execute(&db)
-        .await
-        .unwrap();
-    go_on(&place, &run).await;
-    let other = place.find(run.id).await;
-    assert_eq!(other.status, "failed");
-    let error = other.error.unwrap();
-    assert!(
-        error.contains("other settings, data or models than this run's"),
-        "{error}"
-    );
-    assert_eq!(find_sha256(&db, &run).await, None);
-}
-
-/// The SHA-256 of the checkpoint that the database knows of the run.
-async fn find_sha256(db: &PgPool, run: &Run) -> Option<String> {
-    sqlx::query_scalar("SELECT sha256 FROM checkpoints WHERE run_id = $1")
-        .bind(run.id.0)
-        .fetch_optional(db)
-        .await
-        .unwrap()
-}
-
-/// Leaves the run as if its end had never been written down; returns its last event's number.
-async fn forget_the_end(db: &PgPool, run: &Run) -> i64 {
-    let forgotten = [
-        "DELETE FROM checkpoints WHERE run_id = $1",
-        "UPDATE runs SET status = 'failed', error = 'the worker stopped reporting', summary = '{}' WHERE id = $1",
-    ];
-    for statement in forgotten {
-        sqlx::query(statement)
-            .bind(run.id.0)
-            .execute(db)
-            .await
-            .unwrap();
-    }
-    let mut connection = db.acquire().await.unwrap();
-    store::run_events::last_seq(&mut connection, run.id)
-        .await
-        .unwrap()
-}
-
-/// Presses "go on" on the run's page and lets a worker do it.
-async fn go_on(place: &Place<'_>, run: &Run) {
-    let path = format!("/runs/{}/resume", run.id);
-    let answer = place.operator.post(&path, "").await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
-    let worker = place.worker();
-    worker.run(&CancellationToken::new(), true).await.unwrap();
-}
-
-#[sqlx::test(migrator = "server::MIGRATOR")]
-async fn a_wrong_form_names_every_field_and_queues_nothing(db: PgPool) {
-    let app = TestApp::new(db.clone());
-    let place = Place::new(&app).await;
-    let prompts = place.snapshot(SnapshotKind::Prompts).await;
-    let base = &place.base;
-    let wrong = [
-        (
-            "kind=ppo&preset=tiny".to_owned(),
-            vec!["Name:", "Data:", "Starts from:", "Reward model:"],
-        ),
-        (
-            format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={base}"),
-            vec!["not a reward model"],
-        ),
-        (
-            format!("kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&gold={base}"),
-            vec!["Second opinion: this is not a reward model"],
-        ),
-        (
-            format!("kind=sft&name=x&preset=tiny&base={base}&texts={prompts}&reward={base}"),
-            vec![
-                "Texts: choose a snapshot of texts",
-                "Reward model: this is not a reward model",
-            ],
-        ),
-        (
-            format!("kind=sft&name=x&preset=lm-human-preferences&base={base}"),
-            vec!["preset lm-human-preferences has no sft"],
-        ),
-        (
-            format!("kind=sft&name=x&preset=tiny&snapshot={prompts}&base={base}"),
-            vec!["a snapshot of demonstrations"],
-        ),
-        (
-            format!(
-                "kind=reward&name=x&preset=tiny&base={base}&snapshot={prompts}&demonstrations={prompts}"
-            ),
-            vec![
-                "Data:",
-                "Demonstrations: choose a snapshot of demonstrations",
-            ],
-        ),
-        (
-            format!("kind=dpo&name=x&preset=tiny&snapshot={prompts}&base={base}"),
-            vec!["a snapshot of rankings"],
-        ),
-        (
-            format!("kind=generation&name=x&snapshot={prompts}&base={base}&candidates=3"),
-            vec!["Settings: setting candidates"],
-        ),
-        (
-            format!("kind=generation&name=x&snapshot={prompts}&base={base}&seed=one"),
-            vec!["Seed: this is not a number"],
-        ),
-        ("kind=sft&name=x&preset=huge".to_owned(), vec!["Preset:"]),
-        (
-            "kind=sft&name=x&preset=tiny&settings=%7B%22epoch%22%3A1%7D".to_owned(),
-            vec!["Settings:", "epoch"],
-        ),
-        (
-            "kind=sft&name=x&preset=tiny&settings=seven".to_owned(),
-            vec!["this is not JSON"],
-        ),
-    ];
-    for (form, words) in wrong {
-        let answer = place.operator.post("/runs", &form).await;
-        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{form}");
-        for word in words {
-            assert!(answer.body.contains(word), "{form}: no {word:?}");
-        }
-    }
-    assert_the_judge_is_no_second_opinion(&place, prompts).await;
-    let mut connection = db.acquire().await.unwrap();
-    assert!(
-        store::runs::list(&mut connection, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-}
-
-/// The same model under another name and in another folder is no second opinion either.
-async fn assert_the_judge_is_no_second_opinion(place: &Place<'_>, prompts: SnapshotId) {
-    let mut models = Vec::new();
-    for path in ["/first", "/second"] {
-        let id = CheckpointId::new();
-        sqlx::query("INSERT INTO checkpoints (id, kind, name, path, architecture, n_parameters, sha256) VALUES ($1, 'reward', 'judge', $2, 'LlamaForSequenceClassification', 1, 'ab')")
-            .bind(id.0)
-            .bind(path)
-            .execute(&place.app.state.db)
-            .await
-            .unwrap();
-        models.push(id);
-    }
-    let (base, reward) = (&place.base, models[0]);
-    for gold in models {
-        let form = format!(
-            "kind=ppo&name=x&preset=tiny&snapshot={prompts}&base={base}&reward={reward}&gold={gold}"
-        );
-        for (language, said) in [
-            ("en", "Second opinion: this is the reward model itself"),
-            ("zh", "第二评价：这正是奖励模型本身"),
-        ] {
-            let request = place.operator.request("POST", "/runs");
-            let request = request
-                .header("accept-language", language)
-                .header("content-type", "application/x-www-form-urlencoded");
-            let request = request.body(form.clone().into()).unwrap();
-            let answer = place.operator.send(request).await;
-            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{form}");
-            assert!(answer.body.contains(said), "{}", answer.body);
-        }
-    }
-}
-
-/// As on the page: a copy of the reward model's weights in another folder is the same judge.
-#[test]
-fn the_command_line_takes_no_reward_model_for_its_own_second_opinion() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    write_model(&path("judge"));
-    write_model(&path("copy"));
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_plackett"));
-    command.args(["train", "ppo", "--preset", "tiny"]);
-    for (flag, name) in [
-        ("--data", "prompts.jsonl"),
-        ("--base", "judge"),
-        ("--reward", "judge"),
-        ("--gold", "copy"),
-        ("--out", "out"),
-    ] {
-        command.arg(flag).arg(path(name));
-    }
-    let answer = command.output().unwrap();
-    let said = String::from_utf8(answer.stderr).unwrap();
-    assert!(!answer.status.success());
-    assert!(said.contains("--gold is the model of --reward"), "{said}");
-    assert!(!path("out").exists());
 }

@@ -14,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{AtPath, Result, TrainerError, WHOLE_FILE, WHOLE_LINE};
 
+mod fault;
+
+pub use self::fault::Fault;
+
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Message {
@@ -49,23 +53,20 @@ impl Prompt {
     }
 
     /// Says why the prompt cannot be used, if so.
-    pub fn complaint(&self) -> Option<String> {
+    pub fn complaint(&self) -> Option<Fault> {
         match self {
-            Self::Text(text) if text.trim().is_empty() => Some("is empty".to_owned()),
+            Self::Text(text) if text.trim().is_empty() => Some(Fault::Empty),
             Self::Text(_) => None,
             Self::Conversation(turns) => {
                 if let Some(turn) = turns.iter().find(|turn| !is_known_role(&turn.role)) {
-                    return Some(format!(
-                        "unknown role {:?}: use system, user or assistant",
-                        turn.role
-                    ));
+                    return Some(Fault::UnknownRole(turn.role.clone()));
                 }
                 if turns.iter().any(|turn| turn.content.trim().is_empty()) {
-                    return Some("has an empty turn".to_owned());
+                    return Some(Fault::EmptyTurn);
                 }
                 match turns.last() {
                     Some(turn) if turn.role == "user" => None,
-                    _ => Some("must end with a turn of the user".to_owned()),
+                    _ => Some(Fault::NotUsersTurn),
                 }
             }
         }
@@ -159,97 +160,80 @@ pub struct TextRecord {
 /// A record that can say what is wrong with it.
 pub trait Record: DeserializeOwned {
     /// The wrong field and what is wrong with it, if anything is.
-    fn complaint(&self) -> Option<(&'static str, String)>;
+    fn complaint(&self) -> Option<(&'static str, Fault)>;
 }
 
 impl Record for RankedPrompt {
-    fn complaint(&self) -> Option<(&'static str, String)> {
-        if let Some(message) = self.prompt.complaint() {
-            return Some(("prompt", message));
+    fn complaint(&self) -> Option<(&'static str, Fault)> {
+        if let Some(fault) = self.prompt.complaint() {
+            return Some(("prompt", fault));
         }
-        if self.completions.len() < 2 {
-            return Some(("completions", "a ranking needs at least 2".to_owned()));
+        let (n, most) = (self.completions.len(), MOST_COMPLETIONS);
+        if n < 2 {
+            return Some(("completions", Fault::TooFew));
         }
-        if self.completions.len() > MOST_COMPLETIONS {
-            let n = self.completions.len();
-            let message = format!("has {n}; a ranking holds at most {MOST_COMPLETIONS}");
-            return Some(("completions", message));
+        if n > most {
+            return Some(("completions", Fault::TooMany { n, most }));
         }
         if let Some(index) = self
             .completions
             .iter()
             .position(|item| item.text.trim().is_empty())
         {
-            return Some(("completions", format!("completion {} is empty", index + 1)));
+            return Some(("completions", Fault::EmptyCompletion(index + 1)));
         }
         let mut ids = BTreeSet::new();
         let named = self.completions.iter().filter(|item| !item.id.is_empty());
         if let Some(item) = named.into_iter().find(|item| !ids.insert(&item.id)) {
-            let message = format!("the id {:?} comes twice", item.id);
-            return Some(("completions", message));
+            return Some(("completions", Fault::IdTwice(item.id.clone())));
         }
         if self.completions.iter().any(|item| item.rank == 0) {
-            return Some(("rank", "ranks count from 1".to_owned()));
+            return Some(("rank", Fault::RankZero));
         }
         if self
             .customer
             .as_deref()
             .is_some_and(|name| name.trim().is_empty())
         {
-            let message = "is empty: leave it out where it is not known".to_owned();
-            return Some(("customer", message));
+            return Some(("customer", Fault::EmptyCustomer));
         }
         match self.split.as_deref() {
             None | Some("train" | "validation") => None,
-            Some(split) => Some((
-                "split",
-                format!("is {split:?}: use train or validation, or leave it out"),
-            )),
+            Some(split) => Some(("split", Fault::UnknownSplit(split.to_owned()))),
         }
     }
 }
 
 impl Record for DemonstrationRecord {
-    fn complaint(&self) -> Option<(&'static str, String)> {
+    fn complaint(&self) -> Option<(&'static str, Fault)> {
         if self.messages.iter().any(|turn| !is_known_role(&turn.role)) {
-            return Some((
-                "messages",
-                "roles are system, user and assistant".to_owned(),
-            ));
+            return Some(("messages", Fault::OtherRole));
         }
         match self.messages.last() {
-            Some(turn) if turn.role != "assistant" => Some((
-                "messages",
-                "must end with a turn of the assistant".to_owned(),
-            )),
-            Some(turn) if turn.content.trim().is_empty() => {
-                Some(("messages", "the answer is empty".to_owned()))
-            }
+            Some(turn) if turn.role != "assistant" => Some(("messages", Fault::NotAssistantsTurn)),
+            Some(turn) if turn.content.trim().is_empty() => Some(("messages", Fault::EmptyAnswer)),
             Some(_) if self.messages.len() >= 2 => {
                 let asked = self.messages[..self.messages.len() - 1].to_vec();
-                let complaint = Prompt::Conversation(asked).complaint()?;
-                Some((
-                    "messages",
-                    format!("what comes before the answer {complaint}"),
-                ))
+                let fault = Prompt::Conversation(asked).complaint()?;
+                Some(("messages", Fault::BeforeAnswer(Box::new(fault))))
             }
-            _ => Some(("messages", "needs a request and an answer".to_owned())),
+            _ => Some(("messages", Fault::NothingAsked)),
         }
     }
 }
 
 impl Record for PromptRecord {
-    fn complaint(&self) -> Option<(&'static str, String)> {
-        self.prompt.complaint().map(|message| ("prompt", message))
+    fn complaint(&self) -> Option<(&'static str, Fault)> {
+        self.prompt.complaint().map(|fault| ("prompt", fault))
     }
 }
 
 impl Record for TextRecord {
-    fn complaint(&self) -> Option<(&'static str, String)> {
+    fn complaint(&self) -> Option<(&'static str, Fault)> {
         self.text
             .trim()
             .is_empty()
-            .then(|| ("text", "is empty".to_owned()))
+            .then_some(("text", Fault::Empty))
     }
 }
 
@@ -443,8 +427,8 @@ pub fn read_placed<R: Record>(path: &Path) -> Result<Vec<Placed<R>>> {
         source
             .end()
             .map_err(|error| TrainerError::input(path, number, WHOLE_LINE, no_object(&error)))?;
-        if let Some((field, message)) = record.complaint() {
-            return Err(TrainerError::input(path, number, field, message));
+        if let Some((field, fault)) = record.complaint() {
+            return Err(TrainerError::input(path, number, field, fault.to_string()));
         }
         records.push(Placed {
             record,
@@ -551,16 +535,16 @@ mod tests {
             (turn("assistant", "so"), "must end with a turn of the user"),
             (turn("user", " "), "has an empty turn"),
         ] {
-            let (field, message) = told(&[begin.as_slice(), &[extra]].concat());
+            let (field, fault) = told(&[begin.as_slice(), &[extra]].concat());
             assert_eq!(field, "messages");
-            assert_eq!(message, format!("what comes before the answer {words}"));
+            assert_eq!(
+                fault.to_string(),
+                format!("what comes before the answer {words}")
+            );
         }
-        assert!(
-            told(&begin[..1])
-                .1
-                .ends_with("must end with a turn of the user")
-        );
-        assert_eq!(told(&[]).1, "needs a request and an answer");
+        let not_asked = Fault::BeforeAnswer(Box::new(Fault::NotUsersTurn));
+        assert_eq!(told(&begin[..1]).1, not_asked);
+        assert_eq!(told(&[]).1, Fault::NothingAsked);
     }
 
     #[test]

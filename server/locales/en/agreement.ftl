@@ -136,3 +136,7 @@ agreement-position-of = { $k } candidates, { $n ->
   }.
 agreement-position-test = Chi-square test: χ²({ $freedom }) = { $chi }, { $p }.
 agreement-position-few = Too few for the chi-square test: it wants five expected first ranks of each place.
+agreement-without-order = { $n ->
+    [one] { $n } ranking came in a file that does not say in which order candidates were shown; it is left out.
+   *[other] { $n } rankings came in files that do not say in which order candidates were shown; they are left out.
+  }

@@ -183,3 +183,4 @@ field-ties = How ties count
 field-least-gold = Least agreement with gold
 field-least-quality = Least quality
 field-without-labelers = Labelers
+error-unknown-category = unknown category “{ $word }”: use one of { $known }

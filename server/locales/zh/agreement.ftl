@@ -118,3 +118,4 @@ agreement-mean-rank-meaning = 没有偏差时，为候选数加一的一半。�
 agreement-position-of = { $k } 个候选，{ $n } 次排序。
 agreement-position-test = 卡方检验：χ²({ $freedom }) = { $chi }，{ $p }。
 agreement-position-few = 数据太少，无法作卡方检验：每个位置的期望首位数须达到五次。
+agreement-without-order = 有 { $n } 次排序来自没有说明候选显示顺序的文件，未计入。

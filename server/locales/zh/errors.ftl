@@ -207,3 +207,4 @@ field-ties = 并列如何计算
 field-least-gold = 与标准答案的最低一致率
 field-least-quality = 最低质量
 field-without-labelers = 标注员
+error-unknown-category = 未知类别“{ $word }”：请使用以下之一：{ $known }

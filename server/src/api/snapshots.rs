@@ -3,6 +3,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -136,8 +137,9 @@ pub async fn show(
         (status = 200, description = "the lines", body = String, content_type = "application/x-ndjson",
             headers(
                 ("Content-Disposition" = String, description = "a name for the file"),
-                ("ETag" = String, description = "the snapshot's `sha256`; only of its own format"),
+                ("ETag" = String, description = "names these bytes; of the snapshot's own format it is its `sha256`"),
             )),
+        (status = 304, description = "the bytes are those that `If-None-Match` names"),
         (status = 403, description = "not an admin"),
         (status = 404, description = "no such snapshot"),
         (status = 422, description = "a format that this kind does not have"),
@@ -149,6 +151,7 @@ pub async fn export(
     admin: ProjectAdmin,
     IdPath(id): IdPath<SnapshotId>,
     ApiQuery(query): ApiQuery<ExportQuery>,
+    asked: HeaderMap,
 ) -> AppResult<Response> {
-    snapshots::export(state, admin, Path(id), Query(query)).await
+    snapshots::export(state, admin, Path(id), Query(query), asked).await
 }

@@ -207,7 +207,7 @@ pub struct Label {
     pub is_untouched: Option<bool>,
     /// It took less time than anybody needs; none of an import and of a program.
     pub is_too_fast: Option<bool>,
-    /// Slots in the order shown.
+    /// Slots in the order shown; empty where that is not known, of a file that does not say.
     pub display_order: Vec<i16>,
     /// One for each candidate, by slot.
     pub said: Vec<Said>,
@@ -294,8 +294,11 @@ impl Labels {
 }
 
 impl Label {
-    /// The ranks in the order shown; none where one could not be judged.
+    /// The ranks in the order shown; none where one could not be judged or the order is not known.
     pub fn ranks_as_shown(&self) -> Option<Vec<i16>> {
+        if self.display_order.is_empty() {
+            return None;
+        }
         let rank = |slot: &i16| self.said.iter().find(|said| said.slot == *slot)?.rank;
         self.display_order.iter().map(rank).collect()
     }
@@ -460,6 +463,8 @@ mod tests {
         assert_eq!(Some(own.week()), NaiveDate::from_ymd_opt(2026, 11, 23));
         let own = label(&[0, 1], &[Some(1), None], "2026-11-30T00:00:00Z");
         assert_eq!((own.ranks_as_shown(), own.ties()), (None, (0, 0)));
+        let own = label(&[], &[Some(1), Some(2)], "2026-11-30T00:00:00Z");
+        assert_eq!((own.ranks_as_shown(), own.ties()), (None, (0, 1)));
         assert_eq!(Some(own.week()), NaiveDate::from_ymd_opt(2026, 11, 30));
     }
 }

@@ -125,7 +125,7 @@ impl Order {
             .iter()
             .find_map(|word| category_complaint(word))
         {
-            complain("categories", message.into());
+            complain("categories", message);
         }
         let outside = |low: usize, high: usize| {
             Message::new("error-outside")

@@ -1,6 +1,8 @@
 //! What a prompt may be: its use-case category (the ten of InstructGPT's Table 1) and its source.
 //! The same words stand in the database's `prompts_category_known` constraint.
 
+use crate::message::Message;
+
 /// The ten use-case categories of InstructGPT's Table 1, most frequent first.
 pub const CATEGORIES: [&str; 10] = [
     "generation",
@@ -22,21 +24,20 @@ pub const DEFAULT_CATEGORY: &str = "other";
 pub const LONGEST_ID: usize = 200;
 
 /// Says why a word is no category, if so.
-pub fn category_complaint(word: &str) -> Option<String> {
+pub fn category_complaint(word: &str) -> Option<Message> {
     (!CATEGORIES.contains(&word)).then(|| {
-        format!(
-            "unknown category {word:?}: use one of {}",
-            CATEGORIES.join(", ")
-        )
+        Message::new("error-unknown-category")
+            .with("word", word)
+            .with("known", CATEGORIES.join(", "))
     })
 }
 
 /// Says why an id of a file cannot be used, if so.
-pub fn id_complaint(id: &str) -> Option<String> {
+pub fn id_complaint(id: &str) -> Option<Message> {
     if id.trim().is_empty() {
-        return Some("is empty".to_owned());
+        return Some(Message::new("error-is-empty"));
     }
-    (id.len() > LONGEST_ID).then(|| format!("is longer than {LONGEST_ID} bytes"))
+    (id.len() > LONGEST_ID).then(|| Message::new("import-longer-bytes").with("most", LONGEST_ID))
 }
 
 #[cfg(test)]
@@ -51,7 +52,10 @@ mod tests {
             assert!(sql.contains(&format!("'{category}'")), "{category}");
             assert_eq!(category_complaint(category), None);
         }
-        assert!(category_complaint("Chat").is_some_and(|text| text.contains("brainstorming")));
+        assert!(
+            category_complaint("Chat")
+                .is_some_and(|message| message.to_string().contains("brainstorming"))
+        );
     }
 
     #[test]

@@ -131,7 +131,7 @@ async fn write_parquet<W: Write + Send>(
     out: HashingWriter<W>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> anyhow::Result<(u64, HashingWriter<W>)> {
-    let mut table = ParquetWriter::new(out, schema(kind, choice.format, choice.margin))?;
+    let mut table = ParquetWriter::new(out, schema(kind, choice))?;
     let mut n_rows = 0;
     each(db, id, kind, choice, progress, &mut |record| {
         for row in record.table_rows(choice) {
@@ -162,7 +162,7 @@ async fn write_dataset<W: Write + Send>(
     let mut splits = Vec::new();
     for split in SPLITS {
         let file = HashingWriter::new(BufWriter::new(tempfile::tempfile()?));
-        let schema = schema(kind, choice.format, choice.margin);
+        let schema = schema(kind, choice);
         let table = ParquetWriter::new(file, schema)?;
         splits.push(SplitFile {
             split,

@@ -5,7 +5,7 @@
 //! Good rows are written even after a wrong line was found (the caller then rolls back): this way
 //! the database's own constraints find ids that come twice, in the file or in the project.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 
 use anyhow::Context;
 use sqlx::PgConnection;
@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 
 use crate::domain::form::Form;
 use crate::domain::opening::GivenText;
-use crate::exchange::lines::{Bounded, Lines, read_utf8, skip_byte_order_mark};
+use crate::exchange::lines::{Bounded, Lines, open_quote, read_utf8, skip_byte_order_mark};
 use crate::exchange::records::{Complaint, ImportKind, Row, parse_cells, parse_line};
+use crate::message::Message;
 use crate::store;
 use crate::store::imports::Refusal;
 use crate::store::projects::Project;
@@ -56,7 +57,7 @@ pub struct Problem {
     /// The wrong field; empty where the whole line is wrong.
     pub field: String,
     /// What is wrong with it.
-    pub message: String,
+    pub message: Message,
 }
 
 impl Problem {
@@ -122,7 +123,7 @@ pub async fn import(
 ) -> anyhow::Result<Report> {
     let mut report = Report::default();
     if format == FileFormat::Csv && kind != ImportKind::Prompts {
-        let message = format!("only prompts can be CSV: write {} as JSONL", kind.as_str());
+        let message = Message::new("import-only-prompts-csv").with("kind", kind.as_str());
         report.add(0, (String::new(), message));
         return Ok(report);
     }
@@ -147,8 +148,7 @@ pub async fn import(
         store::adjudication::measure_imported(db, project.id).await?;
     }
     if !seen_any {
-        let message = "has no records".to_owned();
-        report.add(0, (String::new(), message));
+        report.add(0, (String::new(), Message::new("import-no-records")));
     }
     report.problems.sort_by_key(|problem| problem.line);
     store::queue_order::place_new(db, project.id).await?;
@@ -259,27 +259,32 @@ fn read_csv(source: impl Read, mut batches: Batches) -> anyhow::Result<()> {
     reason = "the shape that map_err wants"
 )]
 fn csv_complaint(error: csv::Error) -> Complaint {
-    (String::new(), error.to_string())
+    let message = match error.kind() {
+        csv::ErrorKind::Io(own) if own.kind() == ErrorKind::FileTooLarge => open_quote(),
+        _ => Message::new("import-csv").with("reason", &error),
+    };
+    (String::new(), message)
 }
 
 fn read_header(header: &csv::ByteRecord) -> Result<Vec<String>, Complaint> {
     let known = ImportKind::Prompts.fields();
-    let complain = |message: String| Err(("header".to_owned(), message));
+    let complain = |message: Message| Err(("header".to_owned(), message));
     let mut names: Vec<String> = Vec::new();
     for cell in header {
         let name = read_utf8(cell).map_err(|message| ("header".to_owned(), message))?;
         let name = name.trim();
         if !known.contains(&name) {
-            return complain(format!("unknown column {name:?}: use {}", known.join(", ")));
+            let message = Message::new("import-unknown-column").with("name", name);
+            return complain(message.with("known", known.join(", ")));
         }
         if names.iter().any(|seen| seen == name) {
-            return complain(format!("the column {name} comes twice"));
+            return complain(Message::new("import-column-twice").with("name", name));
         }
         names.push(name.to_owned());
     }
     for name in ["id", "prompt"] {
         if !names.iter().any(|seen| seen == name) {
-            return complain(format!("the column {name} is missing"));
+            return complain(Message::new("import-column-missing").with("name", name));
         }
     }
     Ok(names)
@@ -287,11 +292,9 @@ fn read_header(header: &csv::ByteRecord) -> Result<Vec<String>, Complaint> {
 
 fn parse_record(header: &[String], record: &csv::ByteRecord) -> Result<Row, Complaint> {
     if record.len() != header.len() {
-        let message = format!(
-            "has {} cells where the header has {}",
-            record.len(),
-            header.len()
-        );
+        let message = Message::new("import-cells")
+            .with("n", record.len())
+            .with("header", header.len());
         return Err((String::new(), message));
     }
     let mut cells = Vec::new();
@@ -322,7 +325,7 @@ async fn store_batch(
     }
     for (line, refusal) in rows.store(db, project, versions).await? {
         report.n_records -= 1;
-        report.add(line, (refusal.field().to_owned(), refusal.to_string()));
+        report.add(line, (refusal.field().to_owned(), refusal.message()));
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::message::Message;
+
 /// Longest line or CSV record that is read, in bytes.
 pub const LONGEST_LINE: usize = 4 * 1024 * 1024;
 
@@ -31,7 +33,7 @@ impl<R: BufRead> Lines<R> {
     ///
     /// # Errors
     /// When the source cannot be read on.
-    pub fn next_line(&mut self) -> io::Result<Option<(usize, Result<&str, String>)>> {
+    pub fn next_line(&mut self) -> io::Result<Option<(usize, Result<&str, Message>)>> {
         loop {
             self.buffer.clear();
             let limit = LONGEST_LINE as u64 + 1;
@@ -44,7 +46,7 @@ impl<R: BufRead> Lines<R> {
             self.number += 1;
             if n as u64 == limit && self.buffer.last() != Some(&b'\n') {
                 skip_line(&mut self.source)?;
-                let message = format!("is longer than {} MiB", LONGEST_LINE >> 20);
+                let message = Message::new("import-longer-mib").with("most", LONGEST_LINE >> 20);
                 return Ok(Some((self.number, Err(message))));
             }
             if !self.buffer.trim_ascii().is_empty() {
@@ -57,12 +59,12 @@ impl<R: BufRead> Lines<R> {
 }
 
 /// The text of some bytes, or a sentence about the first wrong one.
-pub fn read_utf8(bytes: &[u8]) -> Result<&str, String> {
+pub fn read_utf8(bytes: &[u8]) -> Result<&str, Message> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        return Err("looks like UTF-16: save the file as UTF-8".to_owned());
+        return Err(Message::new("import-utf16"));
     }
     std::str::from_utf8(bytes)
-        .map_err(|error| format!("is not UTF-8 at byte {}", error.valid_up_to() + 1))
+        .map_err(|error| Message::new("import-not-utf8").with("byte", error.valid_up_to() + 1))
 }
 
 fn strip_ends(line: &[u8], number: usize) -> &[u8] {
@@ -107,6 +109,11 @@ pub struct Bounded<R> {
     since_record: Arc<AtomicUsize>,
 }
 
+/// What is wrong where a record does not end. [`Bounded`] gives up with `FileTooLarge` then.
+pub fn open_quote() -> Message {
+    Message::new("import-open-quote").with("most", LONGEST_LINE >> 20)
+}
+
 impl<R: Read> Bounded<R> {
     /// The source, and the counter to set to 0 after each record.
     pub fn new(source: R) -> (Self, Arc<AtomicUsize>) {
@@ -128,11 +135,8 @@ impl<R: Read> Read for Bounded<R> {
         let total = self.since_record.fetch_add(n, Ordering::Relaxed) + n;
         if total > LONGEST_LINE + buffer.len() {
             return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "a record is longer than {} MiB: is a quote left open?",
-                    LONGEST_LINE >> 20
-                ),
+                io::ErrorKind::FileTooLarge,
+                open_quote().to_string(),
             ));
         }
         Ok(n)
@@ -148,7 +152,8 @@ mod tests {
         let mut lines = Lines::new(bytes);
         let mut found = Vec::new();
         while let Some((number, line)) = lines.next_line().unwrap() {
-            found.push((number, line.map(str::to_owned)));
+            let line = line.map(str::to_owned);
+            found.push((number, line.map_err(|message| message.to_string())));
         }
         found
     }

@@ -13,7 +13,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
-use crate::domain::export::{ExportFormat, Margin};
+use crate::domain::export::{Aggregation, ExportChoice, ExportFormat, Margin};
 use crate::domain::snapshot::SnapshotKind;
 
 /// Rows that are turned into columns at once.
@@ -107,18 +107,19 @@ fn turns(name: &str) -> Field {
     list(name, structure(vec![text("role"), text("content")]))
 }
 
-/// The columns of a format.
-pub fn schema(kind: SnapshotKind, format: ExportFormat, margin: Margin) -> Schema {
-    let mut fields = match (kind, format) {
-        (SnapshotKind::Rankings, ExportFormat::Plackett) => own_ranking(),
+/// The columns of a choice.
+pub fn schema(kind: SnapshotKind, choice: &ExportChoice) -> Schema {
+    let mut fields = match (kind, choice.format) {
+        (SnapshotKind::Rankings, ExportFormat::Plackett) => match choice.aggregation {
+            Aggregation::Labelers => own_ranking(),
+            Aggregation::MeanRank => mean_ranking(),
+        },
         (SnapshotKind::Prompts, ExportFormat::Trl) => vec![turns("prompt")],
         (_, ExportFormat::Trl) => vec![turns("prompt"), turns("chosen"), turns("rejected")],
         (_, ExportFormat::TrlImplicit) => vec![turns("chosen"), turns("rejected")],
-        (_, ExportFormat::TrlUnpaired) => vec![
-            turns("prompt"),
-            turns("completion"),
-            Field::new("label", DataType::Boolean, true),
-        ],
+        (_, ExportFormat::TrlUnpaired) => {
+            vec![turns("prompt"), turns("completion"), boolean("label")]
+        }
         (_, ExportFormat::Hh) => vec![text("chosen"), text("rejected")],
         (_, ExportFormat::Summarize) => vec![
             Field::new("info", structure(vec![text("id"), text("post")]), true),
@@ -161,34 +162,71 @@ pub fn schema(kind: SnapshotKind, format: ExportFormat, margin: Margin) -> Schem
             turns("prompt"),
             text("category"),
             text("customer"),
+            Field::new("review", review(), true),
         ],
         (SnapshotKind::Texts, ExportFormat::Plackett) => vec![text("id"), text("text")],
     };
-    if format.has_margin() && kind == SnapshotKind::Rankings && margin != Margin::Nothing {
+    let has_margin = choice.format.has_margin() && choice.margin != Margin::Nothing;
+    if has_margin && kind == SnapshotKind::Rankings {
         fields.push(Field::new("margin", DataType::Float64, true));
     }
     Schema::new(fields)
 }
 
-/// The columns of our own rankings: the prompt always as turns and flags as a list, since a column has
-/// one type.
-fn own_ranking() -> Vec<Field> {
-    let flag = structure(vec![
-        text("key"),
-        Field::new("value", DataType::Boolean, true),
-    ]);
-    let completion = structure(vec![
+fn boolean(name: &str) -> Field {
+    Field::new(name, DataType::Boolean, true)
+}
+
+/// An object whose keys nobody knows beforehand, as a list, since a column has one type.
+fn answers(name: &str, value: DataType) -> Field {
+    let value = Field::new("value", value, true);
+    list(name, structure(vec![text("key"), value]))
+}
+
+fn completion() -> Vec<Field> {
+    vec![
         text("id"),
         text("text"),
         text("model"),
         integer("rank"),
         integer("rating"),
-        list("flags", flag),
-    ]);
+        answers("flags", DataType::Boolean),
+    ]
+}
+
+/// What a reviewer said of a prompt.
+fn review() -> DataType {
+    let found = structure(vec![text("kind"), text("passage")]);
+    structure(vec![
+        text("category"),
+        text("language"),
+        answers("flags", DataType::Boolean),
+        boolean("personal_data"),
+        list("found", found),
+    ])
+}
+
+/// The columns of several labelers' rankings as one.
+fn mean_ranking() -> Vec<Field> {
     vec![
         text("id"),
         turns("prompt"),
-        list("completions", completion),
+        list("completions", structure(completion())),
+        text("category"),
+        text("customer"),
+        text("split"),
+        integer("labelers"),
+    ]
+}
+
+/// The columns of our own rankings; the prompt is always turns.
+fn own_ranking() -> Vec<Field> {
+    let mut completion = completion();
+    completion.extend([answers("scales", DataType::Int64), text("note")]);
+    vec![
+        text("id"),
+        turns("prompt"),
+        list("completions", structure(completion)),
         text("labeler"),
         text("category"),
         text("customer"),
@@ -198,10 +236,14 @@ fn own_ranking() -> Vec<Field> {
         integer("form_version"),
         integer("guidelines_version"),
         text("note"),
-        Field::new("simulated", DataType::Boolean, true),
-        Field::new("adjudication", DataType::Boolean, true),
+        boolean("simulated"),
+        boolean("adjudication"),
         text("chosen_by"),
         Field::new("disagreement", DataType::Float64, true),
+        integer("strength"),
+        boolean("all_bad"),
+        integer("active_ms"),
+        integer("idle_ms"),
     ]
 }
 
@@ -216,7 +258,11 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_went_in_and_the_same_rows_give_the_same_bytes() {
         let write = || {
-            let schema = schema(SnapshotKind::Rankings, ExportFormat::Trl, Margin::Ranks);
+            let choice = ExportChoice {
+                margin: Margin::Ranks,
+                ..ExportChoice::lines(ExportFormat::Trl)
+            };
+            let schema = schema(SnapshotKind::Rankings, &choice);
             let mut writer = ParquetWriter::new(Vec::new(), schema).unwrap();
             for index in 0..600 {
                 let row = json!({
@@ -248,7 +294,8 @@ mod tests {
     fn every_format_has_columns() {
         for kind in SnapshotKind::ALL {
             for format in ExportFormat::of(kind) {
-                assert!(!schema(kind, *format, Margin::Nothing).fields().is_empty());
+                let choice = ExportChoice::lines(*format);
+                assert!(!schema(kind, &choice).fields().is_empty());
             }
         }
     }

@@ -3,14 +3,17 @@
 
 use serde_json::{Map, Value};
 use trainer::records::{
-    DemonstrationRecord, PromptRecord, RankedCompletion, RankedPrompt, Record, TextRecord,
+    DemonstrationRecord, Fault, PromptRecord, RankedCompletion, RankedPrompt, Record, TextRecord,
 };
 
 use crate::domain::form::Form;
 use crate::domain::opening::GivenText;
-use crate::domain::ranking::{CANDIDATES, Judgement, LONGEST_NOTE, Ranking};
+use crate::domain::ranking::{
+    CANDIDATES, Judgement, LONGEST_CANDIDATE_NOTE, LONGEST_NOTE, Ranking, STRENGTHS,
+};
 use crate::domain::task::ChosenBy;
 use crate::domain::writing::LONGEST_TEXT;
+use crate::message::Message;
 use crate::store::completions::NewCompletion;
 use crate::store::demonstrations::NewDemonstration;
 use crate::store::imported_rankings::NewRanking;
@@ -18,6 +21,7 @@ use crate::store::imports::NewCandidates;
 use crate::store::prompts::NewPrompt;
 use crate::store::texts::NewText;
 
+mod faults;
 mod fields;
 
 use fields::{Fields, messages, read, read_items};
@@ -96,6 +100,10 @@ impl ImportKind {
                 "adjudication",
                 "chosen_by",
                 "disagreement",
+                "strength",
+                "all_bad",
+                "active_ms",
+                "idle_ms",
             ],
         }
     }
@@ -119,10 +127,22 @@ pub enum Row {
 }
 
 /// A wrong field and what is wrong with it; no field where the whole line or file is.
-pub type Complaint = (String, String);
+pub type Complaint = (String, Message);
 
-fn complaint(field: impl Into<String>, message: impl Into<String>) -> Complaint {
-    (field.into(), message.into())
+fn complaint(field: impl Into<String>, message: Message) -> Complaint {
+    (field.into(), message)
+}
+
+/// A number outside its bounds.
+fn outside(low: i16, high: i16) -> Message {
+    Message::new("error-outside")
+        .with("low", low)
+        .with("high", high)
+}
+
+/// A text that is longer than so many characters.
+fn longer_than(most: usize) -> Message {
+    Message::new("error-longer-than").with("most", most)
 }
 
 /// Reads one line of a JSONL file.
@@ -133,7 +153,7 @@ pub fn parse_line(kind: ImportKind, line: &str, form: &Form) -> Result<Row, Comp
     let value: Value =
         serde_json::from_str(line).map_err(|error| complaint("", no_object(&error)))?;
     let Value::Object(object) = value else {
-        return Err(complaint("", "is not a JSON object: a line is {\"id\": …}"));
+        return Err(complaint("", Message::new("import-no-object")));
     };
     parse_object(kind, Fields::new(object, kind.fields())?, form)
 }
@@ -164,7 +184,7 @@ fn parse_object(kind: ImportKind, mut fields: Fields, form: &Form) -> Result<Row
 
 fn check(record: &impl Record) -> Result<(), Complaint> {
     match record.complaint() {
-        Some((field, message)) => Err(complaint(field, message)),
+        Some((field, fault)) => Err(complaint(field, faults::message(&fault))),
         None => Ok(()),
     }
 }
@@ -174,11 +194,11 @@ fn to_json(value: &impl serde::Serialize) -> Result<Value, Complaint> {
 }
 
 /// A line is read alone, so that its own number would be taken for one of the file's.
-fn no_object(error: &serde_json::Error) -> String {
-    let message = error
+fn no_object(error: &serde_json::Error) -> Message {
+    let reason = error
         .to_string()
         .replace(" at line 1 column ", " at column ");
-    format!("is not a JSON object: {message}")
+    Message::new("import-not-json").with("reason", reason)
 }
 
 fn prompt(fields: &mut Fields) -> Result<NewPrompt, Complaint> {
@@ -228,11 +248,8 @@ fn use_case(fields: &mut Fields) -> Result<GivenText, Complaint> {
     let text: String = fields.required("use_case")?;
     let text = text.trim().to_owned();
     match text.chars().count() {
-        0 => Err(complaint("use_case", "is empty")),
-        n if n > LONGEST_TEXT => {
-            let message = format!("is longer than {LONGEST_TEXT} characters");
-            Err(complaint("use_case", message))
-        }
+        0 => Err(complaint("use_case", Message::new("error-is-empty"))),
+        n if n > LONGEST_TEXT => Err(complaint("use_case", longer_than(LONGEST_TEXT))),
         _ => Ok(GivenText {
             text,
             language: fields.language()?,
@@ -265,10 +282,7 @@ fn candidates(fields: &mut Fields) -> Result<NewCandidates, Complaint> {
         read_items("completions", fields.required("completions")?, &known)?;
     check_number(records.len(), *CANDIDATES.start())?;
     check_ids(records.iter().map(|record| record.id.as_str()))?;
-    if let Some(index) = records.iter().position(|item| item.text.trim().is_empty()) {
-        let message = format!("completion {} is empty", index + 1);
-        return Err(complaint("completions", message));
-    }
+    check_texts(records.iter().map(|record| record.text.as_str()))?;
     let completions = records
         .into_iter()
         .map(|record| NewCompletion {
@@ -296,7 +310,10 @@ fn check_number(n: usize, fewest: usize) -> Result<(), Complaint> {
     if (fewest..=most).contains(&n) {
         return Ok(());
     }
-    let message = format!("has {n} completions, but a task has {fewest} to {most}");
+    let message = Message::new("import-n-completions")
+        .with("n", n)
+        .with("fewest", fewest)
+        .with("most", most);
     Err(complaint("completions", message))
 }
 
@@ -304,13 +321,21 @@ fn check_ids<'a>(ids: impl Iterator<Item = &'a str>) -> Result<(), Complaint> {
     let mut seen = std::collections::BTreeSet::new();
     for id in ids.filter(|id| !id.is_empty()) {
         if !seen.insert(id) {
-            return Err(complaint(
-                "completions",
-                format!("the id {id:?} comes twice"),
-            ));
+            let fault = Fault::IdTwice(id.to_owned());
+            return Err(complaint("completions", faults::message(&fault)));
         }
     }
     Ok(())
+}
+
+fn check_texts<'a>(mut texts: impl Iterator<Item = &'a str>) -> Result<(), Complaint> {
+    match texts.position(|text| text.trim().is_empty()) {
+        None => Ok(()),
+        Some(index) => {
+            let fault = Fault::EmptyCompletion(index + 1);
+            Err(complaint("completions", faults::message(&fault)))
+        }
+    }
 }
 
 /// A completion of a rankings file.
@@ -327,6 +352,10 @@ struct GivenCompletion {
     rating: Option<u8>,
     #[serde(default)]
     flags: std::collections::BTreeMap<String, bool>,
+    #[serde(default)]
+    scales: std::collections::BTreeMap<String, i16>,
+    #[serde(default)]
+    note: String,
 }
 
 impl GivenCompletion {
@@ -345,7 +374,9 @@ impl GivenCompletion {
 
 fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
     let prompt = prompt(fields)?;
-    let known = ["id", "text", "model", "rank", "rating", "flags"];
+    let known = [
+        "id", "text", "model", "rank", "rating", "flags", "scales", "note",
+    ];
     let given: Vec<GivenCompletion> =
         read_items("completions", fields.required("completions")?, &known)?;
     let n = given.len();
@@ -362,12 +393,11 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         split: None,
     };
     check(&record)?;
-    if let Some(index) = given.iter().position(|item| item.text.trim().is_empty()) {
-        let message = format!("completion {} is empty", index + 1);
-        return Err(complaint("completions", message));
-    }
+    check_texts(given.iter().map(|item| item.text.as_str()))?;
     let mut ranking = judgements(&given, form)?;
     ranking.note = note(fields)?;
+    ranking.strength = strength(fields, &ranking)?;
+    ranking.is_all_bad = fields.optional("all_bad")?.unwrap_or(false);
     Ok(NewRanking {
         ranking,
         display_order: display_order(fields, n)?,
@@ -376,6 +406,8 @@ fn ranking(fields: &mut Fields, form: &Form) -> Result<NewRanking, Complaint> {
         is_adjudication: fields.optional("adjudication")?.unwrap_or(false),
         chosen_by: fields.optional::<ChosenBy>("chosen_by")?,
         disagreement: fields.optional("disagreement")?,
+        active_ms: fields.milliseconds("active_ms")?,
+        idle_ms: fields.milliseconds("idle_ms")?,
         labeler: labeler.unwrap_or_else(|| "unnamed".to_owned()),
         prompt,
         completions: given.into_iter().map(ranked).collect(),
@@ -386,11 +418,23 @@ fn note(fields: &mut Fields) -> Result<String, Complaint> {
     let note = fields.optional::<String>("note")?.unwrap_or_default();
     match note.chars().count() <= LONGEST_NOTE {
         true => Ok(note),
-        false => {
-            let message = format!("is longer than {LONGEST_NOTE} characters");
-            Err(complaint("note", message))
-        }
+        false => Err(complaint("note", longer_than(LONGEST_NOTE))),
     }
+}
+
+/// How much better the preferred one of two is, where the line says.
+fn strength(fields: &mut Fields, ranking: &Ranking) -> Result<Option<i16>, Complaint> {
+    let Some(strength) = fields.optional("strength")? else {
+        return Ok(None);
+    };
+    let ranks: Vec<Option<i16>> = ranking.judgements.iter().map(|item| item.rank).collect();
+    let message = match ranks[..] {
+        [first, second] if first == second => Message::new("error-strength-of-tie"),
+        [_, _] if STRENGTHS.contains(&strength) => return Ok(Some(strength)),
+        [_, _] => outside(*STRENGTHS.start(), *STRENGTHS.end()),
+        _ => Message::new("error-strength-of-two"),
+    };
+    Err(complaint("strength", message))
 }
 
 fn ranked(completion: GivenCompletion) -> NewCompletion {
@@ -403,23 +447,22 @@ fn ranked(completion: GivenCompletion) -> NewCompletion {
     }
 }
 
-/// Slots in the order shown; the file's order where the line does not say.
+/// Slots in the order shown; none where the line does not say, since the file's order is not what was shown.
 fn display_order(fields: &mut Fields, n: usize) -> Result<Vec<i16>, Complaint> {
-    let in_file_order: Vec<i16> = (0..n as i16).collect();
     let Some(order) = fields.optional::<Vec<i16>>("display_order")? else {
-        return Ok(in_file_order);
+        return Ok(Vec::new());
     };
     let mut sorted = order.clone();
     sorted.sort_unstable();
-    if sorted == in_file_order {
+    if sorted.into_iter().eq(0..n as i16) {
         Ok(order)
     } else {
-        let message = format!("must hold each of 0 to {} once", n - 1);
+        let message = Message::new("import-display-order").with("last", n - 1);
         Err(complaint("display_order", message))
     }
 }
 
-/// Ranks without gaps, ratings within the form's scale, flags that the form asks.
+/// Ranks without gaps, ratings within the form's scales, flags that the form asks.
 fn judgements(completions: &[GivenCompletion], form: &Form) -> Result<Ranking, Complaint> {
     let mut used: Vec<u32> = completions.iter().filter_map(|item| item.rank).collect();
     used.sort_unstable();
@@ -430,21 +473,32 @@ fn judgements(completions: &[GivenCompletion], form: &Form) -> Result<Ranking, C
         let at = |name: &str| format!("completions[{}].{name}", index + 1);
         let rating = item.rating.map(i16::from);
         if rating.is_some_and(|rating| !scale.contains(&rating)) {
-            let message = format!("must be {} to {}", scale.start(), scale.end());
+            let message = outside(*scale.start(), *scale.end());
             return Err(complaint(at("rating"), message));
         }
+        for (key, value) in &item.scales {
+            let message = match form.scale(key) {
+                None => Message::new("import-no-such-scale"),
+                Some(own) if !(own.min..=own.max).contains(value) => outside(own.min, own.max),
+                Some(_) => continue,
+            };
+            return Err(complaint(at(&format!("scales.{key}")), message));
+        }
         if let Some(key) = item.flags.keys().find(|key| !form.has_flag(key)) {
-            let message = "is not a flag of the project's form";
+            let message = Message::new("import-no-such-flag");
             return Err(complaint(at(&format!("flags.{key}")), message));
+        }
+        if item.note.chars().count() > LONGEST_CANDIDATE_NOTE {
+            return Err(complaint(at("note"), longer_than(LONGEST_CANDIDATE_NOTE)));
         }
         let rank = used.iter().position(|rank| Some(*rank) == item.rank);
         judgements.push(Judgement {
             slot: index as i16,
             rank: rank.map(|index| index as i16 + 1),
             rating,
-            scales: Default::default(),
+            scales: item.scales.clone(),
             flags: item.flags.clone(),
-            note: String::new(),
+            note: item.note.clone(),
         });
     }
     Ok(Ranking {

@@ -34,6 +34,11 @@ struct CompletionLine {
     rating: Option<u8>,
     #[serde(default)]
     flags: BTreeMap<String, bool>,
+    /// Answers to the form's further scales.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    scales: BTreeMap<String, i16>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    note: String,
 }
 
 impl CompletionLine {
@@ -69,6 +74,12 @@ pub struct RankingLine {
     chosen_by: Option<String>,
     /// Of reward models over the candidates when the labeler got the task.
     disagreement: Option<f32>,
+    /// Of a comparison of two: how much better the preferred one is.
+    strength: Option<i16>,
+    /// None of the candidates is any good.
+    all_bad: bool,
+    active_ms: Option<i64>,
+    idle_ms: Option<i64>,
 }
 
 impl Serialize for RankingLine {
@@ -88,6 +99,7 @@ impl Serialize for RankingLine {
             #[serde(skip_serializing_if = "Option::is_none")]
             split: Option<&'a str>,
             ranking_id: uuid::Uuid,
+            #[serde(skip_serializing_if = "<[i16]>::is_empty")]
             display_order: &'a [i16],
             form_version: i32,
             guidelines_version: i32,
@@ -101,6 +113,14 @@ impl Serialize for RankingLine {
             chosen_by: Option<&'a str>,
             #[serde(skip_serializing_if = "Option::is_none")]
             disagreement: Option<f32>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            strength: Option<i16>,
+            #[serde(skip_serializing_if = "is_false")]
+            all_bad: bool,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            active_ms: Option<i64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            idle_ms: Option<i64>,
         }
         let line = OwnLine {
             id: &self.ranked.id,
@@ -119,6 +139,10 @@ impl Serialize for RankingLine {
             adjudication: self.adjudication,
             chosen_by: self.chosen_by.as_deref(),
             disagreement: self.disagreement,
+            strength: self.strength,
+            all_bad: self.all_bad,
+            active_ms: self.active_ms,
+            idle_ms: self.idle_ms,
         };
         line.serialize(serializer)
     }
@@ -249,15 +273,18 @@ impl Record {
         match self {
             Self::Ranking(line) => {
                 row["prompt"] = json!(line.ranked.prompt.messages());
-                let flags = line.completions.iter().map(|item| &item.flags);
-                list_flags(&mut row, flags);
+                list_answers(&mut row["completions"]);
             }
             Self::Mean(line) => {
                 row["prompt"] = json!(line.ranked.prompt.messages());
-                let flags = line.ranked.completions.iter().map(|item| &item.flags);
-                list_flags(&mut row, flags);
+                list_answers(&mut row["completions"]);
             }
-            Self::Prompt(line) => row["prompt"] = json!(line.record.prompt.messages()),
+            Self::Prompt(line) => {
+                row["prompt"] = json!(line.record.prompt.messages());
+                if let Some(flags) = row.pointer_mut("/review/flags") {
+                    *flags = pairs(flags);
+                }
+            }
             Self::Demonstration(_) | Self::Text(_) => (),
         }
         vec![row]
@@ -275,14 +302,23 @@ impl Record {
     }
 }
 
-/// Flags as a list, since a column has one type.
-fn list_flags<'a>(row: &mut Value, flags: impl Iterator<Item = &'a BTreeMap<String, bool>>) {
-    for (item, flags) in flags.enumerate() {
-        let pairs = flags
-            .iter()
-            .map(|(key, value)| json!({"key": key, "value": value}));
-        row["completions"][item]["flags"] = pairs.collect();
+/// Flags and scales of completions as lists, since a column has one type.
+fn list_answers(completions: &mut Value) {
+    for item in completions.as_array_mut().into_iter().flatten() {
+        for name in ["flags", "scales"] {
+            if let Some(answers) = item.get_mut(name) {
+                *answers = pairs(answers);
+            }
+        }
     }
+}
+
+/// The fields of an object as a list of keys and values.
+fn pairs(object: &Value) -> Value {
+    let fields = object.as_object().into_iter().flatten();
+    fields
+        .map(|(key, value)| json!({"key": key, "value": value}))
+        .collect()
 }
 
 /// The records of a snapshot in its order; rankings of the same completions as one where that is asked.
@@ -383,6 +419,10 @@ fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
         adjudication: row.is_adjudication,
         chosen_by: row.chosen_by,
         disagreement: row.disagreement,
+        strength: row.strength,
+        all_bad: row.is_all_bad,
+        active_ms: row.active_ms,
+        idle_ms: row.idle_ms,
     })
 }
 
@@ -402,6 +442,8 @@ mod tests {
                 rank: (rank > 0).then_some(rank),
                 rating: Some(8 - rank as u8),
                 flags: BTreeMap::from([("hallucination".to_owned(), flag)]),
+                scales: BTreeMap::new(),
+                note: String::new(),
             });
         let completions: Vec<CompletionLine> = completions.collect();
         RankingLine {
@@ -427,6 +469,10 @@ mod tests {
             adjudication: false,
             chosen_by: None,
             disagreement: None,
+            strength: None,
+            all_bad: false,
+            active_ms: None,
+            idle_ms: None,
         }
     }
 

@@ -382,6 +382,12 @@ impl View<'_> {
             ];
             tables = vec![self.table("position", "agreement-place", columns, rows)];
         }
-        self.section("position", tables)
+        let mut section = self.section("position", tables);
+        if found.n_without_order > 0 {
+            let n = found.n_without_order;
+            let note = self.words.page.t_with("agreement-without-order", "n", n);
+            section.help = format!("{} {note}", section.help);
+        }
+        section
     }
 }

@@ -21,6 +21,7 @@ use crate::state::AppState;
 use crate::store;
 use crate::store::audit_events::NewEvent;
 use crate::store::exports::Export;
+use crate::web::conditional::EntityTag;
 
 /// `POST /snapshots/{id}/exports`: has a snapshot built into a file.
 pub async fn create(
@@ -68,13 +69,14 @@ fn path_of(state: &AppState, export: &Export) -> AppResult<std::path::PathBuf> {
     Ok(folder.join(export.file_name()?))
 }
 
-/// `GET /exports/{id}`: the file. A download that broke off goes on where it broke (`Range`): the bytes
-/// of an export never change, and `ETag` is their SHA-256.
+/// `GET /exports/{id}`: the file. A download that broke off goes on where it broke (`Range`, with `If-Range`
+/// only where the file is still the same), and whoever has the file is not sent it again: `ETag` is the
+/// SHA-256 of its bytes.
 pub async fn show(
     State(state): State<AppState>,
     ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<ExportId>,
-    request: Request,
+    mut request: Request,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let export = store::exports::find(&mut db, id).await?;
@@ -90,6 +92,11 @@ pub async fn show(
         return Err(AppError::conflict("exports-file-gone"));
     }
     let choice = export.choice()?;
+    let tag = EntityTag::new(&[sha256])?;
+    if let Some(answer) = tag.answer(request.headers()) {
+        return Ok(answer);
+    }
+    tag.settle(request.headers_mut());
     // Before the first byte, so that none leaves unnoted.
     let event = NewEvent::by(visitor.account_id, AuditAction::Export);
     let event = event
@@ -110,16 +117,10 @@ pub async fn show(
     let name = name.trim_end_matches("jsonl").to_owned() + choice.extension();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    for (header, value) in [
-        (
-            CONTENT_DISPOSITION,
-            format!("attachment; filename=\"{name}\""),
-        ),
-        (ETAG, format!("\"{sha256}\"")),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(header, value);
-        }
+    headers.insert(ETAG, tag.value());
+    let disposition = format!("attachment; filename=\"{name}\"");
+    if let Ok(value) = HeaderValue::from_str(&disposition) {
+        headers.insert(CONTENT_DISPOSITION, value);
     }
     Ok(response)
 }

@@ -75,14 +75,12 @@ pub async fn create(
     Form(form): Form<SignInForm>,
 ) -> AppResult<Response> {
     let email = store::accounts::normalise_email(&form.email);
-    state
-        .throttle
-        .check_address(client_address(&state, &headers, address))?;
     // No account has such an address, and what is counted is kept in memory.
     if email.len() > store::accounts::LONGEST_EMAIL {
         return failed(page, String::new());
     }
-    state.throttle.check_account(&email)?;
+    let address = client_address(&state, &headers, address);
+    let own_try = state.throttle.begin(&email, address)?;
     let mut db = state.db.acquire().await?;
     let account = store::accounts::find_by_email(&mut db, &email).await?;
     let account = account.filter(|account| account.disabled_at.is_none());
@@ -94,6 +92,7 @@ pub async fn create(
     match account {
         Some(account) if fits => {
             drop(db);
+            state.throttle.succeeded(own_try);
             let mut transaction = state.db.begin().await?;
             let id = account.id;
             let response = open_session(&state, &mut transaction, id, &headers, "password").await?;

@@ -5,7 +5,7 @@ use async_stream::stream;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum_extra::extract::Form;
 use futures_util::StreamExt;
@@ -29,6 +29,7 @@ use crate::store::audit_events::NewEvent;
 use crate::store::exports::Export;
 use crate::store::projects::Project;
 use crate::store::snapshots::Snapshot;
+use crate::web::conditional::EntityTag;
 use crate::web::page::{Page, render};
 
 /// Snapshots on one page of the list.
@@ -416,12 +417,32 @@ fn word_of<T: Default + std::str::FromStr>(word: &str) -> Option<T> {
     }
 }
 
-/// `GET /snapshots/{id}/export?format=`: streams the snapshot.
+/// What names the bytes of an export as JSON lines: the hash of the snapshot's own lines, and of another format
+/// also how and by which program it is written.
+fn tag(
+    snapshot: &Snapshot,
+    kind: SnapshotKind,
+    choice: &ExportChoice,
+) -> anyhow::Result<EntityTag> {
+    if choice.is_canonical() {
+        return EntityTag::new(&[&snapshot.sha256]);
+    }
+    EntityTag::new(&[
+        &snapshot.sha256,
+        choice.format.word(kind),
+        choice.margin.as_str(),
+        choice.aggregation.as_str(),
+        env!("CARGO_PKG_VERSION"),
+    ])
+}
+
+/// `GET /snapshots/{id}/export?format=`: streams the snapshot, unless whoever asks has it already.
 pub async fn export(
     State(state): State<AppState>,
     ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<SnapshotId>,
     Query(query): Query<ExportQuery>,
+    asked: HeaderMap,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let snapshot = find(&mut db, &visitor, id).await?;
@@ -435,6 +456,10 @@ pub async fn export(
             "container",
             Message::new("snapshots-build-first"),
         ));
+    }
+    let tag = tag(&snapshot, kind, &choice)?;
+    if let Some(answer) = tag.answer(&asked) {
+        return Ok(answer);
     }
     // Before the first byte, so that none leaves unnoted.
     let event = NewEvent::by(visitor.account_id, AuditAction::Export);
@@ -455,11 +480,7 @@ pub async fn export(
     if let Ok(value) = HeaderValue::from_str(&disposition) {
         headers.insert(CONTENT_DISPOSITION, value);
     }
-    if choice.is_canonical()
-        && let Ok(value) = HeaderValue::from_str(&format!("\"{}\"", snapshot.sha256))
-    {
-        headers.insert(ETAG, value);
-    }
+    headers.insert(ETAG, tag.value());
     Ok(response)
 }
 

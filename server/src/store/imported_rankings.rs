@@ -18,12 +18,11 @@ use crate::domain::ranking::Ranking;
 use crate::domain::task::ChosenBy;
 use crate::store::completions::{NewCompletion, NewTask};
 use crate::store::copy::CopyRows;
-use crate::store::imports::{FoundPrompt, Refusal, find_or_insert_prompts, open_tasks};
+use crate::store::imports::{
+    FoundPrompt, MOST_LABELERS, Refusal, find_or_insert_prompts, open_tasks,
+};
 use crate::store::projects::{self, Project};
 use crate::store::prompts::NewPrompt;
-
-/// Most labelers of one task: the bound of `tasks_overlap_range`.
-const MOST_LABELERS: i16 = 100;
 
 /// A ranking that was given elsewhere.
 #[derive(Debug)]
@@ -34,7 +33,7 @@ pub struct NewRanking {
     pub completions: Vec<NewCompletion>,
     /// Judgements by index into the completions.
     pub ranking: Ranking,
-    /// Indexes in the order shown.
+    /// Indexes in the order shown; empty where the file does not say.
     pub display_order: Vec<i16>,
     /// Who ranked, as the file names them.
     pub labeler: String,
@@ -48,6 +47,10 @@ pub struct NewRanking {
     pub chosen_by: Option<ChosenBy>,
     /// Of reward models over the completions then, if the file says.
     pub disagreement: Option<f32>,
+    /// Milliseconds of work, if the file says.
+    pub active_ms: Option<i64>,
+    /// Milliseconds open but not active, if the file says.
+    pub idle_ms: Option<i64>,
 }
 
 /// The rules that imported rankings are stored under: the project's newest.
@@ -469,21 +472,32 @@ async fn insert_judgements(db: &mut PgConnection, given: &[Given<'_>]) -> sqlx::
         .clone()
         .map(|ranking| Sha256::digest(format!("{ranking:?}")).to_vec())
         .collect();
-    let notes: Vec<String> = rankings.map(|ranking| ranking.note.clone()).collect();
+    let notes: Vec<String> = rankings.clone().map(|own| own.note.clone()).collect();
+    let strengths: Vec<Option<i16>> = rankings.clone().map(|own| own.strength).collect();
+    let all_bad: Vec<bool> = rankings.map(|own| own.is_all_bad).collect();
+    let active: Vec<Option<i64>> = given.iter().map(|item| item.row.active_ms).collect();
+    let idle: Vec<Option<i64>> = given.iter().map(|item| item.row.idle_ms).collect();
     sqlx::query!(
         r#"
-        INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256, note)
-        SELECT n.id, n.assignment_id, 1, 'import', n.digest, n.note
-        FROM unnest($1::UUID[], $2::UUID[], $3::BYTEA[], $4::TEXT[]) AS n (id, assignment_id, digest, note)
+        INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256, note, strength, is_all_bad,
+                              active_ms, idle_ms)
+        SELECT n.id, n.assignment_id, 1, 'import', n.digest, n.note, n.strength, n.is_all_bad, n.active_ms, n.idle_ms
+        FROM unnest($1::UUID[], $2::UUID[], $3::BYTEA[], $4::TEXT[], $5::SMALLINT[], $6::BOOLEAN[], $7::BIGINT[],
+                    $8::BIGINT[])
+             AS n (id, assignment_id, digest, note, strength, is_all_bad, active_ms, idle_ms)
         "#,
         &ids,
         &assignments,
         &digests,
-        &notes
+        &notes,
+        &strengths as &[Option<i16>],
+        &all_bad,
+        &active as &[Option<i64>],
+        &idle as &[Option<i64>]
     )
     .execute(&mut *db)
     .await?;
-    let mut ratings = CopyRows::new(6);
+    let mut ratings = CopyRows::new(8);
     for (id, item) in ids.iter().zip(given) {
         let key_of = |slot: i16| item.task.completions[slot as usize].0;
         for judgement in &item.row.ranking.judgements {
@@ -494,13 +508,15 @@ async fn insert_judgements(db: &mut PgConnection, given: &[Given<'_>]) -> sqlx::
                 .small(judgement.slot)
                 .small_or_null(judgement.rank)
                 .small_or_null(judgement.rating)
-                .json(&serde_json::json!(judgement.flags));
+                .json(&serde_json::json!(judgement.flags))
+                .json(&serde_json::json!(judgement.scales))
+                .text(&judgement.note);
         }
     }
     ratings
         .send(
             db,
-            "COPY ratings (ranking_id, completion_id, slot, rank, overall, flags) FROM STDIN (FORMAT BINARY)",
+            "COPY ratings (ranking_id, completion_id, slot, rank, overall, flags, scales, note) FROM STDIN (FORMAT BINARY)",
         )
         .await
 }

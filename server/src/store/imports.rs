@@ -2,7 +2,6 @@
 //! is refused. All of it happens inside the import's transaction.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -10,10 +9,14 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::domain::ids::{ProjectId, PromptId};
+use crate::message::Message;
 use crate::store::completions::{self, NewCompletion, NewTask, OpenedTask};
 use crate::store::copy;
 use crate::store::projects::Project;
 use crate::store::prompts::{self, NewPrompt};
+
+/// Most labelers of one task: the bound of `tasks_overlap_range`.
+pub(crate) const MOST_LABELERS: i16 = 100;
 
 /// A prompt with completions to be ranked.
 #[derive(Debug)]
@@ -47,25 +50,24 @@ pub enum Refusal {
     KnownUseCase,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::InFile => "stands on an earlier line of this file",
-            Self::InProject => "is in this project already",
-            Self::OtherPrompt => "belongs to a prompt with another text",
-            Self::OtherCustomer => "is another than an earlier line of the prompt has",
-            Self::KnownCustomer => {
-                "is not what this project has for the prompt, which snapshots may hold already"
-            }
-            Self::HasTask => "belongs to a prompt that has a task already",
-            Self::RankedAlready => "this ranking is here already",
-            Self::TooManyLabelers => "a task takes at most 100 labelers",
-            Self::KnownUseCase => "has a task already",
-        })
-    }
-}
-
 impl Refusal {
+    /// The sentence that says why.
+    pub fn message(self) -> Message {
+        match self {
+            Self::InFile => Message::new("import-in-file"),
+            Self::InProject => Message::new("import-in-project"),
+            Self::OtherPrompt => Message::new("import-other-prompt"),
+            Self::OtherCustomer => Message::new("import-other-customer"),
+            Self::KnownCustomer => Message::new("import-known-customer"),
+            Self::HasTask => Message::new("import-has-task"),
+            Self::RankedAlready => Message::new("import-ranked-already"),
+            Self::TooManyLabelers => {
+                Message::new("import-too-many-labelers").with("most", MOST_LABELERS)
+            }
+            Self::KnownUseCase => Message::new("import-known-use-case"),
+        }
+    }
+
     /// The field that it is about.
     pub fn field(self) -> &'static str {
         match self {

@@ -74,6 +74,33 @@ pub async fn freeze(
     }
 }
 
+/// Fills snapshot `$1` with the rows of a query that gives `id`, `external_id`, `review_id` and `is_personal`;
+/// those with personal data only where `$2` says so. `$3` is the project, `$4` the labelers left out, and
+/// `reviewed` what reviews say of its prompts. A macro, since the queries are checked when they are compiled.
+macro_rules! freeze {
+    ($rows:literal, $($argument:expr),+) => {
+        sqlx::query_as!(
+            Frozen,
+            r#"
+            WITH reviewed AS MATERIALIZED (
+                SELECT * FROM reviewed_prompts($3, $4)
+            ), selected AS MATERIALIZED (
+            "# + $rows + r#"
+            ), taken AS (
+                INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
+                SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C", id) - 1, id, review_id
+                FROM selected
+                WHERE $2 OR NOT is_personal
+                RETURNING 1
+            )
+            SELECT (SELECT count(*) FROM taken) AS "n_items!",
+                   (SELECT count(*) FROM selected WHERE is_personal AND NOT $2) AS "n_left_out!"
+            "#,
+            $($argument),+
+        )
+    };
+}
+
 /// The newest version of each submitted ranking; where somebody decided between those of a task, as the
 /// selection says.
 async fn freeze_rankings(
@@ -83,63 +110,42 @@ async fn freeze_rankings(
     exclusions: &Exclusions,
 ) -> sqlx::Result<Frozen> {
     let tasks: Vec<Uuid> = exclusions.tasks.iter().map(|id| id.0).collect();
-    sqlx::query_as!(
-        Frozen,
+    freeze!(
         r#"
-        WITH reviewed AS MATERIALIZED (
-            SELECT DISTINCT ON (c.prompt_id) c.prompt_id, CASE WHEN NOT x.is_out THEN c.id END AS id,
-                   CASE WHEN NOT x.is_out THEN c.content ->> 'category' END AS category,
-                   bool_or((c.content ->> 'personal_data')::BOOLEAN) OVER (PARTITION BY c.prompt_id) AS is_personal
-            FROM current_reviews c
-            JOIN reviews v ON v.id = c.id
-            JOIN assignments a ON a.id = v.assignment_id
-            CROSS JOIN LATERAL (SELECT a.labeler_id = ANY($8::UUID[]) AS is_out) x
-            WHERE c.project_id = $2
-            ORDER BY c.prompt_id, x.is_out, c.created_at DESC, c.id DESC
-        ), selected AS MATERIALIZED (
-            SELECT r.id, p.external_id, v.id AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
-            FROM rankings r
-            JOIN assignments a ON a.id = r.assignment_id
-            JOIN accounts u ON u.id = a.labeler_id
-            JOIN tasks t ON t.id = a.task_id
-            JOIN prompts p ON p.id = t.prompt_id
-            LEFT JOIN reviewed v ON v.prompt_id = p.id
-            WHERE t.project_id = $2
-              AND a.status = 'submitted'
-              AND t.purpose = 'label'
-              AND (SELECT count(*) FROM ratings g WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) >= 2
-              AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
-              AND (cardinality($3::text[]) = 0
-                   OR CASE WHEN $5 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
-              AND ($4 OR NOT u.is_simulated)
-              AND a.labeler_id <> ALL($8)
-              -- A decision settles what labelers did not agree on.
-              AND (t.id NOT IN (SELECT unnest($9::UUID[])) OR $7 = 'adjudicated' AND a.is_adjudication)
-              AND CASE $7
-                  WHEN 'all' THEN TRUE
-                  WHEN 'labels' THEN NOT a.is_adjudication
-                  ELSE NOT EXISTS (
-                      SELECT 1 FROM assignments d JOIN rankings s ON s.assignment_id = d.id
-                      WHERE d.task_id = t.id AND d.is_adjudication AND d.labeler_id <> ALL($8)
-                        AND (NOT a.is_adjudication OR (s.created_at, s.id) > (r.created_at, r.id))) END
-        ), taken AS (
-            INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
-            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C", id) - 1, id, review_id
-            FROM selected
-            WHERE $6 OR NOT is_personal
-            RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM taken) AS "n_items!",
-               (SELECT count(*) FROM selected WHERE is_personal AND NOT $6) AS "n_left_out!"
+        SELECT r.id, p.external_id, v.review_id, coalesce(v.is_personal, FALSE) AS is_personal
+        FROM rankings r
+        JOIN assignments a ON a.id = r.assignment_id
+        JOIN accounts u ON u.id = a.labeler_id
+        JOIN tasks t ON t.id = a.task_id
+        JOIN prompts p ON p.id = t.prompt_id
+        LEFT JOIN reviewed v ON v.prompt_id = p.id
+        WHERE t.project_id = $3
+          AND a.status = 'submitted'
+          AND t.purpose = 'label'
+          AND (SELECT count(*) FROM ratings g WHERE g.ranking_id = r.id AND g.rank IS NOT NULL) >= 2
+          AND NOT EXISTS (SELECT 1 FROM rankings n WHERE n.assignment_id = a.id AND n.version > r.version)
+          AND (cardinality($5::TEXT[]) = 0
+               OR CASE WHEN $6 THEN coalesce(v.category, p.category) ELSE p.category END = ANY ($5))
+          AND ($7 OR NOT u.is_simulated)
+          AND a.labeler_id <> ALL ($4)
+          -- A decision settles what labelers did not agree on.
+          AND (t.id NOT IN (SELECT unnest($9::UUID[])) OR $8 = 'adjudicated' AND a.is_adjudication)
+          AND CASE $8
+              WHEN 'all' THEN TRUE
+              WHEN 'labels' THEN NOT a.is_adjudication
+              ELSE NOT EXISTS (
+                  SELECT 1 FROM assignments d JOIN rankings s ON s.assignment_id = d.id
+                  WHERE d.task_id = t.id AND d.is_adjudication AND d.labeler_id <> ALL ($4)
+                    AND (NOT a.is_adjudication OR (s.created_at, s.id) > (r.created_at, r.id))) END
         "#,
         id.0,
-        selection.project_id.0,
-        &selection.categories,
-        selection.include_simulated,
-        selection.reviewed_categories,
         selection.include_personal,
-        selection.labels.as_str(),
+        selection.project_id.0,
         &keys(&exclusions.labelers),
+        &selection.categories,
+        selection.reviewed_categories,
+        selection.include_simulated,
+        selection.labels.as_str(),
         &tasks
     )
     .fetch_one(db)
@@ -153,44 +159,30 @@ async fn freeze_demonstrations(
     selection: &Selection,
     exclusions: &Exclusions,
 ) -> sqlx::Result<Frozen> {
-    sqlx::query_as!(
-        Frozen,
+    freeze!(
         r#"
-        WITH personal AS MATERIALIZED (
-            SELECT DISTINCT prompt_id FROM current_reviews
-            WHERE project_id = $2 AND (content ->> 'personal_data')::BOOLEAN
-        ), selected AS MATERIALIZED (
-            SELECT d.id, d.external_id, s.prompt_id IS NOT NULL AS is_personal
-            FROM demonstrations d
-            LEFT JOIN accounts u ON u.id = d.labeler_id
-            LEFT JOIN writings w ON w.id = d.writing_id
-            LEFT JOIN assignments a ON a.id = w.assignment_id
-            LEFT JOIN tasks t ON t.id = a.task_id
-            LEFT JOIN personal s ON s.prompt_id = t.prompt_id
-            WHERE d.project_id = $2
-              AND (d.writing_id IS NULL
-                   OR a.status = 'submitted' AND t.purpose = 'label'
-                      AND NOT EXISTS (SELECT 1 FROM writings n
-                                      WHERE n.assignment_id = w.assignment_id AND n.version > w.version))
-              AND (cardinality($3::text[]) = 0 OR d.category = ANY($3))
-              AND ($4 OR NOT coalesce(u.is_simulated, false))
-              AND (d.labeler_id IS NULL OR d.labeler_id <> ALL($6::UUID[]))
-        ), taken AS (
-            INSERT INTO snapshot_items (snapshot_id, position, item_id)
-            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id
-            FROM selected
-            WHERE $5 OR NOT is_personal
-            RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM taken) AS "n_items!",
-               (SELECT count(*) FROM selected WHERE is_personal AND NOT $5) AS "n_left_out!"
+        SELECT d.id, d.external_id, NULL::UUID AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
+        FROM demonstrations d
+        LEFT JOIN accounts u ON u.id = d.labeler_id
+        LEFT JOIN writings w ON w.id = d.writing_id
+        LEFT JOIN assignments a ON a.id = w.assignment_id
+        LEFT JOIN tasks t ON t.id = a.task_id
+        LEFT JOIN reviewed v ON v.prompt_id = t.prompt_id
+        WHERE d.project_id = $3
+          AND (d.writing_id IS NULL
+               OR a.status = 'submitted' AND t.purpose = 'label'
+                  AND NOT EXISTS (SELECT 1 FROM writings n
+                                  WHERE n.assignment_id = w.assignment_id AND n.version > w.version))
+          AND (cardinality($5::TEXT[]) = 0 OR d.category = ANY ($5))
+          AND ($6 OR NOT coalesce(u.is_simulated, FALSE))
+          AND (d.labeler_id IS NULL OR d.labeler_id <> ALL ($4))
         "#,
         id.0,
-        selection.project_id.0,
-        &selection.categories,
-        selection.include_simulated,
         selection.include_personal,
-        &keys(&exclusions.labelers)
+        selection.project_id.0,
+        &keys(&exclusions.labelers),
+        &selection.categories,
+        selection.include_simulated
     )
     .fetch_one(db)
     .await
@@ -202,42 +194,21 @@ async fn freeze_prompts(
     selection: &Selection,
     exclusions: &Exclusions,
 ) -> sqlx::Result<Frozen> {
-    sqlx::query_as!(
-        Frozen,
+    freeze!(
         r#"
-        WITH reviewed AS MATERIALIZED (
-            SELECT DISTINCT ON (c.prompt_id) c.prompt_id, CASE WHEN NOT x.is_out THEN c.id END AS id,
-                   CASE WHEN NOT x.is_out THEN c.content ->> 'category' END AS category,
-                   bool_or((c.content ->> 'personal_data')::BOOLEAN) OVER (PARTITION BY c.prompt_id) AS is_personal
-            FROM current_reviews c
-            JOIN reviews v ON v.id = c.id
-            JOIN assignments a ON a.id = v.assignment_id
-            CROSS JOIN LATERAL (SELECT a.labeler_id = ANY($6::UUID[]) AS is_out) x
-            WHERE c.project_id = $2
-            ORDER BY c.prompt_id, x.is_out, c.created_at DESC, c.id DESC
-        ), selected AS MATERIALIZED (
-            SELECT p.id, p.external_id, v.id AS review_id, coalesce(v.is_personal, FALSE) AS is_personal
-            FROM prompts p
-            LEFT JOIN reviewed v ON v.prompt_id = p.id
-            WHERE p.project_id = $2
-              AND (cardinality($3::text[]) = 0
-                   OR CASE WHEN $4 THEN coalesce(v.category, p.category) ELSE p.category END = ANY($3))
-        ), taken AS (
-            INSERT INTO snapshot_items (snapshot_id, position, item_id, review_id)
-            SELECT $1, row_number() OVER (ORDER BY external_id COLLATE "C") - 1, id, review_id
-            FROM selected
-            WHERE $5 OR NOT is_personal
-            RETURNING 1
-        )
-        SELECT (SELECT count(*) FROM taken) AS "n_items!",
-               (SELECT count(*) FROM selected WHERE is_personal AND NOT $5) AS "n_left_out!"
+        SELECT p.id, p.external_id, v.review_id, coalesce(v.is_personal, FALSE) AS is_personal
+        FROM prompts p
+        LEFT JOIN reviewed v ON v.prompt_id = p.id
+        WHERE p.project_id = $3
+          AND (cardinality($5::TEXT[]) = 0
+               OR CASE WHEN $6 THEN coalesce(v.category, p.category) ELSE p.category END = ANY ($5))
         "#,
         id.0,
-        selection.project_id.0,
-        &selection.categories,
-        selection.reviewed_categories,
         selection.include_personal,
-        &keys(&exclusions.labelers)
+        selection.project_id.0,
+        &keys(&exclusions.labelers),
+        &selection.categories,
+        selection.reviewed_categories
     )
     .fetch_one(db)
     .await

@@ -226,7 +226,7 @@ pub struct RankingItem {
     pub labeler_id: Uuid,
     /// Whether a program ranked.
     pub is_simulated: bool,
-    /// Slots in the order shown.
+    /// Slots in the order shown; empty where the file that brought the ranking does not say.
     pub display_order: Vec<i16>,
     /// The guidelines in force.
     pub guidelines_version: i32,
@@ -240,8 +240,18 @@ pub struct RankingItem {
     pub chosen_by: Option<String>,
     /// Of reward models over the candidates when the labeler got the task, likewise.
     pub disagreement: Option<f32>,
-    /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null) and `flags`. The rank is
-    /// null for a candidate that was left unranked; snapshots sealed before those were exported lack it.
+    /// Of a comparison of two: how much better the preferred one is; where the snapshot exports it, as what
+    /// follows.
+    pub strength: Option<i16>,
+    /// None of the candidates is any good.
+    pub is_all_bad: bool,
+    /// Milliseconds of work until this version was submitted, where they were counted.
+    pub active_ms: Option<i64>,
+    /// Milliseconds open but not active, likewise.
+    pub idle_ms: Option<i64>,
+    /// In slot order: objects with `id`, `text`, `model`, `rank`, `rating` (or null), `scales`, `flags` and
+    /// `note`. The rank is null for a candidate that was left unranked; snapshots sealed before those were
+    /// exported lack it. Scales and notes are empty in snapshots sealed before these were.
     pub completions: Value,
 }
 
@@ -264,8 +274,15 @@ pub fn stream_rankings(
                s.line_format >= 3 AND a.is_adjudication AS "is_adjudication!",
                CASE WHEN s.line_format >= 3 THEN a.chosen_by END AS chosen_by,
                CASE WHEN s.line_format >= 3 THEN a.disagreement END AS disagreement,
-               (SELECT jsonb_agg(jsonb_build_object('id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank,
-                                                    'rating', g.overall, 'flags', g.flags) ORDER BY g.slot)
+               CASE WHEN s.line_format >= 5 THEN r.strength END AS strength,
+               s.line_format >= 5 AND r.is_all_bad AS "is_all_bad!",
+               -- Nobody submits without having been active: 0 is what was not counted.
+               CASE WHEN s.line_format >= 5 AND r.active_ms > 0 THEN r.active_ms END AS active_ms,
+               CASE WHEN s.line_format >= 5 AND r.active_ms > 0 THEN r.idle_ms END AS idle_ms,
+               (SELECT jsonb_agg(jsonb_build_object(
+                           'id', c.id, 'text', c.text, 'model', c.model, 'rank', g.rank, 'rating', g.overall,
+                           'scales', CASE WHEN s.line_format >= 5 THEN g.scales ELSE '{}' END, 'flags', g.flags,
+                           'note', CASE WHEN s.line_format >= 5 THEN g.note ELSE '' END) ORDER BY g.slot)
                 FROM ratings g
                 JOIN completions c ON c.id = g.completion_id
                 WHERE g.ranking_id = r.id AND (g.rank IS NOT NULL OR s.line_format >= 4)) AS "completions!"

@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod bars;
 pub mod chart;
+pub mod conditional;
 pub mod diagram;
 pub mod errors;
 pub mod fewer;

@@ -26,6 +26,8 @@ const RANKING: &[&str] = &[
     "completions[].rank",
     "completions[].rating",
     "completions[].flags",
+    "completions[].scales",
+    "completions[].note",
     "labeler",
     "category",
     "customer",
@@ -40,6 +42,10 @@ const RANKING: &[&str] = &[
     "adjudication",
     "chosen_by",
     "disagreement",
+    "strength",
+    "all_bad",
+    "active_ms",
+    "idle_ms",
 ];
 const DEMONSTRATION: &[&str] = &[
     "id",
@@ -47,6 +53,7 @@ const DEMONSTRATION: &[&str] = &[
     "messages[].role",
     "messages[].content",
     "category",
+    "writing",
 ];
 const PROMPT: &[&str] = &[
     "id",
@@ -56,7 +63,10 @@ const PROMPT: &[&str] = &[
     "category",
     "language",
     "customer",
+    "review",
 ];
+/// Objects whose fields others name.
+const FREE: [&str; 3] = ["flags", "scales", "review"];
 const TEXT: &[&str] = &["id", "text"];
 
 /// The fields that are read of a line, by what it is.
@@ -150,7 +160,7 @@ fn unknown(value: &Value, place: &str, known: &[&str], found: &mut Vec<String>) 
                     if !found.contains(&inner) {
                         found.push(inner);
                     }
-                } else if name != "flags" {
+                } else if !FREE.contains(&name.as_str()) {
                     unknown(value, &inner, known, found);
                 }
             }
@@ -250,6 +260,22 @@ mod tests {
             );
             assert_eq!(told(&[line]), Vec::<String>::new());
         }
+    }
+
+    /// As the server exports them.
+    #[test]
+    fn what_is_written_for_other_readers_is_known() {
+        let completion = json!({"id": "1", "text": "a", "rank": null, "flags": {"any": true},
+                                "scales": {"truthful": 4}, "note": "n"});
+        let ranking = json!({"id": "1", "prompt": "a", "completions": [completion], "strength": 2,
+                             "all_bad": true, "active_ms": 1500, "idle_ms": 0, "display_order": [0]});
+        let turns = json!([{"role": "user", "content": "a"}]);
+        let demonstration = json!({"id": "1", "messages": turns, "writing": "w"});
+        let prompt = json!({"id": "1", "prompt": "a", "review": {"flags": {"ambiguous": true}}});
+        assert_eq!(
+            told(&[ranking, demonstration, prompt]),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Positions {
     pub test: Option<Chance>,
     /// Rankings of that test.
     pub n: usize,
+    /// Rankings that are left out, since the file that they came from does not say in which order the
+    /// candidates were shown.
+    pub n_without_order: usize,
 }
 
 /// Places of tasks with as many candidates.
@@ -52,7 +55,7 @@ pub struct Slot {
 }
 
 impl Positions {
-    /// Of these rankings; those in which a candidate has no rank say nothing.
+    /// Of these rankings; those in which a candidate has no rank, or whose order is not known, say nothing.
     pub fn of(labels: &[&Label]) -> Self {
         let mut by_k: BTreeMap<usize, Vec<Vec<i16>>> = BTreeMap::new();
         for ranks in labels.iter().filter_map(|label| label.ranks_as_shown()) {
@@ -66,6 +69,10 @@ impl Positions {
             tables: by_k.values().filter_map(|own| table(own)).collect(),
             n: tested.as_ref().map_or(0, |own| own.n),
             test: tested.and_then(|own| own.test).map(Chance::from),
+            n_without_order: labels
+                .iter()
+                .filter(|label| label.display_order.is_empty())
+                .count(),
         }
     }
 }

@@ -159,6 +159,13 @@ fn the_place_on_the_page_is_tested_where_each_is_expected_five_times() {
     assert!(table.test.unwrap().p < 1e-6 && found.position.test == table.test);
     // Of twelve rankings each place is expected first three times.
     assert_eq!(found.labelers[0].position, None);
+    // What a file brought without its order was shown in no order that is known.
+    let mut brought = said(2, 12, |_, _| [1, 2, 3, 4]);
+    for label in brought.labels.iter_mut().filter(|own| own.labeler == 0) {
+        label.display_order.clear();
+    }
+    let position = Agreement::of(&brought, 5).position;
+    assert_eq!((position.tables[0].n, position.n_without_order), (12, 12));
     let found = Agreement::of(
         &said(1, 20, |_, prompt| {
             let mut ranks = [1, 2, 3, 4];

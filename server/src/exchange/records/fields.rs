@@ -8,6 +8,7 @@ use trainer::records::{Message, Prompt};
 use super::{Complaint, complaint};
 use crate::domain::language::primary_tag;
 use crate::domain::prompt::{DEFAULT_CATEGORY, category_complaint, id_complaint};
+use crate::message::Message;
 
 /// The fields of a line, each taken out once.
 pub(super) struct Fields(Map<String, Value>);
@@ -16,14 +17,10 @@ impl Fields {
     pub(super) fn new(object: Map<String, Value>, known: &[&str]) -> Result<Self, Complaint> {
         for (name, value) in &object {
             if !known.contains(&name.as_str()) {
-                let message = format!("unknown field: use {}", known.join(", "));
-                return Err(complaint(name.clone(), message));
+                return Err(complaint(name.clone(), unknown_field(known)));
             }
             if has_nul(value) {
-                return Err(complaint(
-                    name.clone(),
-                    "holds the character U+0000, which Postgres cannot store",
-                ));
+                return Err(complaint(name.clone(), Message::new("import-nul")));
             }
         }
         Ok(Self(object))
@@ -42,7 +39,7 @@ impl Fields {
 
     pub(super) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Complaint> {
         self.optional(name)?
-            .ok_or_else(|| complaint(name, "is missing"))
+            .ok_or_else(|| complaint(name, Message::new("import-missing")))
     }
 
     pub(super) fn id(&mut self) -> Result<String, Complaint> {
@@ -62,14 +59,19 @@ impl Fields {
         }
     }
 
+    /// Milliseconds, where the line says.
+    pub(super) fn milliseconds(&mut self, name: &str) -> Result<Option<i64>, Complaint> {
+        match self.optional::<i64>(name)? {
+            Some(..0) => Err(complaint(name, Message::new("import-negative"))),
+            given => Ok(given),
+        }
+    }
+
     /// Whose prompt it is, where the line says.
     pub(super) fn customer(&mut self) -> Result<Option<String>, Complaint> {
         let name = self.optional::<String>("customer")?;
         match name.as_deref().is_some_and(|name| name.trim().is_empty()) {
-            true => Err(complaint(
-                "customer",
-                "is empty: leave it out where it is not known",
-            )),
+            true => Err(complaint("customer", Message::new("import-empty-customer"))),
             false => Ok(name),
         }
     }
@@ -79,10 +81,9 @@ impl Fields {
         let Some(tag) = self.optional::<String>("language")? else {
             return Ok(None);
         };
-        let message = "must be a tag such as en, zh or zh-CN";
         match primary_tag(&tag) {
             Some(tag) => Ok(Some(tag)),
-            None => Err(complaint("language", message)),
+            None => Err(complaint("language", Message::new("import-language"))),
         }
     }
 
@@ -90,17 +91,19 @@ impl Fields {
         match self.required::<Value>("prompt")? {
             Value::String(text) => Ok(Prompt::Text(text)),
             Value::Array(turns) => Ok(Prompt::Conversation(messages("prompt", turns)?)),
-            _ => Err(complaint(
-                "prompt",
-                "must be a text or a list of {\"role\", \"content\"}",
-            )),
+            _ => Err(complaint("prompt", Message::new("import-prompt"))),
         }
     }
 }
 
 /// Reads a value, naming its field where it does not fit.
 pub(super) fn read<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, Complaint> {
-    serde_json::from_value(value).map_err(|error| complaint(name, error.to_string()))
+    serde_json::from_value(value)
+        .map_err(|error| complaint(name, Message::new("import-unfit").with("reason", error)))
+}
+
+fn unknown_field(known: &[&str]) -> Message {
+    Message::new("import-unknown-field").with("known", known.join(", "))
 }
 
 fn has_nul(value: &Value) -> bool {
@@ -126,8 +129,7 @@ pub(super) fn read_items<T: DeserializeOwned>(
             .as_object()
             .and_then(|object| object.keys().find(|key| !known.contains(&key.as_str())));
         if let Some(key) = unknown {
-            let message = format!("unknown field: use {}", known.join(", "));
-            return Err(complaint(format!("{at}.{key}"), message));
+            return Err(complaint(format!("{at}.{key}"), unknown_field(known)));
         }
         read(&at, item)
     };

@@ -30,11 +30,11 @@ fn the_wrong_field_of_a_prompt_is_named() {
     assert_eq!(field(kind, r#"{"id":"a","prompt":"x\u0000"}"#), "prompt");
     let (name, message) = refused(kind, r#"{"id":"a","prompt":"x","category":"poetry"}"#);
     assert_eq!(name, "category");
-    assert!(message.contains("unknown category \"poetry\""), "{message}");
+    assert!(message.is("error-unknown-category"), "{message}");
     let turn = r#"{"id":"a","prompt":[{"role":"user","content":"x","name":"Bo"}]}"#;
     assert_eq!(field(kind, turn), "prompt[1].name");
     let role = r#"{"id":"a","prompt":[{"role":"robot","content":"x"}]}"#;
-    assert!(refused(kind, role).1.contains("unknown role"));
+    assert!(refused(kind, role).1.is("import-unknown-role"));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_task_has_four_to_nine_candidates() {
     assert_eq!(field(kind, &line(10)), "completions");
     assert!(parse_line(kind, &line(9), &Form::default()).is_ok());
     let twice = line(4).replace(r#""id":"3""#, r#""id":"0""#);
-    assert!(refused(kind, &twice).1.contains("comes twice"));
+    assert!(refused(kind, &twice).1.is("import-id-twice"));
 }
 
 #[test]
@@ -93,7 +93,10 @@ fn ranks_close_up_and_ratings_and_flags_follow_the_form() {
         .map(|item| item.rank.unwrap())
         .collect();
     assert_eq!(ranks, [2, 1, 2]);
-    assert_eq!(row.display_order, [0, 1, 2]);
+    assert!(
+        row.display_order.is_empty(),
+        "the file's order was not shown"
+    );
     assert_eq!(field(kind, &line([1, 0, 2], "")), "rank");
     assert_eq!(
         field(kind, &line([1, 2, 3], r#","rating":8"#)),
@@ -103,4 +106,97 @@ fn ranks_close_up_and_ratings_and_flags_follow_the_form() {
     assert_eq!(field(kind, &flag), "completions[1].flags.is_funny");
     let order = line([1, 2, 3], "").replace(r#""id":"a""#, r#""id":"a","display_order":[0,0,1]"#);
     assert_eq!(field(kind, &order), "display_order");
+}
+
+#[test]
+fn further_answers_of_a_ranking_are_read_and_wrong_ones_are_named() {
+    let mut form = Form::default();
+    let scale = serde_json::json!([{"key": "truthful", "min": 1, "max": 5, "label": {"en": "T"}}]);
+    form.scales = serde_json::from_value(scale).unwrap();
+    let line = |n: usize, ranks: &str, item: &str, rest: &str| {
+        let items: Vec<String> = (0..n)
+            .map(|index| {
+                let rank = &ranks[index..=index];
+                format!(r#"{{"id":"{index}","text":"t","rank":{rank}{item}}}"#)
+            })
+            .collect();
+        let items = items.join(",");
+        let line = format!(r#"{{"id":"a","prompt":"x","completions":[{items}]{rest}}}"#);
+        parse_line(ImportKind::Rankings, &line, &form)
+    };
+    let item = r#","scales":{"truthful":4},"note":"fine""#;
+    let rest = r#","strength":2,"all_bad":true,"active_ms":1500,"idle_ms":0"#;
+    let Row::Ranking(row) = line(2, "12", item, rest).unwrap() else {
+        panic!("no ranking")
+    };
+    let judged = &row.ranking.judgements[0];
+    assert_eq!((judged.scales["truthful"], &*judged.note), (4, "fine"));
+    assert_eq!(
+        (row.ranking.strength, row.ranking.is_all_bad),
+        (Some(2), true)
+    );
+    assert_eq!((row.active_ms, row.idle_ms), (Some(1500), Some(0)));
+    let long = format!(r#","note":"{}""#, "x".repeat(1001));
+    for (n, ranks, item, rest, field, key) in [
+        (
+            3,
+            "123",
+            "",
+            r#","strength":2"#,
+            "strength",
+            "error-strength-of-two",
+        ),
+        (
+            2,
+            "11",
+            "",
+            r#","strength":2"#,
+            "strength",
+            "error-strength-of-tie",
+        ),
+        (2, "12", "", r#","strength":5"#, "strength", "error-outside"),
+        (
+            2,
+            "12",
+            "",
+            r#","active_ms":-1"#,
+            "active_ms",
+            "import-negative",
+        ),
+        (
+            2,
+            "12",
+            "",
+            r#","idle_ms":"long""#,
+            "idle_ms",
+            "import-unfit",
+        ),
+        (
+            2,
+            "12",
+            r#","scales":{"truthful":6}"#,
+            "",
+            "completions[1].scales.truthful",
+            "error-outside",
+        ),
+        (
+            2,
+            "12",
+            r#","scales":{"kind":1}"#,
+            "",
+            "completions[1].scales.kind",
+            "import-no-such-scale",
+        ),
+        (
+            2,
+            "12",
+            &*long,
+            "",
+            "completions[1].note",
+            "error-longer-than",
+        ),
+    ] {
+        let (name, message) = line(n, ranks, item, rest).unwrap_err();
+        assert!(name == field && message.is(key), "{name}: {message}");
+    }
 }
