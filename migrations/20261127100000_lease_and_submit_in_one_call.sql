@@ -50,23 +50,9 @@ $$;
 CREATE TRIGGER ratings_are_of_candidates AFTER INSERT ON ratings
     REFERENCING NEW TABLE AS new_ratings
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_ratings_of_others();
--- The completion of a candidate cannot go (candidates_completion_id_fkey), nor the candidates of a task that
--- somebody labelled: their assignments hold it.
+-- The completion of a candidate cannot go (candidates_completion_id_fkey), and candidates go with their task alone
+-- (candidates_are_kept), which stays where somebody labelled it.
 ALTER TABLE ratings DROP CONSTRAINT ratings_completion_id_fkey;
-
-CREATE FUNCTION keep_judged_candidates() RETURNS TRIGGER LANGUAGE plpgsql AS $$
-BEGIN
-    IF EXISTS (
-        SELECT 1 FROM assignments a JOIN rankings r ON r.assignment_id = a.id WHERE a.task_id = OLD.task_id)
-    THEN
-        RAISE EXCEPTION 'candidates of a task that was ranked are never changed or deleted'
-            USING ERRCODE = 'restrict_violation';
-    END IF;
-    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
-END
-$$;
-CREATE TRIGGER candidates_are_kept BEFORE UPDATE OR DELETE ON candidates
-    FOR EACH ROW EXECUTE FUNCTION keep_judged_candidates();
 
 -- Takes the lowest free place of a locked task: among n + 1 places n holders leave one free. An expired
 -- assignment of the same labeler is renewed, with its order and draft. No row when this labeler ended work on

@@ -229,7 +229,6 @@ async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
         "UPDATE ratings SET rank = 1",
         "DELETE FROM ratings",
         "DELETE FROM rankings",
-        "DELETE FROM candidates",
         "UPDATE candidates SET slot = slot + 1",
     ] {
         let error = sqlx::query(statement).execute(&db).await.unwrap_err();
