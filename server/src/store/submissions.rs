@@ -34,6 +34,9 @@ pub struct NewSubmission<'a> {
     pub time: TimeSpent,
     /// The version that this corrects, which must be the newest; none for the first.
     pub replaces: Option<i32>,
+    /// The draft's revision that was in sight: a newer draft that says something else is not passed over
+    /// unseen. None where the client does not look.
+    pub revision: Option<i64>,
 }
 
 /// What was written, by this request or by the same one before.
@@ -59,7 +62,8 @@ pub(super) struct Existing {
 ///
 /// # Errors
 /// `Invalid` with every wrong field; `Conflict` when something else was submitted or skipped, when
-/// the version to correct is not the newest, or not among this labeler's last [`CORRECTABLE`].
+/// the version to correct is not the newest, or not among this labeler's last [`CORRECTABLE`], or when another
+/// window saved a newer draft.
 pub async fn submit(
     db: &mut PgConnection,
     id: AssignmentId,
@@ -105,7 +109,14 @@ pub async fn submit(
         }
         (_, Some(_)) => return Err(AppError::conflict("error-nothing-to-correct")),
     }
-    let time = end(&mut transaction, id, &content, new.time).await?;
+    let is_newest = new
+        .revision
+        .is_none_or(|seen| seen == assignment.draft_revision);
+    if !is_newest && !is_draft(&assignment, &content) {
+        return Err(AppError::conflict("error-draft-newer"));
+    }
+    let time = new.time.within(assignment.elapsed_ms);
+    let time = end(&mut transaction, id, &content, time).await?;
     let head = Head {
         version: newest + 1,
         key,
@@ -207,6 +218,48 @@ fn digest(content: &Value) -> AppResult<Vec<u8>> {
     Ok(Sha256::digest(&bytes).to_vec())
 }
 
+/// Whether this is what the assignment's draft says.
+fn is_draft(assignment: &Assignment, content: &Value) -> bool {
+    read_draft(assignment).is_some_and(|draft| draft == *content)
+}
+
+/// What the draft says, as a submission of it would be written.
+fn read_draft(assignment: &Assignment) -> Option<Value> {
+    let input = Input::from_json(assignment.kind, assignment.draft.clone()?).ok()?;
+    input.to_json().ok()
+}
+
+/// Whether the draft of something submitted says something else than its newest version does: the labeler
+/// began a correction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_being_corrected(db: &mut PgConnection, assignment: &Assignment) -> AppResult<bool> {
+    let Some(draft) = read_draft(assignment) else {
+        return Ok(false);
+    };
+    let digest = digest(&draft)?;
+    let is_newest = sqlx::query_scalar!(
+        r#"
+        SELECT said.request_sha256 = $2 AS "is_newest!"
+        FROM (
+            SELECT version, request_sha256 FROM rankings WHERE assignment_id = $1
+            UNION ALL
+            SELECT version, request_sha256 FROM writings WHERE assignment_id = $1
+            UNION ALL
+            SELECT version, request_sha256 FROM reviews WHERE assignment_id = $1
+        ) said
+        ORDER BY said.version DESC
+        LIMIT 1
+        "#,
+        assignment.id.0,
+        digest
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(is_newest == Some(false))
+}
+
 /// Marks an assignment submitted. What was said stays as its draft, where a correction begins. Returns
 /// the time spent so far.
 async fn end(
@@ -215,7 +268,6 @@ async fn end(
     content: &Value,
     time: TimeSpent,
 ) -> sqlx::Result<TimeSpent> {
-    let time = time.clamped();
     let row = sqlx::query!(
         r#"
         UPDATE assignments
