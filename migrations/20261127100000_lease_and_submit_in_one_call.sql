@@ -310,15 +310,16 @@ $$;
 -- assignment itself, so that neither waits for the other; takes the place back where the lease ran out; keeps what
 -- was said as the draft, where a correction begins. What was said is then written by the same transaction.
 --
--- `replaced` is the version that is corrected, null for the first submission; `form` the version under which
--- `content` was read. `outcome` says what came of it:
+-- `replaced` is the version that is corrected, null for the first submission; `seen` the revision of the draft that
+-- the submission began with, null where it is not said; `form` the version under which `content` was read. `outcome` says what came of it:
 --   written            go on: `version` is the one to write, `active` and `idle` the time spent until then
 --   repeated           this very request was carried out before: `said` and `version` tell what it wrote
 --   key_used           its key was used for something else
 --   not_found, submitted_already, skipped_already, corrected_already, nothing_to_correct, too_old_to_correct
+--   newer_draft        another window saved something else since
 --   other_form         the form has changed since it was read: read the assignment again
 CREATE FUNCTION begin_submission(
-    submitted UUID, labeler UUID, key TEXT, digest BYTEA, replaced INTEGER, form INTEGER, content JSONB,
+    submitted UUID, labeler UUID, key TEXT, digest BYTEA, replaced INTEGER, seen BIGINT, form INTEGER, content JSONB,
     active_until BIGINT, idle_until BIGINT, correctable BIGINT,
     OUT outcome TEXT, OUT said UUID, OUT version INTEGER, OUT active BIGINT, OUT idle BIGINT)
 LANGUAGE plpgsql AS $$
@@ -330,7 +331,7 @@ BEGIN
     FROM tasks t
     WHERE t.id = (SELECT a.task_id FROM assignments a WHERE a.id = submitted)
     FOR UPDATE;
-    SELECT a.status, a.form_version INTO own
+    SELECT a.status, a.form_version, a.draft, a.draft_revision INTO own
     FROM assignments a
     WHERE a.id = submitted AND a.labeler_id = labeler;
     IF NOT FOUND THEN
@@ -357,6 +358,7 @@ BEGIN
         WHEN own.status = 'submitted' AND replaced <> earlier.newest THEN 'corrected_already'
         WHEN own.status <> 'submitted' AND replaced IS NOT NULL THEN 'nothing_to_correct'
         WHEN own.form_version <> form THEN 'other_form'
+        WHEN own.draft_revision <> seen AND own.draft IS DISTINCT FROM content THEN 'newer_draft'
     END;
     IF outcome IS NULL AND own.status = 'submitted'
         AND NOT EXISTS (SELECT 1 FROM correctable_assignments(labeler, correctable) c WHERE c.id = submitted)
@@ -420,7 +422,7 @@ $$;
 
 -- A whole submission of a ranking: begins it, as `begin_submission` says, and writes it where that may go on.
 CREATE FUNCTION submit_ranking(
-    submitted UUID, labeler UUID, key TEXT, digest BYTEA, replaced INTEGER, form INTEGER, content JSONB,
+    submitted UUID, labeler UUID, key TEXT, digest BYTEA, replaced INTEGER, seen BIGINT, form INTEGER, content JSONB,
     active_until BIGINT, idle_until BIGINT, correctable BIGINT,
     new_id UUID, ranking_note TEXT, new_strength SMALLINT, all_bad BOOLEAN, untouched BOOLEAN,
     slots SMALLINT[], ranks SMALLINT[], overalls SMALLINT[], all_scales JSONB[], all_flags JSONB[], notes TEXT[],
@@ -429,7 +431,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     begun RECORD;
 BEGIN
-    begun := begin_submission(submitted, labeler, key, digest, replaced, form, content, active_until, idle_until,
+    begun := begin_submission(submitted, labeler, key, digest, replaced, seen, form, content, active_until, idle_until,
                               correctable);
     outcome := begun.outcome;
     said := begun.said;

@@ -208,6 +208,77 @@ mod tests {
         }
     }
 
+    /// The values that the messages of a language name.
+    fn values(lang: Lang) -> BTreeSet<String> {
+        let folder = format!("{}/", lang.tag());
+        let mut names = BTreeSet::new();
+        for path in Locales::iter().filter(|path| path.starts_with(&folder)) {
+            let file = Locales::get(&path).expect("listed");
+            let source = String::from_utf8(file.data.to_vec()).expect("UTF-8");
+            let after = source.split('$').skip(1);
+            names.extend(after.map(|rest| {
+                let is_name = |sign: &char| sign.is_alphanumeric() || *sign == '_';
+                rest.chars().take_while(is_name).collect::<String>()
+            }));
+        }
+        names
+    }
+
+    #[test]
+    fn one_of_anything_is_said_in_the_singular() {
+        // Bounds of the program that are never one, a number that is not the noun's, and names.
+        let others = [
+            "demonstrate-limit",
+            "error-fewest-pairs",
+            "error-length",
+            "error-longer-than",
+            "error-most-pairs",
+            "error-most-passages",
+            "error-password-long",
+            "error-password-short",
+            "error-too-many-lines",
+            "error-too-many-tasks",
+            "error-too-old-to-correct",
+            "figures-cut",
+            "agreement-intervals",
+            "agreement-position-of",
+            "demonstrate-pairs-help",
+            "models-groups",
+            "projects-form-bounds",
+            "projects-form-rows",
+            "text-long",
+        ];
+        let names = values(Lang::En);
+        let ones: Vec<(&str, String)> = names
+            .iter()
+            .map(|name| (name.as_str(), "1".to_owned()))
+            .collect();
+        let mut wrong = Vec::new();
+        for key in keys(Lang::En) {
+            let said = text(Lang::En, &key, &ones);
+            let words: Vec<&str> = said.split_whitespace().collect();
+            let is_plural = words.windows(2).any(|pair| {
+                let noun = pair[1].trim_end_matches(|sign: char| !sign.is_alphanumeric());
+                let is_noun = noun.len() > 3 && noun.chars().all(|sign| sign.is_ascii_lowercase());
+                pair[0] == "1" && is_noun && noun.ends_with('s') && !noun.ends_with("ss")
+            });
+            if is_plural && !others.contains(&key.as_str()) {
+                wrong.push(said);
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn every_category_has_a_word_in_both_languages() {
+        for lang in Lang::ALL {
+            for word in crate::domain::prompt::CATEGORIES {
+                let key = format!("category-{word}");
+                assert!(find(lang, &key).is_some(), "no {key} in {lang}");
+            }
+        }
+    }
+
     #[test]
     fn the_browsers_first_known_language_wins() {
         assert_eq!(

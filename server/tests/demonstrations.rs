@@ -89,6 +89,8 @@ async fn an_answer_becomes_a_demonstration_and_its_correction_takes_its_place(db
         ("idempotency_key", "k1"),
         ("action", "submit"),
     ];
+    let opened = "UPDATE assignments SET opened_at = now() - interval '1 minute'";
+    sqlx::query(opened).execute(&db).await.unwrap();
     let sent = ada.post(&path, &encode(&answer)).await;
     assert_eq!(sent.location.as_deref(), Some("/work"), "{}", sent.body);
     // An impatient second click.

@@ -10,7 +10,8 @@ use sqlx::PgPool;
 use thirtyfour::prelude::*;
 
 use crate::support::browser::{
-    Chrome, Kind, check_accessible, choose, click, look, wait_for, wait_for_address, wait_for_text,
+    Chrome, Kind, check_accessible, choose, click, look, set_network, wait_for, wait_for_address,
+    wait_for_text,
 };
 use crate::support::fake;
 use crate::support::program::Program;
@@ -323,24 +324,219 @@ async fn a_text_from_right_to_left_is_written_so_and_waits_for_the_network(db: P
     wait_for_text(&browser, "#draft-status", "Draft saved").await;
     check_accessible(&browser).await;
     look(&browser, "demonstrate-rtl").await;
-    // Without a network nothing is lost: what was written waits on the page.
-    let cut =
-        "window.whole = window.fetch; window.fetch = () => Promise.reject(new TypeError('cut'))";
-    browser.execute(cut, Vec::new()).await.unwrap();
+    // Without a network nothing is lost: what was submitted is kept, and sent by itself.
+    set_network(&browser, true).await;
     press_with(&browser, Key::Control, Key::Enter).await;
-    wait_for_text(&browser, "#draft-status", "will be sent as soon").await;
-    let n: i64 = sqlx::query_scalar("SELECT count(*) FROM writings")
-        .fetch_one(&db)
-        .await
-        .unwrap();
-    assert_eq!(n, 0);
-    let mend = "window.fetch = window.whole; dispatchEvent(new Event('online'))";
-    browser.execute(mend, Vec::new()).await.unwrap();
+    wait_for_text(&browser, "#draft-status", "will be sent by itself").await;
+    assert_eq!(n_writings(&db).await, 0);
+    set_network(&browser, false).await;
     wait_for_text(&browser, "h1", "Nothing is waiting").await;
+    wait_for_text(&browser, "main", "Submitted.").await;
     assert_eq!(
         newest(&db, "writings").await["response"],
         "השעה עכשיו שלוש."
     );
+    browser.quit().await.unwrap();
+}
+
+async fn n_writings(db: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM writings")
+        .fetch_one(db)
+        .await
+        .unwrap()
+}
+
+/// Closes the window in sight and goes on in another, whose network is whole.
+async fn close_and_open(browser: &WebDriver) {
+    let other = browser.new_tab().await.unwrap();
+    browser.close_window().await.unwrap();
+    browser.switch_to_window(other).await.unwrap();
+}
+
+/// The value of a field.
+async fn value(browser: &WebDriver, name: &str) -> String {
+    let field = wait_for(browser, &format!("[name='{name}']")).await;
+    field.prop("value").await.unwrap().unwrap_or_default()
+}
+
+async fn run(browser: &WebDriver, script: &str) -> Value {
+    let found = browser.execute(script, Vec::new()).await.unwrap();
+    found.json().clone()
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_window_that_is_closed_without_a_network_loses_nothing(db: PgPool) {
+    let (mut program, project) = start(&db).await;
+    let brief = json!({"kind": "few_shot", "instruction": "Give the capital."});
+    fake::task(&db, project, DEMONSTRATE, None, Some(brief)).await;
+    fake::task(&db, project, TaskKind::Review, Some(PROMPT), None).await;
+    let chrome = Chrome::start().await;
+    let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
+    sign_in(&browser, &db, &program, "ada").await;
+    begin(&browser, &program, true).await;
+    let page = browser.current_url().await.unwrap();
+    type_into(&browser, "pairs[0].query", "France").await;
+    wait_for_text(&browser, "#draft-status", "Draft saved").await;
+    set_network(&browser, true).await;
+    type_into(&browser, "pairs[0].response", "Paris").await;
+    click(&browser, "[data-add]").await;
+    type_into(&browser, "pairs[2].query", "Japan").await;
+    click(&browser, "[name='category'][value='open_qa']").await;
+    wait_for_text(&browser, "#draft-status", "No connection").await;
+    look(&browser, "demonstrate-offline").await;
+    close_and_open(&browser).await;
+
+    // It stands in the form again, lists and all, and is saved.
+    browser.goto(page.as_str()).await.unwrap();
+    wait_for_text(&browser, "#notices", "could not save").await;
+    assert_eq!(value(&browser, "pairs[0].query").await, "France");
+    assert_eq!(value(&browser, "pairs[0].response").await, "Paris");
+    assert_eq!(value(&browser, "pairs[2].query").await, "Japan");
+    wait_for(&browser, "[name='category'][value='open_qa']:checked").await;
+    wait_for(&browser, "#draft-status[data-state='saved']").await;
+    look(&browser, "demonstrate-brought-back").await;
+    check_accessible(&browser).await;
+    assert_eq!(run(&browser, "return localStorage.length").await, 0);
+
+    // Any page sends what an earlier one kept.
+    set_network(&browser, true).await;
+    type_into(&browser, "pairs[2].response", "Tokyo").await;
+    wait_for_text(&browser, "#draft-status", "No connection").await;
+    close_and_open(&browser).await;
+    let account = format!("{}/account", program.url);
+    browser.goto(account.as_str()).await.unwrap();
+    wait_until_nothing_is_kept(&browser).await;
+    let draft: Value = sqlx::query_scalar("SELECT draft FROM assignments")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    assert_eq!(draft["pairs"][2]["response"], "Tokyo");
+
+    // Where another window went on meanwhile, the labeler decides.
+    browser.goto(page.as_str()).await.unwrap();
+    wait_for(&browser, ".has-script #answer-form").await;
+    set_network(&browser, true).await;
+    type_into(&browser, "note", "mine").await;
+    wait_for_text(&browser, "#draft-status", "No connection").await;
+    close_and_open(&browser).await;
+    sqlx::query("UPDATE assignments SET draft = draft || '{\"note\": \"newer\"}', draft_revision = draft_revision + 1")
+        .execute(&db)
+        .await
+        .unwrap();
+    browser.goto(account.as_str()).await.unwrap();
+    wait_for_text(&browser, "main", "a newer draft stands there").await;
+    look(&browser, "draft-left").await;
+    click(&browser, "main a[href^='/demonstrate/']").await;
+    wait_for(&browser, "#draft-choice:not([hidden])").await;
+    assert_eq!(value(&browser, "note").await, "mine");
+    click(&browser, "#draft-choice a").await;
+    wait_for(&browser, "#draft-choice[hidden]").await;
+    assert_eq!(value(&browser, "note").await, "newer");
+    assert_eq!(run(&browser, "return localStorage.length").await, 0);
+
+    // A submission is kept, too, when the server goes away and the window after it.
+    choose(&browser, "#language", "en").await;
+    for (name, text) in [("pairs[1].query", "Peru"), ("pairs[1].response", "Lima")] {
+        type_into(&browser, name, text).await;
+    }
+    wait_for(&browser, "#draft-status[data-state='saved']").await;
+    program.kill();
+    click(&browser, "#submit").await;
+    wait_for_text(&browser, "#draft-status", "kept in this browser").await;
+    close_and_open(&browser).await;
+    program.restart(&db, &["--no-worker"]).await;
+    assert_eq!(n_writings(&db).await, 0);
+    browser
+        .goto(format!("{}/account", program.url))
+        .await
+        .unwrap();
+    wait_for_text(&browser, "main", "has been submitted").await;
+    assert_eq!(
+        newest(&db, "writings").await["pairs"],
+        json!([{"query": "France", "response": "Paris"}, {"query": "Peru", "response": "Lima"},
+               {"query": "Japan", "response": "Tokyo"}])
+    );
+
+    // The same of a review.
+    begin(&browser, &program, true).await;
+    wait_for_address(&browser, "/review/").await;
+    let page = browser.current_url().await.unwrap();
+    set_network(&browser, true).await;
+    click(&browser, "[name='flags.ambiguous'][value='no']").await;
+    click(&browser, "[name='personal_data'][value='yes']").await;
+    choose(&browser, "[name='found[0].kind']", "name").await;
+    wait_for_text(&browser, "#draft-status", "No connection").await;
+    close_and_open(&browser).await;
+    browser.goto(page.as_str()).await.unwrap();
+    wait_for_text(&browser, "#notices", "could not save").await;
+    wait_for(&browser, "[name='flags.ambiguous'][value='no']:checked").await;
+    wait_for(&browser, "[name='personal_data'][value='yes']:checked").await;
+    assert_eq!(value(&browser, "found[0].kind").await, "name");
+    wait_for(&browser, "#draft-status[data-state='saved']").await;
+    browser.quit().await.unwrap();
+}
+
+/// Waits until the browser holds nothing that the server has not.
+async fn wait_until_nothing_is_kept(browser: &WebDriver) {
+    for _ in 0..600 {
+        if run(browser, "return localStorage.length").await == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("something is still kept");
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn writing_has_a_lease_a_break_and_a_word_on_what_was_submitted(db: PgPool) {
+    let (program, project) = start(&db).await;
+    for text in ["Name a colour.", "Name a bird."] {
+        fake::task(&db, project, DEMONSTRATE, Some(text), None).await;
+    }
+    let chrome = Chrome::start().await;
+    let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
+    sign_in(&browser, &db, &program, "ada").await;
+    begin(&browser, &program, true).await;
+    wait_for_text(&browser, "#lease-left", "59 min left").await;
+    wait_for_text(&browser, "#lease-until", "Lease until").await;
+    wait_for_text(&browser, "#time-spent", "active").await;
+    click(&browser, "#break-button").await;
+    wait_for_text(&browser, "#break[open]", "59 min left").await;
+    check_accessible(&browser).await;
+    let spent = "const time = document.querySelector('#answer-form').elements; \
+                 return Number(time.active_ms.value) + Number(time.idle_ms.value)";
+    let before = run(&browser, spent).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(run(&browser, spent).await, before);
+    click(&browser, "#break button").await;
+    type_into(&browser, "response", "Blue.").await;
+    look(&browser, "demonstrate-lease").await;
+    click(&browser, "#submit").await;
+    wait_for_text(&browser, "#notices", "Submitted. Back to the last one").await;
+    look(&browser, "demonstrate-submitted").await;
+    check_accessible(&browser).await;
+    let next = browser.current_url().await.unwrap();
+    click(&browser, "#notices a").await;
+    wait_for_text(&browser, "main", "version 1, as you submitted it").await;
+    type_into(&browser, "response", " Or red.").await;
+    wait_for_text(&browser, "#edit-draft", "your draft of a correction").await;
+    wait_for_text(&browser, "#submit", "Save as version 2").await;
+    look(&browser, "demonstrate-correction").await;
+    check_accessible(&browser).await;
+    click(&browser, "#submit").await;
+    wait_for_text(&browser, "#notices", "Version 2 saved.").await;
+    assert_eq!(browser.current_url().await.unwrap(), next);
+    // The button stays in sight on a phone.
+    let phone = chrome.open(Kind::Phone, program.folder.path()).await;
+    sign_in(&phone, &db, &program, "ada").await;
+    phone.goto(next.as_str()).await.unwrap();
+    wait_for_text(&phone, "#lease-left", "min left").await;
+    let script = "const {top, bottom} = document.querySelector('#submit').getBoundingClientRect(); \
+                  return top > 400 && bottom <= innerHeight";
+    assert_eq!(run(&phone, script).await, true);
+    look(&phone, "demonstrate-phone").await;
+    check_accessible(&phone).await;
+    phone.quit().await.unwrap();
     browser.quit().await.unwrap();
 }
 
@@ -356,7 +552,7 @@ async fn what_is_wrong_is_said_beside_its_field_and_too_long_a_text_while_it_is_
     let script = "const field = document.querySelector('[name=response]'); field.value = 'x'.repeat(10001); \
                   field.dispatchEvent(new Event('input', {bubbles: true}))";
     browser.execute(script, Vec::new()).await.unwrap();
-    wait_for_text(&browser, "#count-response", "1 characters over the limit").await;
+    wait_for_text(&browser, "#count-response", "Characters over the limit: 1").await;
     // Too long to be submitted, it is kept all the same.
     wait_for_text(&browser, "#draft-status", "Draft saved").await;
     press_with(&browser, Key::Control, Key::Enter).await;

@@ -46,6 +46,7 @@ async fn correct_what_can_be(db: &PgPool) -> usize {
                 idle_ms: 0,
             },
             replaces: Some(1),
+            revision: None,
         };
         let (id, labeler) = (AssignmentId(id), AccountId(labeler));
         // Only the last ones of each labeler can be corrected.

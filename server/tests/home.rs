@@ -234,3 +234,54 @@ async fn agreement_with_gold_is_shown_from_five_tasks_and_never_moves_within_a_d
     let text = words(&ada.get("/").await.body);
     assert!(text.contains("95 % of 30 pairs in 5 tasks"), "{text}");
 }
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn guidelines_come_first_only_where_a_task_waits(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let mut connection = db.acquire().await.unwrap();
+    let text = json!({"en": "# Be fairer"});
+    store::projects::insert_guidelines(&mut connection, project, &text, None)
+        .await
+        .unwrap();
+    drop(connection);
+    let first = "Read these before your next task";
+    let text = words(&ada.get("/").await.body);
+    assert!(text.contains(first), "{text}");
+    assert!(ada.open_task().await.starts_with("/guidelines#"));
+    sqlx::query("UPDATE tasks SET closed_at = now()")
+        .execute(&db)
+        .await
+        .unwrap();
+    let text = words(&ada.get("/").await.body);
+    assert!(!text.contains(first), "{text}");
+    assert_eq!(ada.open_task().await, "/work");
+    // They are there to be read all the same.
+    let page = ada.get("/guidelines").await.body;
+    assert!(page.contains("Be fairer"), "{page}");
+    assert!(!page.contains("waits to be read"), "{page}");
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn what_was_answered_in_a_screening_is_no_work(db: PgPool) {
+    let project = fake::project(&db, 3, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let who = ada.account_id.unwrap();
+    let tasks = tasks(&db, project).await;
+    let now = Duration::zero();
+    submitted(&db, tasks[0], who, now, (60, 30, 120)).await;
+    submitted(&db, tasks[1], who, now, (600, 300, 1200)).await;
+    sqlx::query("UPDATE tasks SET purpose = 'screening' WHERE id = $1")
+        .bind(tasks[1])
+        .execute(&db)
+        .await
+        .unwrap();
+    let text = words(&ada.get("/").await.body);
+    assert!(text.contains("1 submitted today"), "{text}");
+    assert!(text.contains("Active 1 min Idle 30 s"), "{text}");
+    assert!(text.contains("to rank 1 min median of 1"), "{text}");
+    let page = words(&ada.get(&ada.open_task().await).await.body);
+    assert!(page.contains("1 submitted today"), "{page}");
+}

@@ -133,7 +133,14 @@ async fn drafts_are_kept_and_two_windows_do_not_overwrite_each_other(db: PgPool)
         (saved.status, saved.json()["revision"].as_i64()),
         (StatusCode::OK, Some(1))
     );
-    let stale = robot.send_json("PUT", &path, &[], &draft).await;
+    // Sent again because the answer was lost: it is there already, and conflicts with nothing.
+    let again = robot.send_json("PUT", &path, &[], &draft).await;
+    assert_eq!(
+        (again.status, again.json()["revision"].as_i64()),
+        (StatusCode::OK, Some(1))
+    );
+    let other = json!({"candidates": [{"position": 3, "rank": 1}], "revision": 0});
+    let stale = robot.send_json("PUT", &path, &[], &other).await;
     assert_eq!(stale.status, StatusCode::CONFLICT);
     let page = robot.get(&format!("/rank/{id}")).await;
     assert!(page.body.contains(r#"name="rank-2" value="1" checked"#));

@@ -7,7 +7,7 @@ use thirtyfour::prelude::*;
 
 use crate::browser::{ranks, sign_in, start};
 use crate::support::browser::{
-    Chrome, Kind, check_accessible, click, look, wait_for, wait_for_text,
+    Chrome, Kind, check_accessible, click, look, set_network, wait_for, wait_for_text,
 };
 use crate::support::fake;
 use crate::support::program::Program;
@@ -86,18 +86,6 @@ async fn n_rankings(db: &PgPool) -> i64 {
 async fn compare_only(db: &PgPool) {
     sqlx::query("UPDATE tasks SET kind = 'compare'")
         .execute(db)
-        .await
-        .unwrap();
-}
-
-async fn set_network(browser: &WebDriver, offline: bool) {
-    let tools = browser.cdp();
-    tools.send_raw("Network.enable", json!({})).await.unwrap();
-    let conditions = json!({
-        "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
-    });
-    tools
-        .send_raw("Network.emulateNetworkConditions", conditions)
         .await
         .unwrap();
 }
@@ -192,8 +180,11 @@ async fn keys_alone_rank_and_the_next_task_is_there_without_another_document(db:
     check_accessible(&browser).await;
     press(&browser, "1").await;
     wait_until_saved(&browser).await;
+    // What is in sight is no more what was submitted.
+    wait_for_text(&browser, "#edit-draft", "your draft of a correction").await;
+    wait_for(&browser, "#edit-submitted[hidden]").await;
     submit(&browser).await;
-    wait_for_text(&browser, "h1", "Rank the candidates").await;
+    wait_for_text(&browser, "#notices", "Version 2 saved.").await;
     assert_eq!(browser.current_url().await.unwrap(), second);
     wait_for(&browser, "#rank-3 input[value='3']:checked").await;
     let versions: Vec<i32> = sqlx::query_scalar("SELECT version FROM rankings ORDER BY version")
@@ -874,4 +865,92 @@ async fn wait_for_fetched(browser: &WebDriver, n: usize) {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     panic!("the next task's page was not fetched");
+}
+
+/// Where a part of the page is, as `[top, bottom]` in the window.
+async fn place(browser: &WebDriver, css: &str) -> [f64; 2] {
+    let script = format!(
+        "const {{top, bottom}} = document.querySelector('{css}').getBoundingClientRect(); return [top, bottom]"
+    );
+    serde_json::from_value(run(browser, &script).await).unwrap()
+}
+
+async fn scroll_to(browser: &WebDriver, y: u32) {
+    let script = format!("scrollTo({{top: {y}, behavior: 'instant'}})");
+    browser.execute(script, Vec::new()).await.unwrap();
+    // Folding goes by the event that follows.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn the_room_is_the_candidates_at_a_desk_and_the_button_stays_in_sight_on_a_phone(db: PgPool) {
+    let project = fake::project(&db, 0, 4, 1, 3600).await;
+    let mut connection = db.acquire().await.unwrap();
+    let prompt = "Explain to a child why the sea is salty. ".repeat(40);
+    let texts: Vec<String> = (1..=7)
+        .map(|n| format!("Rivers bring it, says {n}. ").repeat(30))
+        .collect();
+    fake::insert_task(&mut connection, project, "p", &prompt, &texts).await;
+    drop(connection);
+    let program = start(&db, &["--no-worker"]).await;
+    let chrome = Chrome::start().await;
+    let browser = open(&chrome, Kind::Desktop, &db, &program).await;
+    let metrics = json!({"width": 1280, "height": 757, "deviceScaleFactor": 1, "mobile": false});
+    browser
+        .cdp()
+        .send_raw("Emulation.setDeviceMetricsOverride", metrics)
+        .await
+        .unwrap();
+    look(&browser, "rank-desk").await;
+    wait_for(&browser, "#prompt-more[hidden]").await;
+    let before = place(&browser, "#candidate-1").await[0];
+    scroll_to(&browser, 120).await;
+    // It gives way, covers nothing, and nothing jumps.
+    let prompt = place(&browser, ".prompt").await;
+    assert!(prompt[1] <= place(&browser, "#differences").await[0]);
+    let moved = place(&browser, "#candidate-1").await[0];
+    assert!((before - moved - 120.0).abs() < 1.5, "{before} to {moved}");
+    scroll_to(&browser, 700).await;
+    look(&browser, "rank-desk-scrolled").await;
+    check_accessible(&browser).await;
+    let (prompt, bar) = (
+        place(&browser, ".prompt").await,
+        place(&browser, ".finish").await,
+    );
+    let room = bar[0] - prompt[1];
+    assert!(room > 580.0, "{room} px for the candidates");
+    // The rest is a button away.
+    // Where it is: to scroll to its place in the page would unfold it.
+    let more = wait_for(&browser, "#prompt-more").await;
+    more.click().await.unwrap();
+    wait_for(&browser, "#prompt-more[aria-expanded='true']").await;
+    let opened = place(&browser, ".prompt").await;
+    assert!(opened[1] - opened[0] > 150.0, "{opened:?}");
+    look(&browser, "rank-desk-opened").await;
+    more.click().await.unwrap();
+    wait_for(&browser, "#prompt-more[aria-expanded='false']").await;
+    // A key brings a card below the prompt, not under it.
+    press(&browser, "jjjj").await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let card = place(&browser, ".candidate.is-current").await;
+    let prompt = place(&browser, ".prompt").await;
+    assert!(card[0] >= prompt[1], "{card:?} under {prompt:?}");
+    browser.quit().await.unwrap();
+
+    let browser = open(&chrome, Kind::Phone, &db, &program).await;
+    wait_for_text(&browser, "#lease-left", "min left").await;
+    for y in [0, 900] {
+        scroll_to(&browser, y).await;
+        for css in ["#submit", "#lease-left", "#board"] {
+            let [top, bottom] = place(&browser, css).await;
+            assert!(top > 400.0 && bottom <= 844.5, "{css} at {top} to {bottom}");
+        }
+        look(&browser, &format!("rank-phone-{y}")).await;
+    }
+    check_accessible(&browser).await;
+    click(&browser, "button[name='lang'][value='zh']").await;
+    wait_for(&browser, "html[lang='zh'] #board .chip").await;
+    scroll_to(&browser, 900).await;
+    look(&browser, "rank-phone-900-zh").await;
+    browser.quit().await.unwrap();
 }

@@ -152,7 +152,7 @@ fn report() -> Value {
             "better_is_shorter": one, "better_is_longer": null, "near_in_length": all,
         },
         "slices": {
-            "category": [slice(Some("<b>chat</b>"), &one), slice(None, &all)],
+            "category": [slice(Some("<b>chat</b>"), &one), slice(Some("open_qa"), &one), slice(None, &all)],
             "labeler": [], "completions": [slice(Some("4"), &all)],
         },
         "agreement": null,
@@ -212,6 +212,7 @@ async fn a_report_says_where_it_cannot_tell_an_interval(db: PgPool) {
         "id=\"report-category\"",
         "&#60;b&#62;chat&#60;/b&#62;",
         "no interval",
+        "open question",
         "not stated",
         "[0.625, 0.875]",
         "id=\"report-completions\"",
@@ -225,6 +226,7 @@ async fn a_report_says_where_it_cannot_tell_an_interval(db: PgPool) {
     assert_in_order(&page, &parts);
     for absent in [
         "<b>chat</b>",
+        "open_qa",
         "id=\"report-labeler\"",
         "share-ceiling",
         "dashed line across",

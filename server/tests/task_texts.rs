@@ -13,6 +13,9 @@ use crate::support::{Client, TestApp, encode, fake};
 async fn submit(by: &Client<'_>, path: &str, fields: &[(&str, &str)]) {
     let more = [("action", "submit"), ("active_ms", "61000")];
     let fields = [fields, &more].concat();
+    // Nobody is active for longer than the page is open.
+    let opened = "UPDATE assignments SET opened_at = now() - interval '2 minutes'";
+    sqlx::query(opened).execute(by.db()).await.unwrap();
     let sent = by.post(path, &encode(&fields)).await;
     assert_eq!(sent.status, StatusCode::SEE_OTHER, "{}", sent.body);
 }

@@ -1,27 +1,32 @@
-// Submissions that the server has not acknowledged yet, kept in this browser, over a reload too, until it
-// has. Sent again with the same key a submission is the same one, so that trying twice hurts nobody.
-const PREFIX = 'plackett outbox ';
+// What the server has not acknowledged yet, kept in this browser, over a reload and a closed window too, until
+// it has: submissions, and drafts that could not be saved. A submission that is sent again with the same key is
+// the same one, and a draft that is there already conflicts with nothing, so that trying twice hurts nobody.
+import { ask, fill } from './page.js';
+
 const LONGEST_WAIT = 60_000;
+// Their names have stood for submissions since before drafts were kept.
+const PREFIXES = { submission: 'plackett outbox ', draft: 'plackett draft ' };
+const nameOf = (kind, id) => PREFIXES[kind] + id;
 
 // Where the browser keeps nothing, it is sent all the same.
-export function keep(entry) {
+export function keep(kind, entry) {
   try {
-    localStorage.setItem(PREFIX + entry.id, JSON.stringify(entry));
+    localStorage.setItem(nameOf(kind, entry.id), JSON.stringify(entry));
   } catch (reason) {
-    console.warn('a submission cannot be kept in this browser', reason);
+    console.warn('this cannot be kept in this browser', reason);
   }
 }
 
-export function drop(id) {
-  localStorage.removeItem(PREFIX + id);
+export function drop(kind, id) {
+  localStorage.removeItem(nameOf(kind, id));
 }
 
 // What is kept for an account; somebody else's stays where it is.
-export function list(owner) {
+export function list(kind, owner) {
   const entries = [];
   for (let n = 0; n < localStorage.length; n += 1) {
     const key = localStorage.key(n);
-    if (!key.startsWith(PREFIX)) continue;
+    if (!key.startsWith(PREFIXES[kind])) continue;
     try {
       const entry = JSON.parse(localStorage.getItem(key));
       if (!owner || entry.owner === owner) entries.push(entry);
@@ -32,21 +37,20 @@ export function list(owner) {
   return entries;
 }
 
-// Tries once: sent, refused (it will never be taken as it is), signed out or waiting.
-async function send(entry) {
+export function findKept(kind, owner, id) {
+  return list(kind, owner).find((entry) => entry.id === id);
+}
+
+// Tries once. The state is sent, refused (it will never be taken as it is), signed-out or waiting.
+async function send({ method = 'POST', url, key, body }) {
   try {
-    const answer = await fetch(entry.url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', 'idempotency-key': entry.key },
-      body: JSON.stringify(entry.body),
-      keepalive: true,
-    });
-    if (answer.ok) return 'sent';
-    if (answer.status === 401) return 'signed-out';
-    if (answer.status === 429 || answer.status >= 500) return 'waiting';
-    return 'refused';
+    const answer = await ask(method, url, body, key ? { 'idempotency-key': key } : {});
+    if (answer.ok) return { state: 'sent', said: await answer.json() };
+    if (answer.status === 401) return { state: 'signed-out' };
+    if (answer.status === 429 || answer.status >= 500) return { state: 'waiting' };
+    return { state: 'refused' };
   } catch {
-    return 'waiting';
+    return { state: 'waiting' };
   }
 }
 
@@ -54,13 +58,13 @@ async function send(entry) {
 // back. `tell` hears how each try ended. Ends with 'stopped' when the signal says so.
 export async function deliver(entry, signal, tell = () => {}) {
   for (let wait = 1000; !signal.aborted; wait = Math.min(wait * 2, LONGEST_WAIT)) {
-    const state = await send(entry);
+    const tried = await send(entry);
     if (signal.aborted) break;
-    if (state === 'sent' || state === 'refused') return state;
-    tell(state);
+    if (tried.state === 'sent' || tried.state === 'refused') return tried;
+    tell(tried.state);
     await pause(wait, signal);
   }
-  return 'stopped';
+  return { state: 'stopped' };
 }
 
 // Shaken by chance, so that a room full of labelers does not come back in one moment.
@@ -82,37 +86,67 @@ function tellReader(text, kind, ...more) {
   line.className = `alert ${kind}`;
   line.setAttribute('role', 'status');
   line.append(text, ...more);
-  document.querySelector('#main').prepend(line);
+  (document.querySelector('#notices') ?? document.querySelector('#main')).prepend(line);
   return line;
 }
 
-async function sendLeftBehind(entry) {
+function linkTo(address, text) {
+  const link = document.createElement('a');
+  link.href = address;
+  link.textContent = text;
+  return link;
+}
+
+async function sendLeftBehind(kind, entry) {
+  const isDraft = kind === 'draft';
   let line;
   const tell = (state) => {
     line?.remove();
+    // A draft is no more than what its page shows when it is opened again.
+    if (isDraft) return;
     line = tellReader(state === 'signed-out' ? script.dataset.signedOut : script.dataset.waiting, 'alert-warn');
   };
-  const state = await deliver(entry, new AbortController().signal, tell);
+  const { state } = await deliver(entry, new AbortController().signal, tell);
   line?.remove();
+  const kept = findKept(kind, owner, entry.id);
+  // Another window goes on with it.
+  if (JSON.stringify(kept) !== JSON.stringify(entry)) return;
   if (state === 'sent') {
-    drop(entry.id);
-    tellReader(script.dataset.sent, '');
+    drop(kind, entry.id);
+    if (!isDraft) tellReader(script.dataset.sent, '');
     return;
   }
-  const open = document.createElement('a');
-  open.href = entry.page;
-  open.textContent = script.dataset.open;
   const leave = document.createElement('button');
   leave.type = 'button';
   leave.className = 'small quiet';
   leave.textContent = script.dataset.drop;
-  const refused = tellReader(script.dataset.refused, 'alert-error', ' ', open, ' ', leave);
-  leave.addEventListener('click', () => { drop(entry.id); refused.remove(); });
+  const words = isDraft ? script.dataset.draft : script.dataset.refused;
+  const refused = tellReader(words, isDraft ? 'alert-warn' : 'alert-error', ' ', linkTo(entry.page, script.dataset.open), ' ', leave);
+  leave.addEventListener('click', () => { drop(kind, entry.id); refused.remove(); });
+}
+
+// What was submitted a moment ago is confirmed on the page that follows at once, and not on one that is opened
+// much later.
+const SUBMITTED = 'submitted';
+export function noteSubmitted(version, isLate, isCandidate) {
+  sessionStorage.setItem(SUBMITTED, JSON.stringify({ version, isLate, isCandidate, at: Date.now() }));
+}
+
+export function confirmSubmitted() {
+  const past = JSON.parse(sessionStorage.getItem(SUBMITTED));
+  sessionStorage.removeItem(SUBMITTED);
+  if (!script || !past || Date.now() - past.at > 30_000) return;
+  const { submitted, late, version, back } = script.dataset;
+  const text = past.version > 1 ? fill(version, past.version) : past.isLate ? late : submitted;
+  tellReader(text, '', ...(past.isCandidate ? [] : [' ', linkTo('/work/last', back)]));
 }
 
 if (script && owner) {
+  confirmSubmitted();
   const inSight = document.querySelector('form[data-id]')?.dataset.id;
-  for (const entry of list(owner)) if (entry.id !== inSight) sendLeftBehind(entry);
-} else if (script && list().length) {
+  for (const kind of Object.keys(PREFIXES)) {
+    for (const entry of list(kind, owner)) if (entry.id !== inSight) sendLeftBehind(kind, entry);
+  }
+} else if (script && list('submission').length) {
   tellReader(script.dataset.signedOut, 'alert-warn');
 }

@@ -1,4 +1,4 @@
-// What the modules of a labeling page share: its words, its notices and its voice.
+// What the modules of a task's page share: its words, its notices, its voice and its requests.
 export const find = (css) => document.querySelector(css);
 export const words = () => find('#words').dataset;
 
@@ -36,15 +36,22 @@ export function dismiss(name) {
   find(`#notices [data-notice="${name}"]`)?.remove();
 }
 
+// A request may outlive its page only if it is small; a long text is not sent at all otherwise.
+const SMALL = 60_000;
+
 // A request that a script makes: JSON both ways.
 export function ask(method, url, body, headers = {}) {
   const options = { method, headers: { ...headers }, keepalive: true };
   if (body !== undefined) {
     options.headers['content-type'] = 'application/json';
     options.body = JSON.stringify(body);
+    options.keepalive = new Blob([options.body]).size < SMALL;
   }
   return fetch(url, options);
 }
+
+// A key for a submission.
+export const newKey = () => crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
 
 // Goes on to whatever the queue has, as the button on /work does. A candidate stays in their screening, even
 // when its last task made them a labeler: how it went comes before the first task.

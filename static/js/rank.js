@@ -1,12 +1,11 @@
-// The labeling page with a script: keys, a board, drafts that save themselves, submissions that survive a
-// lost connection, and the next task without a wait. Without this file the page is a plain form.
+// The labeling page with a script: keys, a board, and the next task without a wait; what it shares with the other
+// kinds of tasks is in work.js. Without this file the page is a plain form.
 import { showPage, startAhead } from './ahead.js';
 import { startBoard } from './board.js';
-import { startClock } from './clock.js';
-import { startDraft } from './saving.js';
 import { startKeys } from './keys.js';
-import { deliver, drop, keep, list } from './outbox.js';
-import { announce, ask, fill, find, goToWork, notice, words } from './page.js';
+import { announce, fill, find, goToWork, words } from './page.js';
+import { startPrompt } from './prompt.js';
+import { startWork } from './work.js';
 
 document.documentElement.classList.add('has-script');
 
@@ -14,11 +13,9 @@ function start() {
   const ended = new AbortController();
   const { signal } = ended;
   const form = find('#rank-form');
-  const { id, owner, kind } = form.dataset;
-  const isCompare = kind === 'compare';
+  const isCompare = form.dataset.kind === 'compare';
   // Somebody who is being screened: what they said counts as it is.
   const isCandidate = 'candidate' in form.dataset;
-  const isCorrection = form.elements.replaces.value !== '';
   const cards = [...form.querySelectorAll('.candidate')];
   const radio = (card, part, value) => card.querySelector(`.${part} input[value="${value}"]`);
   let current = 0;
@@ -54,17 +51,17 @@ function start() {
     return said;
   }
 
-  const clock = startClock(form, signal);
-  const draft = startDraft({ form, collect, clock, signal });
+  const work = startWork({ form, collect, bringBack, next, signal });
+  const { isCorrection } = work;
   const board = isCompare ? null : startBoard({ cards, select, current: () => cards[current], changed: touched, signal });
-  const ahead = isCorrection ? null : startAhead(clock.isActive, signal);
+  const ahead = isCorrection ? null : startAhead(work.clock.isActive, signal);
+  startPrompt(signal);
 
   // Something was said: draw it, and save it.
   function touched(part) {
     part.querySelector?.('.rank[aria-invalid]')?.removeAttribute('aria-invalid');
-    if (sending) stopSending();
     draw();
-    draft.changed();
+    work.changed();
   }
 
   function draw() {
@@ -112,9 +109,9 @@ function start() {
   function show(card) {
     if (!document.activeElement?.closest('.board')) card.focus({ preventScroll: true });
     const { top, bottom } = card.getBoundingClientRect();
-    const margin = getComputedStyle(card);
-    const above = parseFloat(margin.scrollMarginTop);
-    const below = innerHeight - parseFloat(margin.scrollMarginBottom);
+    const padding = getComputedStyle(document.documentElement);
+    const above = parseFloat(padding.scrollPaddingTop) || 0;
+    const below = innerHeight - (parseFloat(padding.scrollPaddingBottom) || 0);
     if (top < above || (bottom > below && top > above + 1)) card.scrollIntoView({ block: 'start' });
   }
 
@@ -130,7 +127,6 @@ function start() {
   }, { signal });
 
   // Submitting.
-  let sending = null;
   let confirmed = false;
 
   function complaints() {
@@ -174,52 +170,29 @@ function start() {
 
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    if (sending) return;
-    confirmed ||= event.submitter?.name === 'confirmed';
+    if (work.isSending()) return;
+    if (event.submitter?.name === 'confirmed') confirm();
     const wrong = complaints();
     if (wrong.length) complain(wrong);
     else if (isUntouched() && !confirmed && !isCorrection) find('#untouched').showModal();
-    else submit();
+    else work.submit();
   }, { signal });
   find('#untouched').addEventListener('close', (event) => {
     if (event.target.returnValue !== 'yes') return;
-    confirmed = true;
-    submit();
+    confirm();
+    work.submit();
   }, { signal });
 
-  function submit() {
-    find('#errors')?.remove();
-    draft.stop();
-    const replaces = form.elements.replaces.value;
-    // Which version is the newest only the server knows.
-    if (replaces === 'newest') { handOver(); return; }
-    const entry = {
-      id, owner, page: location.pathname,
-      url: `/api/v1/assignments/${id}/submission${replaces && `?replaces=${replaces}`}`,
-      key: form.elements.idempotency_key.value,
-      body: { ...collect(), time: clock.time() },
-    };
-    keep(entry);
-    finish(entry);
+  // The order as shown is what is meant: where the browser sends the form, it says so, too.
+  function confirm() {
+    confirmed = true;
+    const input = document.createElement('input');
+    Object.assign(input, { type: 'hidden', name: 'confirmed', value: 'yes' });
+    form.append(input);
   }
 
-  async function finish(entry, isLeftover = false) {
-    sending = new AbortController();
-    signal.addEventListener('abort', () => sending?.abort());
-    draft.say(words().sending);
-    const tell = (state) => draft.say(state === 'signed-out' ? words().keptSignedOut : words().kept);
-    const state = await deliver(entry, sending.signal, tell);
-    if (state === 'stopped') return;
-    if (state === 'refused' && isLeftover) { bringBack(entry); return; }
-    drop(id);
-    if (state === 'refused') { handOver(); return; }
-    await goOn();
-  }
-
-  // What an earlier page kept was not taken, so it is in the form again, and the labeler decides.
-  function bringBack(entry) {
-    sending = null;
-    const { body } = entry;
+  // What was said before, here or on an earlier page, is in the form again.
+  function bringBack(body) {
     form.elements.note.value = body.note ?? '';
     form.elements.all_bad.checked = Boolean(body.all_bad);
     for (const item of body.candidates ?? []) {
@@ -236,10 +209,7 @@ function start() {
       card.querySelector('.own-note textarea').value = item.note ?? '';
     }
     if (isCompare) bringBackPreference(body);
-    drop(id);
-    draft.goOn();
-    notice('brought-back', words().broughtBack, { kind: 'alert-warn' });
-    touched(form);
+    draw();
   }
 
   function bringBackPreference({ candidates = [], strength }) {
@@ -249,34 +219,10 @@ function start() {
     for (const input of form.querySelectorAll('.preference input')) input.checked = input.value === value;
   }
 
-  // Something was changed while the submission waited for a connection: what is said now counts.
-  function stopSending() {
-    sending.abort();
-    sending = null;
-    drop(id);
-    form.elements.idempotency_key.value = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
-    draft.goOn();
-  }
-
-  // The server refused it: its own page says why, in words, with everything still there.
-  function handOver() {
-    if (confirmed) {
-      const input = document.createElement('input');
-      Object.assign(input, { type: 'hidden', name: 'confirmed', value: 'yes' });
-      form.append(input);
-    }
-    clock.time();
-    // The button's id hides the form's own method.
-    HTMLFormElement.prototype.submit.call(form);
-  }
-
-  async function goOn() {
-    const late = clock.isOver();
-    sessionStorage.setItem('submitted', JSON.stringify({ late, at: Date.now() }));
-    if (isCorrection) { location.assign('/work'); return; }
-    const next = await ahead.take();
+  async function next() {
+    const waiting = await ahead.take();
     ended.abort();
-    const shown = next && await showPage(next).catch(() => false);
+    const shown = waiting && await showPage(waiting).catch(() => false);
     if (shown) start();
     else goToWork();
   }
@@ -284,15 +230,6 @@ function start() {
   // Buttons and dialogs.
   const help = find('#help');
   find('#help-button').addEventListener('click', () => help.showModal(), { signal });
-  const pause = find('#break');
-  function takeBreak() {
-    draft.save();
-    clock.pause();
-    pause.showModal();
-  }
-  find('#break-button')?.addEventListener('click', takeBreak, { signal });
-  pause.addEventListener('close', () => clock.resume(), { signal });
-
   const differences = find('#differences');
   const differencesForm = find('#differences-form');
   async function showDifferences() {
@@ -373,43 +310,17 @@ function start() {
       showDifferences();
       return true;
     },
-    break: () => (isCorrection ? false : (takeBreak(), true)),
+    break: () => (isCorrection ? false : (work.takeBreak(), true)),
     last: () => (isCandidate ? false : (location.assign('/work/last'), true)),
     help: () => { help.showModal(); return true; },
   }, signal);
-
-  // Come by a link, which changes nothing: the task is in sight from now on.
-  async function open() {
-    const answer = await ask('POST', `/work/${id}/open`);
-    if (!answer.ok) return;
-    const lease = await answer.json();
-    clock.setLease(lease.lease_until, lease.is_held);
-  }
-  if (form.dataset.isOpened === 'false') open().catch(() => {});
 
   let isStarted = false;
   draw();
   select(0, false);
   isStarted = true;
 
-  // Said on the page that follows at once, and not on one that is opened much later.
-  const past = JSON.parse(sessionStorage.getItem('submitted'));
-  sessionStorage.removeItem('submitted');
-  if (past && Date.now() - past.at < 30_000) {
-    const text = past.late ? words().submittedLate : words().submitted;
-    notice('submitted', text, { links: isCandidate ? [] : [[words().back, '/work/last']] });
-  }
-  const left = list(owner).find((entry) => entry.id === id);
-  if (left) {
-    draft.stop();
-    finish(left, true);
-  }
-  const errors = find('#errors');
-  if (errors) {
-    errors.focus();
-    // What a refused submit brought back may be newer than the draft.
-    if (!errors.querySelector('a[href^="/rank/"]')) draft.changed();
-  }
+  work.begin();
 }
 
 start();

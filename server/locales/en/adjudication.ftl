@@ -1,13 +1,25 @@
 adjudication-title = Adjudication
 adjudication-about = Tasks whose labelers contradict each other, the most divided first: those with the largest share of pairs of which one labeler prefers the one candidate and another the other. A tie contradicts nobody. A decision is a label of its own; the labels stay.
-adjudication-figures = Of { $tasks } tasks with two rankings or more, { $conflicts } have a pair in conflict; { $decided } of these are decided.
+adjudication-figures = Of { $tasks ->
+    [one] { $tasks } task
+   *[other] { $tasks } tasks
+  } with two rankings or more, { $conflicts ->
+    [one] { $conflicts } has
+   *[other] { $conflicts } have
+  } a pair in conflict; { $decided } of these { $decided ->
+    [one] is decided
+   *[other] are decided
+  }.
 adjudication-state-undecided = to be decided
 adjudication-state-decided = decided
 adjudication-state-all = all
 adjudication-any-kind = all kinds
 adjudication-none = No task with these properties is in conflict.
 adjudication-share = In conflict
-adjudication-pairs = { $n } of { $all } pairs
+adjudication-pairs = { $n } of { $all ->
+    [one] { $all } pair
+   *[other] { $all } pairs
+  }
 adjudication-rankings = Rankings
 adjudication-still-open = still being labelled
 adjudication-case = Decide between labels

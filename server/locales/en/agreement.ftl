@@ -8,7 +8,10 @@ agreement-about = { $rankings ->
   } by { $labelers ->
     [one] { $labelers } labeler
    *[other] { $labelers } labelers
-  }. Kept apart: { $gold } of gold tasks, { $repeats } of repeated tasks, { $decisions } decisions by admins.
+  }. Kept apart: { $gold } of gold tasks, { $repeats } of repeated tasks, { $decisions ->
+    [one] { $decisions } decision
+   *[other] { $decisions } decisions
+  } by admins.
 agreement-intervals = Thin lines and brackets are 95 % intervals, by bootstrap over prompts unless it says otherwise, since the pairs of one prompt hang together. What would rest on fewer than { $fewest } prompts, or rankings where each counts alone, is not told: “too few”.
 agreement-policy = Ties in agreement
 agreement-policy-left-out = not counted
@@ -56,7 +59,10 @@ agreement-ties-meaning = Of the pairs within a ranking, the share put at the sam
 agreement-untouched = Untouched order
 agreement-untouched-meaning = Of rankings of more than two, the share whose ranks are the order shown, first to last: an attention signal, not a proof.
 agreement-too-fast = Too fast
-agreement-too-fast-meaning = Of rankings that people made here, the share that took under { $least } seconds until first submitted (a setting of the project): active ones, or since the page was opened where that is less.
+agreement-too-fast-meaning = Of rankings that people made here, the share that took under { $least ->
+    [one] { $least } second
+   *[other] { $least } seconds
+  } until first submitted (a setting of the project): active ones, or since the page was opened where that is less.
 agreement-seconds = Active seconds
 agreement-seconds-meaning = The median of active time; the interval is between order statistics. Pauses of over a minute do not count.
 agreement-longer = Longer preferred

@@ -1,5 +1,8 @@
 attention-title = Attention
-attention-about = Submissions that may not have been looked at closely: the order that was shown, submitted as the ranking, or done in less than { $seconds } seconds. Nothing was refused; read them before you judge. Simulated labelers are left out.
+attention-about = Submissions that may not have been looked at closely: the order that was shown, submitted as the ranking, or done in less than { $seconds ->
+    [one] { $seconds } second
+   *[other] { $seconds } seconds
+  }. Nothing was refused; read them before you judge. Simulated labelers are left out.
 attention-untouched = order as shown
 attention-too-fast = too fast
 attention-sign = Sign

@@ -6,7 +6,10 @@ error-not-found = { $what ->
 error-sign-in-first = sign in first
 error-signed-out = Your session has ended, so nothing was saved. Sign in in a new window, then load this page again: your browser sends what you wrote once more.
 error-needs-role = this needs the role { $role }
-error-too-many-tries = too many tries: wait { $seconds } seconds
+error-too-many-tries = too many tries: wait { $seconds ->
+    [one] { $seconds } second
+   *[other] { $seconds } seconds
+  }
 error-internal = something went wrong on our side
 error-no-nul = leave out the character U+0000
 error-too-large = this is larger than the server accepts
@@ -70,7 +73,10 @@ error-not-a-day = this is not a day: write it as 2026-11-26
 error-until-before-since = the last day is before the first
 error-not-json = this is not JSON: { $reason }
 error-unknown-choice = this is none of the choices
-error-most-leases = this account holds { $held } tasks of this project, of { $most } at most: submit or skip one first (GET /api/v1/assignments lists them)
+error-most-leases = this account holds { $held ->
+    [one] { $held } task
+   *[other] { $held } tasks
+  } of this project, of { $most } at most: submit or skip one first (GET /api/v1/assignments lists them)
 error-busy-account = another request of this account was faster: try again
 error-unknown-field = is not a field of this form
 field-base = Starts from
@@ -114,7 +120,10 @@ error-most-passages = has more than { $most } entries
 error-name-personal-data = quote what you found, or answer no
 error-personal-data-named = you quoted personal data below: answer yes, or remove it
 error-other-kind = this task asks for something else: open it anew
-error-only-personal = all { $n } records that match have personal data in their prompts: include those, or choose others
+error-only-personal = { $n ->
+    [one] the only record that matches has personal data in its prompt: include that, or choose others
+   *[other] all { $n } records that match have personal data in their prompts: include those, or choose others
+  }
 error-needs-use-cases = give at least one use case
 error-say-how-many = say how many
 error-line = line { $line }: { $reason }

@@ -28,7 +28,13 @@ home-no-pace = Nothing to measure yet.
 home-of-n = median of { $n }
 home-pace-help = Active time of a task, half took less. There is no target: careful comes first.
 home-gold = Agreement with known answers
-home-gold-of = of { $pairs } pairs in { $tasks } tasks
+home-gold-of = of { $pairs ->
+    [one] { $pairs } pair
+   *[other] { $pairs } pairs
+  } in { $tasks ->
+    [one] { $tasks } task
+   *[other] { $tasks } tasks
+  }
 home-gold-help = Pairs of candidates that a known answer puts in an order; a tie of yours counts half. Until yesterday (UTC).
 home-no-gold = Shown once you have done 5 tasks whose answer is known.
 home-chart-submitted = Submitted each day

@@ -24,8 +24,14 @@ prompts-format-name = by the file's name
 prompts-file = File
 prompts-lines = or paste lines
 prompts-start-import = Import
-prompts-imported = Imported { $n } records ({ $kind }).
-prompts-refused = Nothing was imported, because { $n } lines are wrong. Mend them and import the file again.
+prompts-imported = Imported { $n ->
+    [one] { $n } record
+   *[other] { $n } records
+  } ({ $kind }).
+prompts-refused = Nothing was imported, because { $n ->
+    [one] { $n } line is wrong. Mend it
+   *[other] { $n } lines are wrong. Mend them
+  } and import the file again.
 prompts-problems = Wrong lines
 prompts-line = Line
 prompts-field = Field

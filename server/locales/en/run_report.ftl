@@ -9,7 +9,16 @@ report-of-held-out = { $pairs ->
     [one] { $rankings } ranking
    *[other] { $rankings } rankings
   }).
-report-of-cross-validation = Measured by cross-validation on { $pairs } pairs of { $prompts } prompts ({ $rankings } rankings): each prompt by a model of the same settings that had not learnt from it.
+report-of-cross-validation = Measured by cross-validation on { $pairs ->
+    [one] { $pairs } pair
+   *[other] { $pairs } pairs
+  } of { $prompts ->
+    [one] { $prompts } prompt
+   *[other] { $prompts } prompts
+  } ({ $rankings ->
+    [one] { $rankings } ranking
+   *[other] { $rankings } rankings
+  }): each prompt by a model of the same settings that had not learnt from it.
 report-intervals = Intervals are of 95 %, by bootstrap over prompts. There is none over a single prompt, nor where prompts that are all alike do not tell one.
 report-no-interval = no interval
 report-no-correlation = none: one of the two does not vary

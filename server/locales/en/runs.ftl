@@ -75,16 +75,43 @@ runs-tasks-opened = { $n ->
   }
 runs-curves = Curves
 runs-numbers = Numbers
-runs-numbers-chosen = { $n } of { $all } steps, at even distances.
+runs-numbers-chosen = { $n } of { $all ->
+    [one] { $all } step
+   *[other] { $all } steps
+  }, at even distances.
 runs-step = Step
 runs-no-curves = No numbers yet.
 runs-ended-without-figures = This run ended before its first figure.
 runs-stopped-on-request = Somebody asked this run to stop ({ $at }).
-runs-ended-by-kl-budget = Ended early, after { $done } of { $all } iterations: KL exceeded its budget of { $budget } nats.
-runs-ended-by-reward-drop = Ended early, after { $done } of { $all } iterations: for { $patience } iterations running, the mean score was more than { $deviations } standard deviations below that of the first.
-runs-ended-by-eos-floor = Ended early, after { $done } of { $all } iterations: for { $patience } iterations running, less than { $eos } of the completions ended by themselves.
-runs-ended-by-spread-floor = Ended early, after { $done } of { $all } iterations: for { $patience } iterations running, the scores differed by less than { $spread } of what they did in the first: the completions have become alike.
-runs-ended-by-divergence = Ended early, after { $done } of { $all } iterations: the next one gave numbers that are not finite. Its steps were taken back.
+runs-ended-by-kl-budget = Ended early, after { $done } of { $all ->
+    [one] { $all } iteration
+   *[other] { $all } iterations
+  }: KL exceeded its budget of { $budget } nats.
+runs-ended-by-reward-drop = Ended early, after { $done } of { $all ->
+    [one] { $all } iteration
+   *[other] { $all } iterations
+  }: for { $patience ->
+    [one] { $patience } iteration
+   *[other] { $patience } iterations
+  } running, the mean score was more than { $deviations } standard deviations below that of the first.
+runs-ended-by-eos-floor = Ended early, after { $done } of { $all ->
+    [one] { $all } iteration
+   *[other] { $all } iterations
+  }: for { $patience ->
+    [one] { $patience } iteration
+   *[other] { $patience } iterations
+  } running, less than { $eos } of the completions ended by themselves.
+runs-ended-by-spread-floor = Ended early, after { $done } of { $all ->
+    [one] { $all } iteration
+   *[other] { $all } iterations
+  }: for { $patience ->
+    [one] { $patience } iteration
+   *[other] { $patience } iterations
+  } running, the scores differed by less than { $spread } of what they did in the first: the completions have become alike.
+runs-ended-by-divergence = Ended early, after { $done } of { $all ->
+    [one] { $all } iteration
+   *[other] { $all } iterations
+  }: the next one gave numbers that are not finite. Its steps were taken back.
 runs-headlines = Main figures
 runs-all-figures = All figures
 runs-interval = 95 % interval { $interval }

@@ -64,7 +64,10 @@ screening-self = For what topics or cultural groups are you comfortable identify
 screening-self-help = Choose as many as you like. This decides nothing; it helps us to give you work that suits you.
 screening-words = In your own words
 screening-start = Begin
-screening-progress = { $done } of { $all } tasks done
+screening-progress = { $done } of { $all ->
+    [one] { $all } task
+   *[other] { $all } tasks
+  } done
 screening-next = Go on
 screening-waiting = You have done everything. People are reading your texts now; the result will stand here.
 screening-passed = You have passed, and are a labeler now. Welcome!

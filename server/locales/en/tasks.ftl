@@ -97,7 +97,10 @@ task-repeated = the task it repeats
 task-gold-copy = its gold copy
 task-language = Language
 task-places = Labelers
-task-places-held = { $held } of { $overlap } places held
+task-places-held = { $held } of { $overlap ->
+    [one] { $overlap } place
+   *[other] { $overlap } places
+  } held
 task-chosen = Place in the queue
 task-chosen-oldest = the oldest first
 task-chosen-random = drawn at random

@@ -340,7 +340,8 @@ pub struct SubmissionQuery {
 
 /// Submits a ranking, or whatever the task's kind asks for. With `replaces`, corrects one of the last 20
 /// submissions: a new version is written beside the old one. A member `time` of the body says how the
-/// time in the task was spent. Repeating a request with the same key and content changes nothing and gives
+/// time in the task was spent, and `revision` which draft was in sight: if another window saved a newer one
+/// that says something else, that is a 409. Repeating a request with the same key and content changes nothing and gives
 /// the same answer.
 #[utoipa::path(
     post,
@@ -356,7 +357,7 @@ pub struct SubmissionQuery {
         (status = 201, description = "written", body = Submitted),
         (status = 403, description = "not a labeler"),
         (status = 404, description = "no such assignment of this labeler"),
-        (status = 409, description = "submitted or skipped already, or the key was used for something else"),
+        (status = 409, description = "submitted or skipped already, the key was used for something else, or the draft has another revision by now"),
         (status = 422, description = "wrong or missing fields, each named"),
     ),
     security(("bearer" = []))
@@ -378,10 +379,12 @@ pub async fn submit(
     let mut db = state.db.acquire().await?;
     let who = labeler.account_id;
     let time: Option<TimeSpent> = take(&mut body, "time")?;
+    let revision: Option<i64> = take(&mut body, "revision")?;
     let assignment = store::assignments::find(&mut db, id, who).await?;
     let kind = assignment.kind;
     let input = Input::from_json(kind, body).map_err(|error| AppError::Invalid(vec![error]))?;
     let new = NewSubmission {
+        revision,
         idempotency_key: key,
         input: &input,
         time: time.unwrap_or_default(),

@@ -310,6 +310,7 @@ async fn submit(
         input: &Input::Ranking(input),
         time: TimeSpent::default(),
         replaces: None,
+        revision: None,
     };
     store::submissions::submit(db, lease.assignment_id, labeler_id, &new)
         .await

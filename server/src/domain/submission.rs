@@ -9,9 +9,6 @@ use crate::domain::task::TaskKind;
 use crate::domain::writing::WritingInput;
 use crate::error::FieldError;
 
-/// Longest time in a task that is believed, in milliseconds: a week.
-const LONGEST_TIME: i64 = 7 * 24 * 3600 * 1000;
-
 /// How a labeler's time in a task was spent, as the browser counted it.
 #[derive(
     Debug,
@@ -33,12 +30,15 @@ pub struct TimeSpent {
 }
 
 impl TimeSpent {
-    /// The same within what can be true.
+    /// The same within what can be true of a task that has been in sight for `elapsed_ms`: nobody is at work
+    /// for longer than that, and what is active is not idle.
     #[must_use]
-    pub fn clamped(self) -> Self {
+    pub fn within(self, elapsed_ms: i64) -> Self {
+        let elapsed = elapsed_ms.max(0);
+        let active_ms = self.active_ms.clamp(0, elapsed);
         Self {
-            active_ms: self.active_ms.clamp(0, LONGEST_TIME),
-            idle_ms: self.idle_ms.clamp(0, LONGEST_TIME),
+            active_ms,
+            idle_ms: self.idle_ms.clamp(0, elapsed - active_ms),
         }
     }
 }
@@ -101,6 +101,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn time_is_believed_up_to_what_has_passed() {
+        let within = |active_ms, idle_ms, elapsed| {
+            let time = TimeSpent { active_ms, idle_ms }.within(elapsed);
+            (time.active_ms, time.idle_ms)
+        };
+        assert_eq!(within(4, 5, 10), (4, 5));
+        assert_eq!(within(4, 50, 10), (4, 6));
+        assert_eq!(within(40, 5, 10), (10, 0));
+        assert_eq!(within(-4, -5, 10), (0, 0));
+        // Clocks that disagree.
+        assert_eq!(within(4, 5, -1), (0, 0));
+    }
 
     #[test]
     fn each_kind_of_task_takes_its_own_json_and_gives_it_back() {

@@ -94,7 +94,7 @@ impl AdjudicationPage {
     }
 
     fn categories(&self) -> [(&'static str, String); 10] {
-        CATEGORIES.map(|word| (word, self.page.t(&format!("category-{word}"))))
+        CATEGORIES.map(|word| (word, self.page.category(word)))
     }
 
     fn kinds(&self) -> [(TaskKind, String); 2] {
@@ -102,7 +102,7 @@ impl AdjudicationPage {
     }
 
     fn category_of(&self, row: &CaseRow) -> String {
-        self.page.t(&format!("category-{}", row.case.category))
+        self.page.category(&row.case.category)
     }
 
     fn next_page(&self) -> usize {

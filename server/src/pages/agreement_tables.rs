@@ -220,7 +220,7 @@ impl View<'_> {
                 .page
                 .t_with("agreement-n-rankings", "n", part.n_rankings);
             let name = match id {
-                "categories" => words.page.t(&format!("category-{}", part.name)),
+                "categories" => words.page.category(&part.name),
                 _ => part.name.clone(),
             };
             Row::new(&part.name, name, cells).noted(n)

@@ -1,9 +1,10 @@
 //! What the pages have in common on which a labeler writes or reviews: drafts, submissions, corrections
-//! and skips, around the fields of the page's own. Everything works as plain forms; `static/js/draft.js`
-//! adds drafts that save themselves.
+//! and skips, around the fields of the page's own. Everything works as plain forms; `static/js/answer.js`
+//! adds drafts that save themselves and submissions that survive a lost connection.
 
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use crate::auth::visitor::Visitor;
@@ -15,8 +16,9 @@ use crate::domain::submission::{Input, TimeSpent};
 use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::answer_form::AnswerForm;
-use crate::pages::questions;
+use crate::pages::correcting::Correcting;
 use crate::pages::work::{go_on, path_of, progress_of};
+use crate::pages::{newer_draft, questions};
 use crate::state::AppState;
 use crate::store;
 use crate::store::assignments::Assignment;
@@ -70,18 +72,20 @@ pub struct Around {
     pub revision: i64,
     /// A fresh key for the submission.
     pub idempotency_key: String,
-    /// The version that this corrects.
-    pub replaces: Option<i32>,
+    /// What this corrects.
+    pub correcting: Option<Correcting>,
     /// What was refused.
     pub complaints: Vec<Complaint>,
-    /// Another window saved first.
-    pub has_newer_draft: bool,
+    /// Another window saved first: what its draft says that is not said here, by the names of the fields.
+    pub newer: Option<Vec<(String, String)>>,
     /// The draft was saved, by the button that pages without scripts have.
     pub saved: bool,
     /// Whether the page was shown before; without, its script says so.
     pub is_opened: bool,
     /// The lease ran out.
     pub is_late: bool,
+    /// When it does.
+    pub lease_until: DateTime<Utc>,
     /// Tasks submitted and waiting.
     pub done: i64,
     /// Tasks that wait.
@@ -99,6 +103,12 @@ pub struct Around {
 }
 
 impl Around {
+    /// The version that saving corrects; empty where there is none.
+    pub fn replaces(&self) -> String {
+        let correcting = self.correcting.as_ref();
+        correcting.map_or_else(String::new, |correcting| correcting.newest.to_string())
+    }
+
     /// What is wrong with a field, if something is.
     pub fn wrong(&self, field: &str) -> Option<&str> {
         let about = |complaint: &&Complaint| complaint.field.as_deref() == Some(field);
@@ -122,7 +132,7 @@ impl SelectOption {
     pub fn categories(page: &Page, chosen: Option<&str>) -> Vec<Self> {
         let option = |word: &str| Self {
             value: word.to_owned(),
-            label: page.t(&format!("category-{word}")),
+            label: page.category(word),
             is_chosen: chosen == Some(word),
         };
         CATEGORIES.into_iter().map(option).collect()
@@ -267,12 +277,7 @@ async fn show_said<P: AnswerPage>(
     let form = store::assignments::find_form(&mut db, assignment).await?;
     let task = store::tasks::find_view(&mut db, assignment.task_id).await?;
     let progress = progress_of(&mut db, labeler).await?;
-    let replaces = match assignment.status {
-        AssignmentStatus::Submitted => {
-            Some(store::submissions::newest_version(&mut db, assignment.id).await?)
-        }
-        _ => None,
-    };
+    let correcting = Correcting::find(&mut db, assignment).await?;
     let last = store::submissions::find_last(&mut db, who).await?;
     let questions = questions::part(&mut db, &page, labeler, assignment.id).await?;
     drop(db);
@@ -281,18 +286,31 @@ async fn show_said<P: AnswerPage>(
         Notice::Refused(error) => (error.status(), complaints::<P>(&page, &form, error)),
         _ => (StatusCode::OK, Vec::new()),
     };
+    let newer = match &notice {
+        Notice::Refused(error) if is_newer_draft(error) => {
+            let draft = assignment.draft.clone().unwrap_or_default();
+            let differences = newer_draft::differences(&draft, said).into_iter();
+            let told = differences.map(|(field, value)| {
+                let text = told(&page, &field, &value);
+                (field_name::<P>(&page, &form, &field), text)
+            });
+            Some(told.collect())
+        }
+        _ => None,
+    };
     let reasons = form.skip_reasons.iter();
     let around = Around {
         id: assignment.id,
         path: path_of(P::KIND, assignment.id),
         revision: assignment.draft_revision,
         idempotency_key: uuid::Uuid::new_v4().to_string(),
-        replaces,
+        correcting,
         complaints,
-        has_newer_draft: matches!(&notice, Notice::Refused(error) if is_newer_draft(error)),
+        newer,
         saved: matches!(notice, Notice::Saved),
         is_opened: assignment.is_opened(),
-        is_late: assignment.status == AssignmentStatus::Expired,
+        is_late: assignment.is_late(),
+        lease_until: assignment.lease_until,
         done: progress.done,
         waiting: progress.waiting,
         time: assignment.time,
@@ -368,6 +386,18 @@ fn field_name<P: AnswerPage>(page: &Page, form: &Form, field: &str) -> String {
     }
 }
 
+/// What stands in a field, as a reader sees it.
+fn told(page: &Page, field: &str, value: &Value) -> String {
+    match value {
+        Value::Bool(true) => page.t("answer-yes"),
+        Value::Bool(false) => page.t("answer-no"),
+        Value::String(word) if field == "category" => page.category(word),
+        Value::String(text) => text.clone(),
+        Value::Null => "–".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Whether another window of the labeler saved first.
 fn is_newer_draft(error: &AppError) -> bool {
     matches!(error, AppError::Conflict(message) if message.is("error-draft-newer"))
@@ -412,6 +442,7 @@ pub async fn update<P: AnswerPage>(
             input: &input,
             time: form.time(),
             replaces: form.replaces(),
+            revision: form.revision(),
         };
         match store::submissions::submit(&mut db, id, who, &new).await {
             Ok(_) => return Ok(go_on(&mut db, labeler).await),

@@ -44,6 +44,8 @@ struct Project {
     id: ProjectId,
     name: String,
     may_edit: bool,
+    /// Whether a task of it waits for the reader: only then is there a next task to read first for.
+    has_tasks: bool,
     rules: Vec<Rule>,
     /// Questions that an admin answered for everybody.
     published: Vec<PublishedView>,
@@ -79,7 +81,8 @@ struct GuidelinesPage {
 
 impl GuidelinesPage {
     fn n_due(&self) -> usize {
-        let rules = self.projects.iter().flat_map(|project| &project.rules);
+        let waiting = self.projects.iter().filter(|project| project.has_tasks);
+        let rules = waiting.flat_map(|project| &project.rules);
         rules.filter(|rule| rule.is_due).count()
     }
 
@@ -141,6 +144,10 @@ pub async fn index(
         true => store::members::list_administered(&mut db, reader).await?,
         false => Vec::new(),
     };
+    let waiting = match rules.iter().any(RuleToRead::is_due) {
+        true => store::home::list_waiting(&mut db, reader).await?,
+        false => Vec::new(),
+    };
     let mut projects: Vec<Project> = Vec::new();
     for rule in &rules {
         if projects
@@ -151,6 +158,7 @@ pub async fn index(
                 id: rule.project_id,
                 name: rule.project.clone(),
                 may_edit: administered.iter().any(|one| one.id == rule.project_id),
+                has_tasks: waiting.iter().any(|one| one.project_id == rule.project_id),
                 rules: Vec::new(),
                 published: store::questions::list_published(&mut db, rule.project_id)
                     .await?

@@ -192,8 +192,11 @@ async fn find_labeling(db: &mut sqlx::PgConnection, visitor: &Visitor) -> AppRes
     let rules = store::rules::list_to_read(&mut *db, id, true).await?;
     let open = store::assignments::find_open(&mut *db, id).await?;
     let waiting = group(store::home::list_waiting(&mut *db, id).await?);
+    // What is to be read before the next task, and there is none, can wait.
+    let comes_first =
+        |rule: &RuleToRead| rule.is_due() && waiting.iter().any(|own| own.id == rule.project_id);
     Ok(Labeling {
-        due: rules.into_iter().filter(RuleToRead::is_due).collect(),
+        due: rules.into_iter().filter(comes_first).collect(),
         has_open: open.is_some(),
         waiting,
         days: store::home::list_days(&mut *db, id).await?,

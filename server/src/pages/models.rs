@@ -271,7 +271,7 @@ impl View<'_> {
         let scale = scale_of(all);
         let categories = found.categories.iter().map(|own| {
             let values = [
-                ("category", self.t(&format!("category-{}", own.category))),
+                ("category", self.words.page.category(&own.category)),
                 ("rankings", own.n_rankings.to_string()),
                 ("prompts", own.n_prompts.to_string()),
             ];
@@ -287,7 +287,8 @@ impl View<'_> {
                 .for_each(|column| column.meaning.clear());
             if self.is_whole {
                 for row in &mut table.rows {
-                    row.name = format!("{}: {}", own.category, row.name);
+                    let category = self.words.page.category(&own.category);
+                    row.name = format!("{category}: {}", row.name);
                 }
             }
             table

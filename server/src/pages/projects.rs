@@ -65,7 +65,7 @@ trait Fields {
         let Some(category) = error.field.strip_prefix("overlap_") else {
             return page.complaint(error);
         };
-        let category = page.t(&format!("category-{category}"));
+        let category = page.category(category);
         let field = page.t_with("projects-overlap-of", "category", category);
         let message = page.say(&error.message);
         page.t_args("error-field", &[("field", field), ("message", message)])
@@ -84,7 +84,7 @@ trait Fields {
     }
 
     fn categories(&self) -> [(&'static str, String); 10] {
-        CATEGORIES.map(|word| (word, self.page().t(&format!("category-{word}"))))
+        CATEGORIES.map(|word| (word, self.page().category(word)))
     }
 
     fn orders(&self) -> Vec<(&'static str, String)> {

@@ -163,6 +163,7 @@ async fn submit(
         input: &Input::Ranking(given.clone()),
         time: form.time(),
         replaces,
+        revision: form.revision(),
     };
     store::submissions::submit_found(db, assignment, labeler.account_id, &new).await?;
     Ok(go_on(db, labeler).await)

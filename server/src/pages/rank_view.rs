@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::domain::assignment::AssignmentStatus;
 use crate::domain::form::{Flag, Form, NamedScale, Scale, text_in};
 use crate::domain::ids::AssignmentId;
 use crate::domain::keys::{Action, Bindings};
@@ -15,6 +14,7 @@ use crate::domain::ranking::{CandidateInput, RankingInput, STRENGTHS};
 use crate::domain::submission::TimeSpent;
 use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
+use crate::pages::correcting::Correcting;
 use crate::pages::questions;
 use crate::store;
 use crate::store::assignments::Assignment;
@@ -84,22 +84,6 @@ struct VersionView {
     order: String,
 }
 
-/// A task that was submitted, open again.
-struct Correction {
-    /// The versions, the newest first.
-    versions: Vec<VersionView>,
-}
-
-impl Correction {
-    fn newest(&self) -> i32 {
-        self.versions.first().map_or(0, |version| version.version)
-    }
-
-    fn next(&self) -> String {
-        (self.newest() + 1).to_string()
-    }
-}
-
 #[derive(Template)]
 #[template(path = "rank/show.html")]
 struct RankPage {
@@ -120,7 +104,11 @@ struct RankPage {
     idempotency_key: String,
     complaints: Vec<Complaint>,
     notice: Notice,
-    correction: Option<Correction>,
+    correcting: Option<Correcting>,
+    /// What was submitted, the newest first.
+    versions: Vec<VersionView>,
+    /// The order in a newer draft that another window saved; empty where there is none.
+    newer: String,
     today: i64,
     is_late: bool,
     /// Whether the page was shown before; without, its script says so.
@@ -154,16 +142,11 @@ impl RankPage {
 
     /// The version that saving corrects, where it does.
     fn replaces(&self) -> String {
-        match (&self.notice, &self.correction) {
+        match (&self.notice, &self.correcting) {
             (Notice::SubmittedElsewhere, _) => "newest".to_owned(),
-            (_, Some(correction)) => correction.newest().to_string(),
+            (_, Some(correcting)) => correcting.newest.to_string(),
             _ => String::new(),
         }
-    }
-
-    /// By the server's clock, which leases go by.
-    fn now(&self) -> String {
-        chrono::Utc::now().to_rfc3339()
     }
 
     fn letters(&self) -> String {
@@ -253,15 +236,18 @@ pub(super) async fn show(
     let today =
         store::tasks::count_today(db, who).await? + i64::from(matches!(notice, Notice::Ahead));
     let bindings = store::key_bindings::find(db, who).await?;
-    let correction = match assignment.status {
-        AssignmentStatus::Submitted => Some(Correction {
-            versions: store::history::list_versions(db, assignment.id)
-                .await?
-                .iter()
-                .map(|version| version_view(&page, assignment, version))
-                .collect(),
-        }),
-        _ => None,
+    let correcting = Correcting::find(&mut *db, assignment).await?;
+    let versions = match correcting {
+        Some(_) => store::history::list_versions(&mut *db, assignment.id).await?,
+        None => Vec::new(),
+    };
+    let versions = versions.iter();
+    let versions = versions.map(|version| version_view(&page, assignment, version));
+    let versions = versions.collect();
+    let newer = match &assignment.draft {
+        Some(draft) if notice.is_newer_draft() => serde_json::from_value(draft.clone())
+            .map_or_else(|_| String::new(), |draft| draft_order(&page, &draft)),
+        _ => String::new(),
     };
     let lang = page.lang.tag();
     let is_compare = assignment.kind == TaskKind::Compare;
@@ -269,7 +255,7 @@ pub(super) async fn show(
         Notice::Refused(error) => complaints(&page, error, is_compare),
         _ => Vec::new(),
     };
-    let title = match (&correction, is_compare) {
+    let title = match (&correcting, is_compare) {
         (Some(_), _) => "rank-edit-title",
         (None, true) => "rank-compare-title",
         (None, false) => "rank-title",
@@ -301,10 +287,11 @@ pub(super) async fn show(
         revision: assignment.draft_revision,
         idempotency_key: uuid::Uuid::new_v4().to_string(),
         complaints,
-        correction,
+        correcting,
+        versions,
+        newer,
         today,
-        // In the table a lease that ran out stays `leased` until somebody leases the next task.
-        is_late: assignment.status.is_open() && assignment.lease_until <= Utc::now(),
+        is_late: assignment.is_late(),
         is_opened: assignment.is_opened() || matches!(notice, Notice::Ahead),
         lease_until: assignment.lease_until,
         time: assignment.time,
@@ -429,12 +416,40 @@ fn preferences(page: &Page, input: &RankingInput) -> Vec<Preference> {
 
 /// A version in one line, by the letters that the labeler sees.
 fn version_view(page: &Page, assignment: &Assignment, version: &Version) -> VersionView {
+    let ranks = assignment.display_order.iter().enumerate();
+    let ranks = ranks.map(|(index, slot)| {
+        let rank = version.ranks.get(*slot as usize).copied().flatten();
+        (letter(index), rank)
+    });
+    let order = order_of(page, ranks, version.strength, version.is_all_bad);
+    VersionView {
+        version: version.version,
+        created_at: version.created_at,
+        order,
+    }
+}
+
+/// A draft in one line.
+fn draft_order(page: &Page, draft: &RankingInput) -> String {
+    let ranks = draft.candidates.iter();
+    let ranks = ranks.filter(|item| item.position > 0);
+    let ranks = ranks.map(|item| (letter(item.position - 1), item.rank));
+    order_of(page, ranks, draft.strength, draft.all_bad)
+}
+
+/// A ranking in one line, such as `B > A = D > C`; who has no rank is named after it.
+fn order_of(
+    page: &Page,
+    ranks: impl Iterator<Item = (char, Option<i16>)>,
+    strength: Option<i16>,
+    is_all_bad: bool,
+) -> String {
     let mut places: Vec<(i16, char)> = Vec::new();
     let mut unjudged = Vec::new();
-    for (index, slot) in assignment.display_order.iter().enumerate() {
-        match version.ranks.get(*slot as usize).copied().flatten() {
-            Some(rank) => places.push((rank, letter(index))),
-            None => unjudged.push(letter(index)),
+    for (letter, rank) in ranks {
+        match rank {
+            Some(rank) => places.push((rank, letter)),
+            None => unjudged.push(letter),
         }
     }
     places.sort_unstable();
@@ -446,9 +461,7 @@ fn version_view(page: &Page, assignment: &Assignment, version: &Version) -> Vers
         }
         order.push(*letter);
     }
-    let strength = version
-        .strength
-        .map(|strength| page.t(&format!("rank-strength-{strength}")));
+    let strength = strength.map(|strength| page.t(&format!("rank-strength-{strength}")));
     let unjudged = (!unjudged.is_empty() && !places.is_empty()).then(|| {
         page.t_with(
             "rank-unjudged",
@@ -456,14 +469,10 @@ fn version_view(page: &Page, assignment: &Assignment, version: &Version) -> Vers
             join_letters(unjudged.into_iter()),
         )
     });
-    let all_bad = version.is_all_bad.then(|| page.t("rank-all-bad"));
+    let all_bad = is_all_bad.then(|| page.t("rank-all-bad"));
     let parts = [Some(order), strength, unjudged, all_bad];
     let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
-    VersionView {
-        version: version.version,
-        created_at: version.created_at,
-        order: parts.collect::<Vec<_>>().join(" · "),
-    }
+    parts.collect::<Vec<_>>().join(" · ")
 }
 
 /// What was refused, by the letters that the labeler sees instead of the JSON's names.

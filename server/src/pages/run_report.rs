@@ -240,7 +240,7 @@ impl View<'_> {
             table(
                 "report-category",
                 "report-by-category",
-                slices(&report.slices.category, &as_it_is),
+                slices(&report.slices.category, &|word| self.page.category(word)),
             ),
             table(
                 "report-labeler",

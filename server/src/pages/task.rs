@@ -57,7 +57,7 @@ impl TaskPage {
     }
 
     fn category(&self) -> String {
-        self.page.t(&format!("category-{}", self.task.category))
+        self.page.category(&self.task.category)
     }
 
     /// What labelers write from, by its name.

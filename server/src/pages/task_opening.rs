@@ -157,7 +157,7 @@ impl OpeningPage {
     fn categories(&self) -> Vec<SelectOption> {
         let option = |word: &str| SelectOption {
             value: word.to_owned(),
-            label: self.page.t(&format!("category-{word}")),
+            label: self.page.category(word),
             is_chosen: self.given.categories.iter().any(|chosen| chosen == word),
         };
         CATEGORIES.into_iter().map(option).collect()

@@ -140,7 +140,7 @@ impl VersionView {
 
     fn add_about(&mut self, page: &Page, form: &Form, category: Option<&str>, tag: Option<&str>) {
         if let Some(category) = category {
-            let word = page.t(&format!("category-{category}"));
+            let word = page.category(category);
             self.facts.push((page.t("answer-category"), word));
         }
         if let Some(tag) = tag {

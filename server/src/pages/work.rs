@@ -13,6 +13,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult};
 use crate::state::AppState;
 use crate::store;
+use crate::store::members::Place;
 use crate::store::queue::Lease;
 use crate::store::tasks::Progress;
 use crate::web::page::{Page, render};
@@ -136,8 +137,8 @@ pub(super) enum Fresh {
 }
 
 /// Leases the next task of the labeler's projects, the oldest project first. A project whose guidelines or
-/// consent they have not acknowledged is passed over, and comes up when nothing else is waiting; one whose
-/// consent they declined does not. The time of a task that `opens` begins.
+/// consent they have not acknowledged is passed over, and comes up when nothing else is waiting and it has a
+/// task for them; one whose consent they declined does not. The time of a task that `opens` begins.
 pub(super) async fn lease_fresh(
     db: &mut PgConnection,
     labeler_id: AccountId,
@@ -160,8 +161,13 @@ pub(super) async fn lease_fresh(
             Err(error) => return Err(error),
         }
     }
-    let waiting = places.iter().find(|place| place.is_waiting());
-    Ok(waiting.map_or(Fresh::Nothing, |place| {
+    if !places.iter().any(Place::is_waiting) {
+        return Ok(Fresh::Nothing);
+    }
+    let waiting = store::home::list_waiting(db, labeler_id).await?;
+    let mut unread = places.iter().filter(|place| place.is_waiting());
+    let first = unread.find(|place| waiting.iter().any(|one| one.project_id == place.project_id));
+    Ok(first.map_or(Fresh::Nothing, |place| {
         Fresh::AcknowledgeFirst(place.project_id)
     }))
 }

@@ -70,7 +70,7 @@ pub struct Assignment {
     pub guidelines_version: i32,
     /// What was saved so far.
     pub draft: Option<Value>,
-    /// Counts saves, so that two tabs notice each other.
+    /// Counts changes, so that two tabs notice each other.
     pub draft_revision: i64,
     /// When the lease ends.
     pub lease_until: chrono::DateTime<chrono::Utc>,
@@ -80,12 +80,20 @@ pub struct Assignment {
     pub opened_at: Option<chrono::DateTime<chrono::Utc>>,
     /// How the time in it was spent so far.
     pub time: TimeSpent,
+    /// Milliseconds since its page was first shown, or since the lease where it was not.
+    pub elapsed_ms: i64,
 }
 
 impl Assignment {
     /// Whether its page was shown, or its work has ended.
     pub fn is_opened(&self) -> bool {
         self.opened_at.is_some() || self.status != AssignmentStatus::Leased
+    }
+
+    /// Whether its lease ran out before it was submitted. In the table it stays `leased` until somebody leases
+    /// the next task.
+    pub fn is_late(&self) -> bool {
+        self.status.is_open() && self.lease_until <= chrono::Utc::now()
     }
 }
 
@@ -127,7 +135,9 @@ pub async fn find(
         r#"
         SELECT a.id, a.task_id, t.project_id, t.kind, t.purpose, t.overlap, a.status, a.display_order, a.form_version,
                a.guidelines_version, a.draft, a.draft_revision, a.lease_until, a.leased_at, a.opened_at,
-               a.active_ms, a.idle_ms
+               a.active_ms, a.idle_ms,
+               (extract(epoch FROM clock_timestamp() - coalesce(a.opened_at, a.leased_at)) * 1000)::BIGINT
+                   AS "elapsed_ms!"
         FROM assignments a
         JOIN tasks t ON t.id = a.task_id
         WHERE a.id = $1 AND a.labeler_id IS NOT DISTINCT FROM $2
@@ -139,6 +149,7 @@ pub async fn find(
     .await?
     .ok_or(AppError::NotFound("assignment"))?;
     Ok(Assignment {
+        elapsed_ms: row.elapsed_ms,
         id,
         task_id: TaskId(row.task_id),
         project_id: ProjectId(row.project_id),
@@ -212,7 +223,8 @@ pub struct SavedDraft {
 }
 
 /// Saves a draft, of a correction too, and renews the lease. With `revision`, only over that one, so
-/// that two tabs never overwrite each other unseen.
+/// that two tabs never overwrite each other unseen. What is there already conflicts with nothing: it may have
+/// come by a request whose answer was lost.
 ///
 /// # Errors
 /// `Invalid` for wrong fields, `Conflict` when the work was skipped or another tab saved.
@@ -231,12 +243,12 @@ pub async fn save_draft(
         return Err(AppError::Invalid(complaints));
     }
     let draft = input.to_json().map_err(anyhow::Error::from)?;
-    let time = time.clamped();
+    let time = time.within(assignment.elapsed_ms);
     let saved = sqlx::query_as!(
         SavedDraft,
         r#"
         UPDATE assignments a
-        SET draft = $3, draft_revision = draft_revision + 1,
+        SET draft = $3, draft_revision = a.draft_revision + (a.draft IS DISTINCT FROM $3)::INTEGER,
             active_ms = greatest(a.active_ms, $5), idle_ms = greatest(a.idle_ms, $6),
             lease_until = CASE WHEN a.status = 'leased'
                 THEN greatest(a.lease_until, now() + make_interval(secs => p.lease_seconds))
@@ -248,7 +260,7 @@ pub async fn save_draft(
           AND CASE a.status
               WHEN 'skipped' THEN FALSE
               WHEN 'submitted' THEN a.draft_revision = $4
-              ELSE $4::BIGINT IS NULL OR a.draft_revision = $4 END
+              ELSE $4::BIGINT IS NULL OR a.draft_revision = $4 OR a.draft = $3 END
         RETURNING a.draft_revision AS revision, a.lease_until, a.status = 'leased' AS "is_held!"
         "#,
         id.0,

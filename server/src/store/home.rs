@@ -104,7 +104,7 @@ pub struct Day {
 }
 
 /// The last [`DAYS`] days, oldest first, today last; days without work too. Work in progress counts to
-/// today.
+/// today. What was done in a screening is a test, and no work.
 pub async fn list_days(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<Vec<Day>> {
     sqlx::query_as!(
         Day,
@@ -114,11 +114,13 @@ pub async fn list_days(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Re
         ), work AS (
             SELECT a.ended_at, TRUE AS is_submitted, a.active_ms, a.idle_ms, a.leased_at, a.lease_until
             FROM assignments a
+            JOIN tasks t ON t.id = a.task_id AND t.purpose <> 'screening'
             WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication
               AND a.ended_at >= (SELECT today - ($2 - 1) FROM today)::TIMESTAMP AT TIME ZONE 'UTC'
             UNION ALL
             SELECT coalesce(a.ended_at, now()), FALSE, a.active_ms, a.idle_ms, a.leased_at, a.lease_until
             FROM assignments a
+            JOIN tasks t ON t.id = a.task_id AND t.purpose <> 'screening'
             WHERE a.labeler_id = $1 AND a.status IN ('leased', 'skipped', 'expired')
               AND coalesce(a.ended_at, now()) >= (SELECT today - ($2 - 1) FROM today)::TIMESTAMP AT TIME ZONE 'UTC'
         )
@@ -166,7 +168,7 @@ pub async fn list_paces(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::R
             ORDER BY a.ended_at DESC
             LIMIT $2
         ) AS w
-        JOIN tasks t ON t.id = w.task_id
+        JOIN tasks t ON t.id = w.task_id AND t.purpose <> 'screening'
         WHERE w.active_ms > 0
         GROUP BY t.kind
         ORDER BY t.kind

@@ -20,18 +20,19 @@ pub(super) async fn submit(
     ranking: &Ranking,
 ) -> AppResult<Option<Submitted>> {
     let columns = Columns::of(ranking);
-    let time = request.new.time.clamped();
+    let time = request.time();
     let row = sqlx::query!(
         r#"
         SELECT outcome AS "outcome!", said, version
         FROM submit_ranking($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-                            $20, $21)
+                            $20, $21, $22)
         "#,
         request.assignment.id.0,
         request.labeler_id.0,
         request.new.idempotency_key,
         request.digest,
         request.new.replaces,
+        request.new.revision,
         request.assignment.form_version,
         request.content,
         time.active_ms,

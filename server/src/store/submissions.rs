@@ -33,6 +33,9 @@ pub struct NewSubmission<'a> {
     pub time: TimeSpent,
     /// The version that this corrects, which must be the newest; none for the first.
     pub replaces: Option<i32>,
+    /// The draft's revision that was in sight: a newer draft that says something else is not passed over
+    /// unseen. None where the client does not look.
+    pub revision: Option<i64>,
 }
 
 /// What was written, by this request or by the same one before.
@@ -49,7 +52,8 @@ pub struct Submitted {
 ///
 /// # Errors
 /// `Invalid` with every wrong field; `Conflict` when something else was submitted or skipped, when
-/// the version to correct is not the newest, or not among this labeler's last [`CORRECTABLE`].
+/// the version to correct is not the newest, or not among this labeler's last [`CORRECTABLE`], or when another
+/// window saved a newer draft.
 pub async fn submit(
     db: &mut PgConnection,
     id: AssignmentId,
@@ -116,6 +120,13 @@ pub(super) struct Request<'a> {
     pub(super) digest: &'a [u8],
 }
 
+impl Request<'_> {
+    /// How the time was spent: never more of it than has passed.
+    pub(super) fn time(&self) -> TimeSpent {
+        self.new.time.within(self.assignment.elapsed_ms)
+    }
+}
+
 /// Writes what was said in one transaction, which for a ranking is one statement. None when the form has changed
 /// since it was read.
 async fn write(
@@ -164,17 +175,18 @@ enum Begun<'a> {
 
 /// Ends the assignment, in the caller's transaction; what was said stays as its draft, where a correction begins.
 async fn begin<'a>(db: &mut PgConnection, request: &Request<'a>) -> AppResult<Begun<'a>> {
-    let time = request.new.time.clamped();
+    let time = request.time();
     let row = sqlx::query!(
         r#"
         SELECT outcome AS "outcome!", said, version, active, idle
-        FROM begin_submission($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        FROM begin_submission($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         "#,
         request.assignment.id.0,
         request.labeler_id.0,
         request.new.idempotency_key,
         request.digest,
         request.new.replaces,
+        request.new.revision,
         request.assignment.form_version,
         request.content,
         time.active_ms,
@@ -225,6 +237,7 @@ pub(super) fn read_outcome(
         "submitted_already" => "error-submitted-already",
         "skipped_already" => "error-skipped-already",
         "nothing_to_correct" => "error-nothing-to-correct",
+        "newer_draft" => "error-draft-newer",
         "too_old_to_correct" => {
             let message = Message::new("error-too-old-to-correct").with("most", CORRECTABLE);
             return Err(AppError::Conflict(message));
@@ -328,6 +341,38 @@ pub(super) struct Head<'a> {
 fn digest(content: &Value) -> AppResult<Vec<u8>> {
     let bytes = serde_json::to_vec(content).map_err(anyhow::Error::from)?;
     Ok(Sha256::digest(&bytes).to_vec())
+}
+
+/// What the draft says, as a submission of it would be written.
+fn read_draft(assignment: &Assignment) -> Option<Value> {
+    let input = Input::from_json(assignment.kind, assignment.draft.clone()?).ok()?;
+    input.to_json().ok()
+}
+
+/// Whether the draft of something submitted says something else than its newest version does: the labeler
+/// began a correction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_being_corrected(db: &mut PgConnection, assignment: &Assignment) -> AppResult<bool> {
+    let Some(draft) = read_draft(assignment) else {
+        return Ok(false);
+    };
+    let digest = digest(&draft)?;
+    let is_newest = sqlx::query_scalar!(
+        r#"
+        SELECT said.request_sha256 = $2 AS "is_newest!"
+        FROM submissions said
+        WHERE said.assignment_id = $1
+        ORDER BY said.version DESC
+        LIMIT 1
+        "#,
+        assignment.id.0,
+        digest
+    )
+    .fetch_optional(db)
+    .await?;
+    Ok(is_newest == Some(false))
 }
 
 /// This labeler's last submissions, newest first, at most [`CORRECTABLE`]. What was said in a screening can

@@ -89,14 +89,16 @@ pub async fn find_view(db: &mut PgConnection, id: TaskId) -> sqlx::Result<TaskVi
     })
 }
 
-/// How many tasks a labeler has submitted since the day began, UTC. A page that is shown all day counts
-/// no more than that.
+/// How many tasks a labeler has submitted since the day began, UTC, those of a screening left out. A page that
+/// is shown all day counts no more than that.
 pub async fn count_today(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
-        SELECT count(*) AS "n!" FROM assignments
-        WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
-          AND ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        SELECT count(*) AS "n!"
+        FROM assignments a
+        JOIN tasks t ON t.id = a.task_id
+        WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication AND t.purpose <> 'screening'
+          AND a.ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
         "#,
         labeler_id.0
     )
@@ -126,11 +128,12 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
     let row = sqlx::query!(
         r#"
         SELECT
-            (SELECT count(*) FROM assignments
-             WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication
-               AND ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "today!",
-            (SELECT count(*) FROM assignments
-             WHERE labeler_id = $1 AND status = 'submitted' AND NOT is_adjudication) AS "done!",
+            (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
+             WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication AND t.purpose <> 'screening'
+               AND a.ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "today!",
+            (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
+             WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication
+               AND t.purpose <> 'screening') AS "done!",
             (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
              WHERE a.labeler_id = $1 AND a.status <> 'expired' AND t.purpose IN ('gold', 'repeat')
                AND a.leased_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "unseen!",

@@ -119,6 +119,11 @@ impl Page {
         crate::web::assets::url(name)
     }
 
+    /// Now by the server's clock, which leases go by.
+    pub fn now(&self) -> String {
+        Utc::now().to_rfc3339()
+    }
+
     /// A moment as text, in UTC.
     pub fn time(&self, at: &DateTime<Utc>) -> String {
         at.format("%Y-%m-%d %H:%M UTC").to_string()
@@ -144,6 +149,12 @@ impl Page {
             (Lang::Zh, false) => "%Y年%-m月%-d日 %H:%M",
         };
         at.format(format).to_string()
+    }
+
+    /// A use-case category in the reader's language. One that is none of ours, in a run's data, stays as it is
+    /// written.
+    pub fn category(&self, word: &str) -> String {
+        crate::i18n::find(self.lang, &format!("category-{word}")).unwrap_or_else(|| word.to_owned())
     }
 
     /// Whether the path is at or below `prefix`, to mark the current place in the navigation.

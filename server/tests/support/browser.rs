@@ -262,6 +262,19 @@ pub(crate) async fn choose(browser: &WebDriver, select: &str, value: &str) {
     click(browser, &format!("{select} option[value='{value}']")).await;
 }
 
+/// Cuts the network of the page in sight, or mends it.
+pub(crate) async fn set_network(browser: &WebDriver, offline: bool) {
+    let tools = browser.cdp();
+    tools.send_raw("Network.enable", json!({})).await.unwrap();
+    let conditions = json!({
+        "offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1,
+    });
+    tools
+        .send_raw("Network.emulateNetworkConditions", conditions)
+        .await
+        .unwrap();
+}
+
 /// Checks that no button of a table is out of sight sideways, where a page that fits would hide it,
 /// and that the way out stands beside the brand.
 pub(crate) async fn check_reach(browser: &WebDriver, page: &str) {

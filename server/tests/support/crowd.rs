@@ -259,6 +259,7 @@ async fn submit(
             idle_ms: 0,
         },
         replaces: None,
+        revision: None,
     };
     // Nobody is active for longer than the page is open.
     sqlx::query("UPDATE assignments SET leased_at = now() - INTERVAL '1 hour' WHERE id = $1")

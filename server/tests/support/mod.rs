@@ -168,6 +168,11 @@ pub(crate) fn encode(fields: &[(&str, &str)]) -> String {
 }
 
 impl Client<'_> {
+    /// The test's database.
+    pub(crate) fn db(&self) -> &PgPool {
+        &self.app.state.db
+    }
+
     /// Presses the button on `/work`, and returns the assignment's path.
     pub(crate) async fn open_task(&self) -> String {
         let answer = self.post("/work", "").await;

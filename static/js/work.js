@@ -1,0 +1,135 @@
+// What every kind of task shares: its clock and its break, its draft, and its submission, which is kept in the
+// browser until the server has it.
+import { startClock } from './clock.js';
+import { confirmSubmitted, deliver, drop, findKept, keep, noteSubmitted } from './outbox.js';
+import { ask, find, newKey, notice, words } from './page.js';
+import { startDraft } from './saving.js';
+
+// Longest wait for a draft that is being saved before what was said is submitted.
+const PATIENCE_MS = 3000;
+
+// `collect` reads what was said as the API takes it, `bringBack` puts it into the form, and `next` goes on after
+// a first submission.
+export function startWork({ form, collect, bringBack, next, signal }) {
+  const { id, owner } = form.dataset;
+  const isCorrection = form.elements.replaces.value !== '';
+  const clock = startClock(form, signal);
+  const draft = startDraft({ form, collect, bringBack, clock, signal });
+  let sending = null;
+
+  // Something was said: save it. While a submission waits for a connection, what is said now counts.
+  function changed() {
+    if (sending) stopSending();
+    draft.changed();
+  }
+
+  function submit() {
+    if (sending) return;
+    find('#errors')?.remove();
+    draft.stop();
+    const replaces = form.elements.replaces.value;
+    // Which version is the newest only the server knows.
+    if (replaces === 'newest') { handOver(); return; }
+    const entry = {
+      id, owner, page: location.pathname,
+      url: `/api/v1/assignments/${id}/submission${replaces && `?replaces=${replaces}`}`,
+      key: form.elements.idempotency_key.value,
+      body: { ...collect(), time: clock.time(), revision: Number(form.elements.revision.value) },
+    };
+    keep('submission', entry);
+    draft.forget();
+    finish(entry);
+  }
+
+  async function finish(entry, isLeftover = false) {
+    const own = sending = new AbortController();
+    signal.addEventListener('abort', () => own.abort());
+    draft.say(words().sending);
+    if (!isLeftover) {
+      // A draft that is on its way changes the revision.
+      await Promise.race([draft.settled(), new Promise((resolve) => { setTimeout(resolve, PATIENCE_MS); })]);
+      if (own.signal.aborted) return;
+      draft.forget();
+      entry.body.revision = Number(form.elements.revision.value);
+      keep('submission', entry);
+    }
+    const tell = (state) => draft.say(state === 'signed-out' ? words().keptSignedOut : words().kept);
+    const { state, said } = await deliver(entry, own.signal, tell);
+    if (state === 'stopped') return;
+    drop('submission', id);
+    if (state === 'sent') await goOn(said.version);
+    else if (isLeftover) takeBack(entry);
+    else handOver();
+  }
+
+  // What an earlier page kept was not taken, so it is in the form again, and the labeler decides.
+  function takeBack(entry) {
+    sending = null;
+    draft.goOn();
+    notice('brought-back', words().broughtBack, { kind: 'alert-warn' });
+    bringBack(entry.body);
+    draft.changed();
+  }
+
+  function stopSending() {
+    sending.abort();
+    sending = null;
+    drop('submission', id);
+    form.elements.idempotency_key.value = newKey();
+    draft.goOn();
+  }
+
+  // The server refused it: its own page says why, in words, with everything still there.
+  function handOver() {
+    const action = document.createElement('input');
+    Object.assign(action, { type: 'hidden', name: 'action', value: 'submit' });
+    form.append(action);
+    clock.time();
+    // The button's id hides the form's own method.
+    HTMLFormElement.prototype.submit.call(form);
+  }
+
+  async function goOn(version) {
+    noteSubmitted(version, clock.isOver(), 'candidate' in form.dataset);
+    if (isCorrection) location.assign('/work');
+    else await next();
+  }
+
+  const pause = find('#break');
+  function takeBreak() {
+    draft.save();
+    clock.pause();
+    pause.showModal();
+  }
+  find('#break-button')?.addEventListener('click', takeBreak, { signal });
+  pause.addEventListener('close', () => clock.resume(), { signal });
+
+  // Come by a link, which changes nothing: the task is in sight from now on.
+  async function open() {
+    const answer = await ask('POST', `/work/${id}/open`);
+    if (!answer.ok) return;
+    const lease = await answer.json();
+    clock.setLease(lease.lease_until, lease.is_held);
+  }
+  if (form.dataset.isOpened === 'false') open().catch(() => {});
+
+  // What is given back is not written any more.
+  find('#skip form')?.addEventListener('submit', () => { draft.stop(); draft.forget(); }, { signal });
+
+  // Once the page is drawn: what earlier pages left.
+  function begin() {
+    confirmSubmitted();
+    const left = findKept('submission', owner, id);
+    const errors = find('#errors');
+    if (left) {
+      draft.stop();
+      finish(left, true);
+    } else if (errors) {
+      errors.focus();
+      // What a refused submit brought back may be newer than the draft.
+      if (!errors.querySelector(`a[href="${form.getAttribute('action')}"]`)) draft.changed();
+    } else draft.lookForKept();
+  }
+
+  return { begin, changed, clock, draft, isCorrection, isSending: () => sending !== null, submit, takeBreak };
+}
