@@ -5,7 +5,7 @@ use std::io::Cursor;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use server::domain::ids::{CheckpointId, ProjectId};
+use server::domain::ids::CheckpointId;
 use server::domain::role::Role;
 use server::domain::snapshot::{Selection, SnapshotKind};
 use server::exchange::export::create_snapshot;

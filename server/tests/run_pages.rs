@@ -9,6 +9,7 @@ use sqlx::PgPool;
 
 use crate::runs::{finish, queue, record, worker};
 use crate::support::TestApp;
+use crate::support::fake;
 
 /// Checks that a page has these parts, one after another.
 fn assert_in_order(page: &str, parts: &[&str]) {

@@ -245,8 +245,8 @@ async fn a_ranking_of_a_file_has_the_order_that_the_file_says_or_none(db: PgPool
     assert!(lines[1].get("display_order").is_none(), "{}", lines[1]);
     let app = TestApp::new(db);
     let alice = app.program("alice", &[Role::Admin]).await;
-    let figures = alice.get(&format!("/api/v1/projects/{project}/agreement"));
-    let figures = figures.await.json();
+    let address = format!("/api/v1/projects/{project}/agreement");
+    let figures = alice.get(&address).await.json();
     let position = &figures["position"];
     assert_eq!(position["tables"][0]["n"], 1, "{position}");
     assert_eq!(position["n_without_order"], 1, "{position}");

@@ -1,8 +1,10 @@
 //! `/account`: one's own password, sessions and API tokens.
 
+use std::net::SocketAddr;
+
 use askama::Template;
-use axum::extract::{Form, Path, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, Extension, Form, Path, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 
@@ -12,6 +14,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{ApiTokenId, SessionId};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
+use crate::pages::sign_in::client_address;
 use crate::state::AppState;
 use crate::store;
 use crate::store::audit_events::NewEvent;
@@ -77,11 +80,15 @@ pub struct PasswordForm {
 /// session.
 pub async fn set_password(
     State(state): State<AppState>,
+    address: Option<Extension<ConnectInfo<SocketAddr>>>,
+    headers: HeaderMap,
     page: Page,
     visitor: Visitor,
     Form(form): Form<PasswordForm>,
 ) -> AppResult<Response> {
-    state.throttle.check_account(&visitor.email)?;
+    // Whoever sits at somebody else's open session guesses no better than at the door.
+    let address = client_address(&state, &headers, address);
+    let own_try = state.throttle.begin(&visitor.email, address)?;
     let mut db = state.db.acquire().await?;
     let account = store::accounts::find(&mut db, visitor.account_id)
         .await?
@@ -92,6 +99,7 @@ pub async fn set_password(
         let complaint = page.t("account-wrong-password");
         return show(&state, page, &visitor, None, Some(complaint)).await;
     }
+    state.throttle.succeeded(own_try);
     if let Some(complaint) = password::complaint(&form.password) {
         let complaint = page.say(&complaint);
         return show(&state, page, &visitor, None, Some(complaint)).await;

@@ -26,9 +26,8 @@ impl Correcting {
         if assignment.status != AssignmentStatus::Submitted {
             return Ok(None);
         }
-        let (kind, id) = (assignment.kind, assignment.id);
         Ok(Some(Self {
-            newest: store::submissions::newest_version(&mut *db, kind, id).await?,
+            newest: store::submissions::newest_version(&mut *db, assignment.id).await?,
             is_draft: store::submissions::is_being_corrected(db, assignment).await?,
         }))
     }

@@ -16,6 +16,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::correcting::Correcting;
 use crate::pages::questions;
+use crate::pages::work::path_of;
 use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::history::Version;
@@ -124,6 +125,10 @@ struct RankPage {
 }
 
 impl RankPage {
+    fn path(&self) -> String {
+        path_of(TaskKind::Rank, self.id)
+    }
+
     /// Whether a part of a card is complained of.
     fn is_wrong(&self, part: &str, position: &usize) -> bool {
         self.is_anchor_wrong(&format!("{part}-{position}"))

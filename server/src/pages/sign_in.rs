@@ -242,7 +242,7 @@ async fn open_session(
 }
 
 /// The asker's address: the connection's, or what a trusted proxy says.
-fn client_address(
+pub(super) fn client_address(
     state: &AppState,
     headers: &HeaderMap,
     connection: Option<Extension<ConnectInfo<SocketAddr>>>,

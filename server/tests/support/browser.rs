@@ -174,7 +174,9 @@ impl Chrome {
         if kind == Kind::WithoutScript {
             // The one is minded by the whole browser, the other by the one without windows.
             prefs["profile.managed_default_content_settings.javascript"] = json!(2);
-            wanted.add_arg("--blink-settings=scriptEnabled=false").unwrap();
+            wanted
+                .add_arg("--blink-settings=scriptEnabled=false")
+                .unwrap();
         }
         wanted.add_experimental_option("prefs", prefs).unwrap();
         if kind == Kind::Phone {

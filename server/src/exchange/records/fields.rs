@@ -3,7 +3,7 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use trainer::records::{Message, Prompt};
+use trainer::records::{Message as Turn, Prompt};
 
 use super::{Complaint, complaint};
 use crate::domain::language::primary_tag;
@@ -137,6 +137,6 @@ pub(super) fn read_items<T: DeserializeOwned>(
 }
 
 /// Turns, each with a role and a content and nothing else.
-pub(super) fn messages(name: &str, turns: Vec<Value>) -> Result<Vec<Message>, Complaint> {
+pub(super) fn messages(name: &str, turns: Vec<Value>) -> Result<Vec<Turn>, Complaint> {
     read_items(name, turns, &["role", "content"])
 }
