@@ -6,6 +6,7 @@ pub mod chart;
 pub mod diagram;
 pub mod errors;
 pub mod fewer;
+pub mod finish;
 pub mod gauge;
 pub mod markdown;
 pub mod page;
