@@ -40,6 +40,7 @@ mod keys;
 mod killed_training;
 mod labeling;
 mod labeling_load;
+mod navigation_browser;
 mod project_access;
 mod project_routes;
 mod projects;

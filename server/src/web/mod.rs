@@ -9,6 +9,7 @@ pub mod fewer;
 pub mod finish;
 pub mod gauge;
 pub mod markdown;
+pub mod nav;
 pub mod page;
 pub mod scatter;
 pub mod security;
