@@ -58,6 +58,7 @@ mod screening_grading;
 mod signing_in;
 mod snapshot_filters;
 mod snapshots;
+mod task_list;
 mod task_opening;
 mod task_texts;
 mod training;
