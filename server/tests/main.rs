@@ -42,6 +42,7 @@ mod labeling;
 mod labeling_load;
 mod navigation_browser;
 mod project_access;
+mod project_edits;
 mod project_routes;
 mod projects;
 mod projects_browser;

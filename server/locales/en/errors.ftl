@@ -183,3 +183,4 @@ field-ties = How ties count
 field-least-gold = Least agreement with gold
 field-least-quality = Least quality
 field-without-labelers = Labelers
+error-cut-offs-meanwhile = somebody saved other cut-offs since you opened this page: open it again, look at theirs, then save yours
