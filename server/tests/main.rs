@@ -24,6 +24,7 @@ mod browser;
 mod candidates_browser;
 mod consent;
 mod consent_browser;
+mod demo;
 mod demonstrations;
 mod demonstrations_browser;
 mod every_page;
