@@ -27,7 +27,7 @@ use crate::pages::{
     work_history,
 };
 use crate::state::AppState;
-use crate::web::{assets, conditional, errors, security};
+use crate::web::{assets, conditional, errors, finish, security};
 
 /// Largest body of an ordinary form or JSON request; imports have a limit of their own.
 const BODY_LIMIT: usize = 2 * 1024 * 1024;
@@ -251,6 +251,7 @@ fn add_layers(site: Router<AppState>, state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             AppError::from(anyhow::anyhow!("a handler panicked")).into_response()
         }))
+        .layer(from_fn(finish::to_the_end))
         .layer(from_fn(errors::render))
         .layer(from_fn(security::add_headers))
         .layer(CompressionLayer::new().quality(PACKING))

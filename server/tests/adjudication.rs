@@ -13,6 +13,7 @@ use server::store;
 use server::store::adjudication::Filter;
 use sqlx::PgPool;
 
+use crate::exporting;
 use crate::gold::{lease, submit, tasks};
 use crate::support::{Client, TestApp, fake};
 
@@ -189,8 +190,10 @@ async fn a_decision_is_a_label_of_its_own_and_the_labels_stay(db: PgPool) {
         let done = admin.post(&path, &form).await;
         assert_eq!(
             done.location.as_deref(),
-            Some("/adjudication?project=study")
+            Some(format!("/adjudication?project=study&decided={task}").as_str())
         );
+        let told = admin.get(done.location.as_deref().unwrap()).await;
+        assert!(told.body.contains("Your decision is recorded"));
     }
     type Row = (String, bool, Option<i16>, i32, i32, i32, String);
     let decided: Vec<Row> = sqlx::query_as(
@@ -284,6 +287,40 @@ async fn nobody_judges_between_themselves_and_others_and_only_admins_judge(db: P
     let admin = app.admin().await;
     let done = admin.post(&path, &form).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+}
+
+/// Who decides between labels is no labeler: neither among the figures nor on the card of a dataset.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_decision_is_named_as_one_and_makes_no_labeler(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 2, 3600).await;
+    let app = TestApp::new(db.clone());
+    let task = tasks(&db).await[0];
+    let rankings: [(&str, &[[i16; 4]]); 2] = [("ada", &[[1, 2, 3, 4]]), ("bob", &[[2, 1, 3, 4]])];
+    label(&app, &db, project, &rankings).await;
+    let admin = app.program("zoe", &[Role::Admin]).await;
+    let path = format!("/adjudication/{task}");
+    let alice = app.admin().await;
+    let done = alice.post(&path, &decision(&[2, 1, 3, 4], "k")).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let figures = format!("/api/v1/projects/{project}/agreement");
+    let figures = admin.get(&figures).await.json();
+    let labelers = figures["labelers"].as_array().unwrap().iter();
+    let names: Vec<&str> = labelers.map(|own| own["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ada", "bob"]);
+    assert_eq!(figures["n_adjudications"], 1);
+    for (labels, n_labelers, n_decisions) in [(Labels::All, 2, 1), (Labels::Labels, 2, 0)] {
+        let id = create_snapshot(&db, &selection(project, labels), None)
+            .await
+            .unwrap();
+        let export = exporting::built(&app, &admin, id, "container=dataset").await;
+        let bytes = exporting::file_of(&app, &export, "tar");
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains(&format!("| labelers | {n_labelers} |")));
+        assert_eq!(
+            text.contains(&format!("| decisions | {n_decisions} between labels")),
+            n_decisions > 0
+        );
+    }
 }
 
 fn selection(project_id: ProjectId, labels: Labels) -> Selection {

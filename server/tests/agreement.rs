@@ -646,4 +646,10 @@ async fn a_study_of_forty_labelers_finds_their_order_and_leaves_every_task_at_it
     let rho = found.rho.unwrap();
     assert_eq!(rho.n, 40);
     assert!(rho.value > 0.9, "{rho:?}");
+    // What is told is what the error rates come to: 38 of 40 intervals hold it on average.
+    let holds = found.labelers.iter().filter(|own| {
+        let (low, high) = own.told.interval().unwrap();
+        (low..=high).contains(&own.expected.unwrap())
+    });
+    assert!(holds.count() >= 34, "{:?}", found.labelers);
 }

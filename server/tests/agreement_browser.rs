@@ -115,6 +115,8 @@ async fn figures_are_drawn_and_read_on_wide_and_narrow_windows_in_both_languages
     let chrome = Chrome::start().await;
     let browser = chrome.open(Kind::Desktop, program.folder.path()).await;
     sign_in(&browser, &db, &program, &[Role::Admin, Role::Operator]).await;
+    let group = ".site-nav details:has(a[href='/agreement']) > summary";
+    click(&browser, group).await;
     click(&browser, ".site-nav a[href='/agreement']").await;
     wait_for(&browser, "#labelers table.figures").await;
     wait_for(
@@ -192,7 +194,7 @@ async fn figures_are_drawn_and_read_on_wide_and_narrow_windows_in_both_languages
             .await
             .is_err()
     );
-    click(&browser, "input[name=simulated]").await;
+    choose(&browser, "#simulated", "true").await;
     click(&browser, "form.filter button").await;
     wait_for(&browser, "#labelers .badge-simulated").await;
     browser.quit().await.unwrap();

@@ -24,7 +24,8 @@ async fn events(db: &PgPool) -> Vec<(String, Option<String>, Option<String>, Val
     .unwrap()
 }
 
-async fn actions(db: &PgPool) -> Vec<String> {
+/// The actions of each event but sign-ins, oldest first.
+pub(crate) async fn actions(db: &PgPool) -> Vec<String> {
     events(db).await.into_iter().map(|event| event.0).collect()
 }
 

@@ -49,7 +49,7 @@ async fn snapshot(db: &PgPool) -> SnapshotId {
 }
 
 /// Has an export built and returns what the API says of it.
-async fn built(app: &TestApp, admin: &Client<'_>, id: SnapshotId, query: &str) -> Value {
+pub(crate) async fn built(app: &TestApp, admin: &Client<'_>, id: SnapshotId, query: &str) -> Value {
     let path = format!("/api/v1/snapshots/{id}/exports?{query}");
     let wanted = admin.send_json("POST", &path, &[], &json!({})).await;
     assert_eq!(wanted.status, StatusCode::ACCEPTED, "{}", wanted.body);
@@ -62,7 +62,7 @@ async fn built(app: &TestApp, admin: &Client<'_>, id: SnapshotId, query: &str) -
     export
 }
 
-fn file_of(app: &TestApp, export: &Value, extension: &str) -> Vec<u8> {
+pub(crate) fn file_of(app: &TestApp, export: &Value, extension: &str) -> Vec<u8> {
     let name = format!("{}.{extension}", export["id"].as_str().unwrap());
     std::fs::read(app.state.data.data_dir().join("exports").join(name)).unwrap()
 }

@@ -166,7 +166,11 @@ async fn candidates_open_one_task_for_each_prompt(db: PgPool) {
     let report = import_jsonl(&db, ImportKind::Candidates, &file).await;
     assert!(report.is_clean(), "{report:?}");
     let mut connection = db.acquire().await.unwrap();
-    let tasks = store::tasks::list(&mut connection, project, "open", None, None, 10)
+    let filter = store::tasks::TaskFilter {
+        state: "open".to_owned(),
+        ..Default::default()
+    };
+    let tasks = store::tasks::list(&mut connection, project, &filter, 10)
         .await
         .unwrap();
     assert_eq!(tasks.len(), 2);

@@ -157,6 +157,13 @@ async fn a_published_answer_names_nobody_and_can_be_taken_back(db: PgPool) {
             .contains("Are ties allowed?")
     );
     assert!(ada.get("/questions").await.body.contains("Allowed."));
+    // Both deeds are logged, and taking back what is taken back is none.
+    let again = admin.post(&withdraw, "").await;
+    assert_eq!(again.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        crate::audit::actions(&db).await,
+        ["question_answered", "answer_withdrawn"]
+    );
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -303,7 +303,10 @@ async fn whoever_fails_is_told_kindly_and_comes_again_only_by_a_new_invitation(d
     assert_eq!(begun.status, StatusCode::CONFLICT);
 
     let retake = admin.post(&format!("/screening/{id}/retake"), "").await;
-    assert_eq!(retake.location.as_deref(), Some("/screening?project=study"));
+    assert_eq!(
+        retake.location.as_deref(),
+        Some("/screening?project=study&done=invited")
+    );
     let again = admin.post(&format!("/screening/{id}/retake"), "").await;
     assert_eq!(again.status, StatusCode::CONFLICT);
     let newest = zoe.get("/screening").await.location.unwrap();
@@ -319,6 +322,10 @@ async fn whoever_fails_is_told_kindly_and_comes_again_only_by_a_new_invitation(d
     assert_eq!((n, status(&db, newest).await.as_str()), (2, "passed"));
     // The first one stays as it was.
     assert_eq!(status(&db, id).await, "failed");
+    // However fast a candidate was: their answers are looked at on the page of their screening.
+    let page = admin.get("/attention").await;
+    assert!(page.body.contains("No submission bears a sign."));
+    assert!(!page.body.contains("too fast</span>"), "{}", page.body);
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

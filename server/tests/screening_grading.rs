@@ -150,6 +150,13 @@ async fn a_text_is_graded_without_a_name_and_the_last_grade_decides(db: PgPool) 
     .await
     .unwrap();
     assert_eq!(events.last().unwrap(), "screening_passed", "{events:?}");
+    let n_grades: i64 = sqlx::query_scalar("SELECT count(*) FROM grades")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    let told = crate::audit::actions(&db).await.into_iter();
+    let n_told = told.filter(|action| action == "screening_graded").count();
+    assert_eq!((n_grades > 1, n_told as i64), (true, n_grades));
     let page = zoe.get(&format!("/screening/{id}")).await;
     assert!(page.body.contains("6.0 of 7 (n = 2)"), "{}", page.body);
     let page = alice.get(&format!("/screening/{id}")).await;

@@ -102,6 +102,8 @@ async fn nothing_is_written_before_the_count_was_shown_and_then_once(db: PgPool)
         Some("/tasks?project=study&opened=3")
     );
     assert_eq!(count(&db, "review").await, 3);
+    // Once, by whoever opened them.
+    assert_eq!(crate::audit::actions(&db).await, ["tasks_opened"]);
     let overlaps: BTreeMap<String, i16> = sqlx::query_as::<_, (String, i16)>(
         "SELECT p.external_id, t.overlap FROM tasks t JOIN prompts p ON p.id = t.prompt_id WHERE t.kind = 'review'",
     )

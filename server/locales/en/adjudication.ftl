@@ -38,3 +38,6 @@ adjudication-note = Why
 adjudication-record = Record the decision
 adjudication-decide-again = Record a new version of the decision
 adjudication-from-label = This is what one label says. Change what you see otherwise before you record it.
+adjudication-simulated = Simulated labelers have ranked here too. They are programs that err on purpose; their labels are marked.
+adjudication-recorded = Your decision is recorded: a label of its own, beside those of the labelers.
+adjudication-recorded-show = See it, or decide again

@@ -25,3 +25,7 @@ role-admin = admin
 role-operator = operator
 language-en = English
 language-zh = Chinese
+nav-group-label = Label
+nav-group-data = Data
+nav-group-people = People
+nav-group-train = Train

@@ -70,7 +70,12 @@ figures-kind-rank = Rank K candidates
 figures-kind-compare = Compare two
 figures-form-version = Version of the form
 figures-any = All
-figures-simulated = With simulated labelers
+figures-simulated = Whose rankings
+figures-simulated-false = people
+figures-simulated-true = people and simulated labelers
+figures-simulated-alone = Fewer than { $fewest } rankings here are by people, so these figures rest on what simulated labelers said too. They are programs that err on purpose; they are marked, and snapshots leave them out unless asked for.
+figures-simulated-in = What simulated labelers said is among these figures. They are programs that err on purpose; they are marked, and snapshots leave them out unless asked for.
+figures-simulated-out = What simulated labelers said is left out of these figures.
 figures-show = Show
 figures-parts = Parts of this page
 figures-download = Tables as CSV
@@ -84,3 +89,4 @@ figures-n-prompts = n = { $n ->
     [one] { $n } prompt
    *[other] { $n } prompts
   }
+figures-csv-english = Columns and rows are named in English whatever language the page has, so that programs can rely on them.

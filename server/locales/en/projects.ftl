@@ -80,7 +80,7 @@ projects-consent-help = What labelers agree to, in Markdown: what is kept of the
 projects-consent-none = There is no consent yet: labelers are not asked for any.
 projects-consent-published = Consent published
 projects-form-title = Form
-projects-form-about = What labelers are asked of each candidate. Publishing makes a new version for tasks handed out from then on; labels that were given keep the version they were given under. Nothing is kept before you publish.
+projects-form-about = What labelers are asked of each candidate, and of prompts in reviews. Publishing makes a new version for tasks handed out from then on; labels that were given keep the version they were given under. Nothing is kept before you publish.
 projects-form-outdated = Somebody published version { $n } since you opened this page. What you wrote is still here: look at what it would change of that version, then publish.
 projects-form-check = Show what would change
 projects-form-publish = Publish as a new version
@@ -165,3 +165,14 @@ projects-members-invited = { $n ->
    *[other] { $n } have new accounts. Send each their link: it works once, within a week, and is not shown again.
   }
 projects-members-link = Link
+projects-meanwhile = Somebody saved other settings since you opened this page, so nothing was saved yet. This is what saving would change of theirs. What you typed is still here: look at it, then save again.
+projects-rules-outdated = Somebody published version { $n } since you opened this page, so nothing was published yet. What you wrote is still here: look at what it would change of that version, then publish.
+projects-form-promptflags = Yes/no questions about prompts
+projects-form-promptflags-help = Asked in reviews of prompts (InstructGPT, Table 7); unanswered is not no.
+projects-form-promptflags-add = Add a question
+projects-form-pii = Kinds of personal data
+projects-form-pii-help = A review that finds personal data names which.
+projects-form-pii-add = Add a kind
+projects-form-languages = Languages
+projects-form-languages-help = A review says in which of these languages a prompt is. The key is the language’s tag, as labelers’ languages and the queue have it.
+projects-form-languages-add = Add a language

@@ -96,3 +96,8 @@ screening-grade = Grade
 screening-grade-scale = 1 = not what we need · 7 = could not be better
 screening-grade-save = Save the grade
 error-screening-graded = you have graded this text already
+screening-done-invited = The invitation stands. They find it on their home page when they sign in next.
+screening-done-withdrawn = The invitation was taken back.
+screening-done-rules = The cut-offs were saved. They hold for decisions to come.
+screening-done-asked = Candidates to come are asked this text.
+screening-done-removed = Candidates to come are not asked this any more.

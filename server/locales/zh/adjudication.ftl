@@ -26,3 +26,6 @@ adjudication-note = 理由
 adjudication-record = 记录裁定
 adjudication-decide-again = 记录裁定的新版本
 adjudication-from-label = 这是其中一份标注的内容。记录之前，请改成您自己的判断。
+adjudication-simulated = 这里也有模拟标注员的排序。模拟标注员是有意出错的程序；其标注均有标明。
+adjudication-recorded = 您的裁定已记录：它是一份独立的标注，与标注员的标注并列。
+adjudication-recorded-show = 查看或重新裁定

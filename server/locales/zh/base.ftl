@@ -25,3 +25,7 @@ role-admin = 管理员
 role-operator = 训练操作员
 language-en = 英文
 language-zh = 中文
+nav-group-label = 标注
+nav-group-data = 数据
+nav-group-people = 人员
+nav-group-train = 训练

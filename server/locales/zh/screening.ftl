@@ -84,3 +84,8 @@ screening-grade = 分数
 screening-grade-scale = 1 = 不符合需要 · 7 = 无可挑剔
 screening-grade-save = 保存分数
 error-screening-graded = 您已为此文本评过分
+screening-done-invited = 已发出邀请。对方下次登录时会在首页看到。
+screening-done-withdrawn = 已撤回邀请。
+screening-done-rules = 合格线已保存，适用于此后的决定。
+screening-done-asked = 今后的候选人将撰写这段文字。
+screening-done-removed = 今后的候选人不再做这一题。

@@ -1,5 +1,6 @@
 //! The demo project: prompts, candidates drawn beforehand, demonstrations and one account for each
-//! role, so that labeling starts at once. Its files are compiled into the program.
+//! role, so that labeling starts at once, and four simulated labelers who have ranked a part of it, so that
+//! there are figures to look at. Its files are compiled into the program.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
 use crate::commands::sentence;
+use crate::commands::simulate::{Crowd, rank_open_tasks};
 use crate::domain::gold::{Facts, GoldAnswer};
 use crate::domain::ids::AccountId;
 use crate::domain::opening::{GivenText, Order, Work};
@@ -27,11 +29,27 @@ struct DemoFiles;
 /// Short name of the demo project.
 pub const DEMO_SLUG: &str = "demo";
 
-/// How many labelers each task of the demo is given to, and how long a lease lasts in seconds.
+/// How many labelers each task of the demo is given to, but for those that simulated labelers rank, and how
+/// long a lease lasts in seconds.
 const OVERLAP_AND_LEASE: (i16, i32) = (1, 3600);
 
-/// Share of the demo's leases that are its gold task, until a labeler has had it.
+/// Share of the demo's leases that are gold, until a labeler has had every gold task.
 const GOLD_SHARE: f32 = 0.05;
+
+/// The share while simulated labelers rank, so that each of them meets all gold tasks.
+const GOLD_SHARE_AT_FIRST: f32 = 0.5;
+
+/// The simulated labelers: how probably each judges a pair wrongly. Four, since of three of whom one mostly
+/// guesses the model of quality cannot well tell the better one from the middle one. Their numbers follow those that
+/// `plackett simulate` can make, so that it does not rank under their names with another error rate.
+const ERROR_RATES: [f64; 4] = [0.05, 0.05, 0.2, 0.4];
+const FIRST_SIMULATED: u32 = 101;
+
+/// Rankings that all simulated labelers make, those included that wait for a person, too.
+const SIMULATED_TASKS: usize = 30;
+
+/// Decides what simulated labelers say, so that every demo begins alike.
+const SEED: u64 = 20_261_126;
 
 /// How long the printed sign-in links work.
 const LINK_HOURS: i32 = 24;
@@ -111,11 +129,13 @@ fn demo_text(name: &str) -> anyhow::Result<String> {
     String::from_utf8(file.data.into_owned()).with_context(|| format!("demo/{name} is not UTF-8"))
 }
 
-/// Rankings that come before the other kinds of work.
+/// Rankings that come before the other kinds of work. Simulated labelers have ranked these, too, and one
+/// place is left for a person, who so sees themselves among the figures.
 const RANKINGS_FIRST: usize = 2;
 
 /// Tasks: two rankings, then one of each other kind of work, so that a newcomer meets them soon, then the
-/// other rankings. One ranking is gold, too, and mixed in now and then.
+/// other rankings. A few rankings are gold, too, and mixed in now and then; and simulated labelers have ranked
+/// some that nobody else gets.
 async fn seed_tasks(
     db: &mut PgConnection,
     project: &Project,
@@ -127,10 +147,18 @@ async fn seed_tasks(
         return Ok(());
     }
     let candidates = demo_text(FILE)?;
-    let end = candidates.match_indices('\n').nth(RANKINGS_FIRST - 1);
-    let (first, others) = candidates.split_at(end.map_or(0, |(at, _)| at + 1));
+    let (first, others) = split_lines(&candidates, RANKINGS_FIRST);
+    let (simulated, others) = split_lines(others, SIMULATED_TASKS - RANKINGS_FIRST);
     let kind = ImportKind::Candidates;
-    seed_text(db, project, kind, FILE, first.to_owned()).await?;
+    let n_simulated = ERROR_RATES.len() as i16;
+    for (overlap, lines) in [(n_simulated + 1, first), (n_simulated, simulated)] {
+        change_settings(db, project, |settings| settings.overlap = overlap).await?;
+        seed_text(db, project, kind, FILE, lines.to_owned()).await?;
+    }
+    change_settings(db, project, |settings| {
+        (settings.overlap, settings.gold_share) = (project.overlap, GOLD_SHARE_AT_FIRST);
+    })
+    .await?;
     let work: DemoWork =
         serde_json::from_str(&demo_text("work.json")?).context("demo/work.json is wrong")?;
     for work_kind in [Work::Compare, Work::Own, Work::FewShot, Work::Review] {
@@ -158,22 +186,61 @@ async fn seed_tasks(
             .map_err(sentence)?;
     }
     seed_text(db, project, kind, FILE, others.to_owned()).await?;
-    let prompt = &work.gold.prompt;
-    let task = store::tasks::find_of_prompt(db, project.id, prompt).await?;
-    let task = task.with_context(|| format!("demo/work.json: no task ranks {prompt}"))?;
-    let answer = GoldAnswer {
-        candidates: work.gold.candidates,
-    };
-    store::gold::make(db, task, Purpose::Gold, &answer, admin)
-        .await
-        .map_err(sentence)?;
+    let n_gold = work.gold.len();
+    for gold in work.gold {
+        let prompt = &gold.prompt;
+        let task = store::tasks::find_of_prompt(db, project.id, prompt).await?;
+        let task = task.with_context(|| format!("demo/work.json: no task ranks {prompt}"))?;
+        let answer = GoldAnswer {
+            candidates: gold.candidates,
+        };
+        store::gold::make(db, task, Purpose::Gold, &answer, admin)
+            .await
+            .map_err(sentence)?;
+    }
+    simulate(db, project, SIMULATED_TASKS + n_gold).await?;
+    change_settings(db, project, |settings| settings.gold_share = GOLD_SHARE).await
+}
+
+/// The first lines of a text, and the others.
+fn split_lines(text: &str, n: usize) -> (&str, &str) {
+    let end = n.checked_sub(1);
+    let end = end.and_then(|last| text.match_indices('\n').nth(last));
+    text.split_at(end.map_or(0, |(at, _)| at + 1))
+}
+
+/// Changes what the project sets.
+async fn change_settings(
+    db: &mut PgConnection,
+    project: &Project,
+    change: impl FnOnce(&mut Settings),
+) -> anyhow::Result<()> {
     let settings = store::projects::find_settings(db, project.id).await?;
-    let settings = settings.context("the demo project vanished")?;
-    let settings = Settings {
-        gold_share: GOLD_SHARE,
-        ..settings
-    };
+    let mut settings = settings.context("the demo project vanished")?;
+    change(&mut settings);
     store::projects::update_settings(db, project.id, &settings).await?;
+    Ok(())
+}
+
+/// Lets the simulated labelers rank as many tasks each, under names that say what they are.
+async fn simulate(db: &mut PgConnection, project: &Project, n_each: usize) -> anyhow::Result<()> {
+    let crowd = Crowd {
+        first: FIRST_SIMULATED,
+        error_rates: ERROR_RATES.to_vec(),
+    };
+    for (number, error_rate) in (FIRST_SIMULATED..).zip(ERROR_RATES) {
+        let email = Crowd::address(number);
+        if store::accounts::find_by_email(db, &email).await?.is_none() {
+            let letter = char::from(b'A' + (number - FIRST_SIMULATED) as u8);
+            let percent = 100.0 * error_rate;
+            let name = format!("Simulated labeler {letter}, wrong in {percent:.0} %");
+            store::accounts::insert(db, &email, &name, &[Role::Labeler], true)
+                .await
+                .map_err(sentence)?;
+        }
+    }
+    let limit = (ERROR_RATES.len() * n_each) as u64;
+    rank_open_tasks(db, project, &crowd, SEED, limit).await?;
     Ok(())
 }
 
@@ -181,7 +248,7 @@ async fn seed_tasks(
 #[derive(serde::Deserialize)]
 struct DemoWork {
     few_shot: Vec<GivenText>,
-    gold: DemoGold,
+    gold: Vec<DemoGold>,
 }
 
 /// A prompt whose ranking is known in part.

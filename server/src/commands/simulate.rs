@@ -5,21 +5,23 @@
 use anyhow::Context;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha12Rng;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 
 use crate::commands::database::Database;
 use crate::commands::sentence;
 use crate::config::DataConfig;
 use crate::domain::agreement::{Agreement, Figure};
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::AccountId;
 use crate::domain::labels::Filter;
 use crate::domain::role::Role;
-use crate::domain::simulation::{STATEMENT, rank, utility};
+use crate::domain::simulation::{STATEMENT, expected_quality, rank, utility};
 use crate::domain::submission::{Input, TimeSpent};
 use crate::stats::correlation::spearman;
 use crate::stats::interval::Estimate;
 use crate::store;
+use crate::store::audit_events::NewEvent;
 use crate::store::labels::MOST;
 use crate::store::projects::Project;
 use crate::store::queue::Lease;
@@ -50,7 +52,7 @@ pub struct SimulateArgs {
     error_rate: f64,
 
     /// Error rates of the first and the last labeler; those between are evenly apart. Afterwards it is
-    /// told how well the rankings alone say who errs how often.
+    /// told how well the rankings alone say who errs how often, beside the quality that each rate comes to.
     #[arg(long, value_name = "FIRST:LAST", value_parser = parse_range, conflicts_with = "error_rate")]
     error_rates: Option<(f64, f64)>,
 
@@ -63,7 +65,7 @@ pub struct SimulateArgs {
     limit: Option<u64>,
 }
 
-/// Makes the labelers, ranks, and says how much.
+/// Makes the labelers, ranks, and says how much and how well.
 ///
 /// # Errors
 /// When the project is unknown, the error rate is none, or the database fails.
@@ -71,9 +73,7 @@ pub async fn run(data: &DataConfig, args: SimulateArgs) -> anyhow::Result<()> {
     let database = Database::open(data, 2).await?;
     let done = carry_out(&database.pool, &args).await;
     database.close().await;
-    let n = done?;
-    println!("{n} rankings by {} simulated labelers.", args.labelers);
-    Ok(())
+    done
 }
 
 /// Two error rates with a colon between them.
@@ -83,7 +83,7 @@ fn parse_range(text: &str) -> Result<(f64, f64), String> {
     ends.ok_or_else(|| "give two numbers, such as 0.05:0.45".to_owned())
 }
 
-async fn carry_out(pool: &PgPool, args: &SimulateArgs) -> anyhow::Result<u64> {
+async fn carry_out(pool: &PgPool, args: &SimulateArgs) -> anyhow::Result<()> {
     let mut db = pool.acquire().await?;
     let slug = &args.project;
     let project = store::projects::find_by_slug(&mut db, slug)
@@ -96,10 +96,50 @@ async fn carry_out(pool: &PgPool, args: &SimulateArgs) -> anyhow::Result<u64> {
     let crowd = Crowd::between(args.labelers, first, last);
     let limit = args.limit.unwrap_or(u64::MAX);
     let n = simulate_crowd(pool, &project, &crowd, args.seed, limit).await?;
-    if args.error_rates.is_some() {
-        print_study(&study(pool, &project, &crowd).await?);
+    println!("{n} rankings by {} simulated labelers.", args.labelers);
+    let mut db = pool.acquire().await?;
+    let expected = expected_qualities(&mut db, &project, &crowd).await?;
+    match args.error_rates {
+        Some(_) => print_study(&study(pool, &project, &crowd).await?),
+        None => {
+            if let Some(Some(quality)) = expected.first() {
+                println!("{}", expectation(first, *quality));
+            }
+        }
     }
-    Ok(n)
+    Ok(())
+}
+
+/// What an error rate comes to, in a sentence.
+fn expectation(error_rate: f64, quality: f64) -> String {
+    format!(
+        "An error rate of {error_rate} comes to a quality of {quality:.3} in this project: \
+         a place in a ranking rests on all pairs of a candidate."
+    )
+}
+
+/// The quality that each labeler of a crowd has in a project: see [`expected_quality`]. None where the project has
+/// nothing to be ranked.
+///
+/// # Errors
+/// When the database fails.
+pub async fn expected_qualities(
+    db: &mut PgConnection,
+    project: &Project,
+    crowd: &Crowd,
+) -> anyhow::Result<Vec<Option<f64>>> {
+    let sample = store::tasks::sample_candidates(db, project.id, SCALE_SAMPLE).await?;
+    // Candidates of a task follow one another, and begin with slot 0.
+    let mut tasks: Vec<Vec<f64>> = Vec::new();
+    for (body, candidate) in &sample {
+        let own = utility(&request_of(body), &candidate.text);
+        match tasks.last_mut().filter(|_| candidate.slot > 0) {
+            Some(task) => task.push(own),
+            None => tasks.push(vec![own]),
+        }
+    }
+    let rates = crowd.error_rates.iter();
+    Ok(rates.map(|rate| expected_quality(&tasks, *rate)).collect())
 }
 
 /// Simulated labelers, numbered one after another.
@@ -125,6 +165,11 @@ impl Crowd {
 
     fn members(&self) -> impl Iterator<Item = (u32, f64)> {
         (self.first..).zip(self.error_rates.iter().copied())
+    }
+
+    /// The address of the account of a number.
+    pub fn address(number: u32) -> String {
+        format!("simulated-{number}@plackett.example")
     }
 }
 
@@ -156,16 +201,36 @@ pub async fn simulate_crowd(
     seed: u64,
     limit: u64,
 ) -> anyhow::Result<u64> {
+    let mut db = pool.acquire().await?;
+    rank_open_tasks(&mut db, project, crowd, seed, limit).await
+}
+
+/// The same on one connection, which may be in a transaction that nobody else waits for. That programs rank is
+/// logged before the first of them does.
+///
+/// # Errors
+/// As [`simulate_crowd`].
+pub async fn rank_open_tasks(
+    db: &mut PgConnection,
+    project: &Project,
+    crowd: &Crowd,
+    seed: u64,
+    limit: u64,
+) -> anyhow::Result<u64> {
     let mut rates = crowd.error_rates.iter();
     anyhow::ensure!(
         rates.all(|rate| (0.0..=0.5).contains(rate)),
         "error rates must be 0 to 0.5: at 0.5 a judgement is a coin toss"
     );
-    let mut db = pool.acquire().await?;
-    let scale = measure_scale(&mut db, project).await?;
+    let event = NewEvent::by_command_line(AuditAction::Simulated).within(project.id);
+    let rates = crowd.error_rates.iter();
+    let rates: Vec<f64> = rates.map(|rate| (rate * 1000.0).round() / 1000.0).collect();
+    let told = json!({"labelers": rates.len(), "error_rates": rates, "seed": seed});
+    store::audit_events::record(db, event.with(told)).await?;
+    let scale = measure_scale(db, project).await?;
     let mut labelers = Vec::new();
     for (number, error_rate) in crowd.members() {
-        let id = find_or_make_labeler(&mut db, number).await?;
+        let id = find_or_make_labeler(db, number).await?;
         let rng = trainer::rng::stream(seed, "simulated labeler", u64::from(number));
         labelers.push((id, error_rate, rng));
     }
@@ -179,9 +244,9 @@ pub async fn simulate_crowd(
             if n == limit {
                 break;
             }
-            let lease = store::queue::lease(&mut db, project.id, id, &mut rng).await;
+            let lease = store::queue::lease(db, project.id, id, &mut rng).await;
             if let Some(lease) = lease.map_err(sentence)? {
-                submit(&mut db, id, &lease, &scale, error_rate, &mut rng).await?;
+                submit(db, id, &lease, &scale, error_rate, &mut rng).await?;
                 waiting.push((id, error_rate, rng));
                 n += 1;
             }
@@ -191,11 +256,24 @@ pub async fn simulate_crowd(
     Ok(n)
 }
 
+/// What a simulated labeler is, and what is told of them.
+#[derive(Debug)]
+pub struct Studied {
+    /// Their name.
+    pub name: String,
+    /// How probably they judge a pair wrongly.
+    pub error_rate: f64,
+    /// The quality that this comes to: see [`expected_quality`].
+    pub expected: Option<f64>,
+    /// The quality that the model tells from the rankings.
+    pub told: Figure,
+}
+
 /// How well rankings alone say which labeler errs how often.
 #[derive(Debug)]
 pub struct Study {
-    /// Each labeler with the error rate that they have, and the quality that the model tells.
-    pub labelers: Vec<(String, f64, Figure)>,
+    /// Each labeler.
+    pub labelers: Vec<Studied>,
     /// Spearman's rho of the quality with the share of pairs that each judges rightly.
     pub rho: Option<Estimate>,
 }
@@ -213,16 +291,22 @@ pub async fn study(pool: &PgPool, project: &Project, crowd: &Crowd) -> anyhow::R
     };
     let labels = store::labels::list(&mut db, project.id, &filter, MOST).await?;
     let agreement = Agreement::of(&labels, 0);
+    let expected = expected_qualities(&mut db, project, crowd).await?;
     let mut labelers = Vec::new();
-    for (number, error_rate) in crowd.members() {
+    for ((number, error_rate), expected) in crowd.members().zip(expected) {
         let id = find_or_make_labeler(&mut db, number).await?;
         let mut told = agreement.labelers.iter();
         if let Some(own) = told.find(|own| own.labeler_id == id) {
-            labelers.push((own.name.clone(), error_rate, own.quality));
+            labelers.push(Studied {
+                name: own.name.clone(),
+                error_rate,
+                expected,
+                told: own.quality,
+            });
         }
     }
     let told = labelers.iter();
-    let told = told.filter_map(|(_, error_rate, quality)| Some((1.0 - error_rate, quality.value?)));
+    let told = told.filter_map(|own| Some((1.0 - own.error_rate, own.told.value?)));
     let (right, found): (Vec<f64>, Vec<f64>) = told.unzip();
     Ok(Study {
         labelers,
@@ -232,17 +316,19 @@ pub async fn study(pool: &PgPool, project: &Project, crowd: &Crowd) -> anyhow::R
 
 fn print_study(study: &Study) {
     println!(
-        "{:<26} {:>10} {:>8}  95 % interval",
-        "Labeler", "error rate", "quality"
+        "{:<26} {:>10} {:>8} {:>8}  95 % interval",
+        "Labeler", "error rate", "expected", "quality"
     );
-    for (name, error_rate, quality) in &study.labelers {
-        let value = quality
-            .value
-            .map_or("too few".to_owned(), |own| format!("{own:.3}"));
-        let interval = quality.interval();
+    for own in &study.labelers {
+        let number = |value: Option<f64>, none: &str| {
+            value.map_or(none.to_owned(), |value| format!("{value:.3}"))
+        };
+        let (expected, told) = (number(own.expected, "–"), number(own.told.value, "too few"));
+        let interval = own.told.interval();
         let interval = interval.map(|(low, high)| format!("{low:.3} to {high:.3}"));
         let interval = interval.unwrap_or_default();
-        println!("{name:<26} {error_rate:>10.3} {value:>8}  {interval}");
+        let (name, error_rate) = (&own.name, own.error_rate);
+        println!("{name:<26} {error_rate:>10.3} {expected:>8} {told:>8}  {interval}");
     }
     if let Some(rho) = study.rho {
         println!(
@@ -264,7 +350,7 @@ async fn measure_scale(db: &mut PgConnection, project: &Project) -> anyhow::Resu
 }
 
 async fn find_or_make_labeler(db: &mut PgConnection, number: u32) -> anyhow::Result<AccountId> {
-    let email = format!("simulated-{number}@plackett.example");
+    let email = Crowd::address(number);
     if let Some(account) = store::accounts::find_by_email(db, &email).await? {
         anyhow::ensure!(
             account.is_simulated,

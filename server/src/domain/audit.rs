@@ -59,6 +59,10 @@ words! {
         SnapshotTaken = "snapshot_taken",
         /// Began to download a snapshot or this log.
         Export = "export",
+        /// Opened tasks by hand.
+        TasksOpened = "tasks_opened",
+        /// Let simulated labelers rank.
+        Simulated = "simulated",
         /// Closed a task.
         TaskClosed = "task_closed",
         /// Opened a closed task again.
@@ -69,12 +73,20 @@ words! {
         GoldRetired = "gold_retired",
         /// Decided between labels.
         TaskAdjudicated = "task_adjudicated",
+        /// Answered a labeler's question.
+        QuestionAnswered = "question_answered",
+        /// Took a published answer back.
+        AnswerWithdrawn = "answer_withdrawn",
         /// Changed what candidates must reach.
         ScreeningRules = "screening_rules",
         /// Invited somebody to be screened.
         ScreeningInvited = "screening_invited",
         /// Took an invitation back.
         ScreeningWithdrawn = "screening_withdrawn",
+        /// Graded a text of a screening.
+        ScreeningGraded = "screening_graded",
+        /// Changed what candidates are asked.
+        ScreeningTasks = "screening_tasks",
         /// Passed a screening, and became a labeler.
         ScreeningPassed = "screening_passed",
         /// Did not pass a screening.

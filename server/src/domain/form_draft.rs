@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::domain::form::{Form, Scale, Texts};
+use crate::domain::form::{Choice, Flag, Form, Scale, Texts};
 use crate::domain::form_versions::Section;
 use crate::message::Message;
 
@@ -96,7 +96,15 @@ pub struct FormDraft {
     scales: Vec<Row>,
     flags: Vec<Row>,
     reasons: Vec<Row>,
+    prompt_flags: Vec<Row>,
+    pii_kinds: Vec<Row>,
+    languages: Vec<Row>,
+    /// Whether what is asked in reviews was on the page: where it was not, it stays as it is.
+    has_review: bool,
 }
+
+/// Most rows of any part.
+const MOST_ROWS: usize = 100;
 
 /// Fewest and most rows of a part.
 fn sizes(section: Section) -> (usize, usize) {
@@ -105,6 +113,9 @@ fn sizes(section: Section) -> (usize, usize) {
         Section::Scales => (0, 10),
         Section::Flags => (0, 40),
         Section::Reasons => (1, 20),
+        Section::PromptFlags => (0, 40),
+        Section::PiiKinds => (0, 20),
+        Section::Languages => (0, MOST_ROWS),
     }
 }
 
@@ -112,12 +123,23 @@ impl FormDraft {
     /// A form to begin with.
     pub fn of(form: &Form) -> Self {
         let scales = form.scales.iter();
-        let flags = form.flags.iter().map(|flag| Row {
-            key: flag.key.clone(),
-            label: flag.label.clone(),
-            help: flag.help.clone(),
-            ..Row::default()
-        });
+        let of_flags = |flags: &[Flag]| -> Vec<Row> {
+            let row = |flag: &Flag| Row {
+                key: flag.key.clone(),
+                label: flag.label.clone(),
+                help: flag.help.clone(),
+                ..Row::default()
+            };
+            flags.iter().map(row).collect()
+        };
+        let of_choices = |choices: &[Choice]| -> Vec<Row> {
+            let row = |choice: &Choice| Row {
+                key: choice.key.clone(),
+                label: choice.label.clone(),
+                ..Row::default()
+            };
+            choices.iter().map(row).collect()
+        };
         let reasons = form.skip_reasons.iter().map(|reason| Row {
             key: reason.key.clone(),
             label: reason.label.clone(),
@@ -128,8 +150,12 @@ impl FormDraft {
             scales: scales
                 .map(|one| Row::of_scale(&one.key, &one.scale))
                 .collect(),
-            flags: flags.collect(),
+            flags: of_flags(&form.flags),
             reasons: reasons.collect(),
+            prompt_flags: of_flags(&form.prompt_flags),
+            pii_kinds: of_choices(&form.pii_kinds),
+            languages: of_choices(&form.languages),
+            has_review: true,
         }
     }
 
@@ -140,6 +166,9 @@ impl FormDraft {
             Section::Scales => &self.scales,
             Section::Flags => &self.flags,
             Section::Reasons => &self.reasons,
+            Section::PromptFlags => &self.prompt_flags,
+            Section::PiiKinds => &self.pii_kinds,
+            Section::Languages => &self.languages,
         }
     }
 
@@ -149,6 +178,9 @@ impl FormDraft {
             Section::Scales => &mut self.scales,
             Section::Flags => &mut self.flags,
             Section::Reasons => &mut self.reasons,
+            Section::PromptFlags => &mut self.prompt_flags,
+            Section::PiiKinds => &mut self.pii_kinds,
+            Section::Languages => &mut self.languages,
         }
     }
 
@@ -160,6 +192,7 @@ impl FormDraft {
             ..Self::default()
         };
         for (name, value) in fields {
+            draft.has_review |= name == "review";
             let mut parts = name.split('-');
             let section = parts.next().and_then(find_section);
             let index = parts.next().and_then(|part| part.parse::<usize>().ok());
@@ -167,7 +200,7 @@ impl FormDraft {
                 continue;
             };
             let rows = draft.rows_mut(section);
-            if index >= 100 {
+            if index >= MOST_ROWS {
                 continue;
             }
             if rows.len() <= index {
@@ -267,6 +300,11 @@ impl FormDraft {
         set("scales", of(Section::Scales).into());
         set("flags", of(Section::Flags).into());
         set("skip_reasons", of(Section::Reasons).into());
+        if self.has_review {
+            set("prompt_flags", of(Section::PromptFlags).into());
+            set("pii_kinds", of(Section::PiiKinds).into());
+            set("languages", of(Section::Languages).into());
+        }
         Ok(Value::Object(form))
     }
 }
@@ -364,8 +402,8 @@ fn to_json(section: Section, row: &Row) -> Value {
     entry.insert("label".to_owned(), json!(written(&row.label)));
     let texts = match section {
         Section::Overall | Section::Scales => vec![("low", &row.low), ("high", &row.high)],
-        Section::Flags => vec![("help", &row.help)],
-        Section::Reasons => Vec::new(),
+        Section::Flags | Section::PromptFlags => vec![("help", &row.help)],
+        Section::Reasons | Section::PiiKinds | Section::Languages => Vec::new(),
     };
     for (name, texts) in texts {
         let texts = written(texts);
@@ -384,7 +422,7 @@ mod tests {
 
     /// Every input of the page, as a browser sends it.
     fn fields(draft: &FormDraft) -> Vec<(String, String)> {
-        let mut fields = Vec::new();
+        let mut fields = vec![("review".to_owned(), "yes".to_owned())];
         for section in Section::ALL {
             for (index, row) in draft.rows(section).iter().enumerate() {
                 let name = |field: &str| format!("{}-{index}-{field}", section.as_str());
@@ -426,6 +464,37 @@ mod tests {
         assert_eq!(finished["of_another_part"], json!([1]));
         let finished: Form = serde_json::from_value(finished).unwrap();
         assert_eq!(changes(&form, &finished), []);
+    }
+
+    #[test]
+    fn what_reviews_ask_is_edited_and_stays_where_the_page_did_not_have_it() {
+        let form = Form::default();
+        let mut draft = FormDraft::of(&form);
+        let last = serde_json::to_value(&form).unwrap();
+        assert!(draft.change("promptflags-remove-0").is_some());
+        assert!(draft.change("pii-up-1").is_some());
+        for index in (0..draft.languages.len()).rev() {
+            draft.change(&format!("languages-remove-{index}"));
+        }
+        let again = read(&fields(&draft));
+        let finished: Form = serde_json::from_value(again.finish(&last).unwrap()).unwrap();
+        assert_eq!(finished.prompt_flags.len(), form.prompt_flags.len() - 1);
+        assert_eq!(finished.pii_kinds[0].key, form.pii_kinds[1].key);
+        assert!(finished.languages.is_empty(), "an emptied part stays empty");
+        let sections: Vec<Section> = changes(&form, &finished)
+            .iter()
+            .map(|change| change.section)
+            .collect();
+        assert!(sections.contains(&Section::PromptFlags) && sections.contains(&Section::PiiKinds));
+        // A page of before reviews were edited here.
+        let mut older = fields(&FormDraft::of(&form));
+        older.retain(|(name, _)| {
+            !["review", "promptflags", "pii", "languages"]
+                .iter()
+                .any(|part| name.starts_with(part))
+        });
+        let finished = read(&older).finish(&last).unwrap();
+        assert_eq!(finished["languages"], last["languages"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What changed between two versions of a form, by key, and whether a key keeps its meaning.
 
-use crate::domain::form::{Form, Scale, Texts};
+use crate::domain::form::{Choice, Flag, Form, Scale, Texts};
 
 /// A part of a form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -13,11 +13,25 @@ pub enum Section {
     Flags,
     /// Reasons to skip.
     Reasons,
+    /// Yes/no questions about a prompt, in its review.
+    PromptFlags,
+    /// Kinds of personal data that a review names.
+    PiiKinds,
+    /// Languages that a review chooses from.
+    Languages,
 }
 
 impl Section {
     /// Every one, in the order pages list them.
-    pub const ALL: [Self; 4] = [Self::Overall, Self::Scales, Self::Flags, Self::Reasons];
+    pub const ALL: [Self; 7] = [
+        Self::Overall,
+        Self::Scales,
+        Self::Flags,
+        Self::Reasons,
+        Self::PromptFlags,
+        Self::PiiKinds,
+        Self::Languages,
+    ];
 
     /// The word in names of inputs and keys of messages.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +40,9 @@ impl Section {
             Self::Scales => "scales",
             Self::Flags => "flags",
             Self::Reasons => "reasons",
+            Self::PromptFlags => "promptflags",
+            Self::PiiKinds => "pii",
+            Self::Languages => "languages",
         }
     }
 
@@ -100,6 +117,26 @@ fn of_scale<'a>(key: &'a str, scale: &'a Scale) -> Entry<'a> {
     }
 }
 
+fn of_flags(flags: &[Flag]) -> Vec<Entry<'_>> {
+    let entries = flags.iter().map(|flag| Entry {
+        key: &flag.key,
+        label: &flag.label,
+        explanations: vec![&flag.help],
+        bounds: None,
+    });
+    entries.collect()
+}
+
+fn of_choices(choices: &[Choice]) -> Vec<Entry<'_>> {
+    let entries = choices.iter().map(|choice| Entry {
+        key: &choice.key,
+        label: &choice.label,
+        explanations: Vec::new(),
+        bounds: None,
+    });
+    entries.collect()
+}
+
 fn entries(form: &Form, section: Section) -> Vec<Entry<'_>> {
     match section {
         Section::Overall => vec![of_scale("", &form.overall)],
@@ -107,15 +144,10 @@ fn entries(form: &Form, section: Section) -> Vec<Entry<'_>> {
             let scales = form.scales.iter();
             scales.map(|one| of_scale(&one.key, &one.scale)).collect()
         }
-        Section::Flags => {
-            let flags = form.flags.iter().map(|flag| Entry {
-                key: &flag.key,
-                label: &flag.label,
-                explanations: vec![&flag.help],
-                bounds: None,
-            });
-            flags.collect()
-        }
+        Section::Flags => of_flags(&form.flags),
+        Section::PromptFlags => of_flags(&form.prompt_flags),
+        Section::PiiKinds => of_choices(&form.pii_kinds),
+        Section::Languages => of_choices(&form.languages),
         Section::Reasons => {
             let reasons = form.skip_reasons.iter().map(|reason| Entry {
                 key: &reason.key,

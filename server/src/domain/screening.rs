@@ -2,6 +2,7 @@
 //! is known, texts graded by people, and cut-offs.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::domain::gold::Tally;
 
@@ -89,6 +90,38 @@ pub struct Rules {
     pub least_demonstrations: f64,
     /// How many admins grade each text.
     pub graders: i16,
+}
+
+impl Rules {
+    /// The numbers in one word, by which a page knows whether they are still those that it showed.
+    pub fn fingerprint(&self) -> String {
+        let Self {
+            least_flags,
+            least_ranks,
+            least_demonstrations,
+            graders,
+        } = self;
+        format!("{least_flags}_{least_ranks}_{least_demonstrations}_{graders}")
+    }
+
+    /// What differs, for the audit log: from what to what, by field.
+    pub fn changes(&self, old: &Self) -> Value {
+        let numbers = |rules: &Self| {
+            [
+                ("least_flags", rules.least_flags),
+                ("least_ranks", rules.least_ranks),
+                ("least_demonstrations", rules.least_demonstrations),
+                ("graders", f64::from(rules.graders)),
+            ]
+        };
+        let both = numbers(old).into_iter().zip(numbers(self));
+        let differing = both.filter(|((_, before), (_, after))| before != after);
+        let changes = differing.map(|((name, before), (_, after))| {
+            let change = json!({"from": before.to_string(), "to": after.to_string()});
+            (name.to_owned(), change)
+        });
+        Value::Object(changes.collect())
+    }
 }
 
 /// The paper's "soft cut-offs": 75 % and 6 of 7.

@@ -5,6 +5,7 @@
 //! weight. None of them is length, so a reward model that merely counts words loses against one
 //! that reads.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rand::Rng;
@@ -197,6 +198,75 @@ fn judge_pairs(utilities: &[f64], error_rate: f64, rng: &mut impl Rng) -> Vec<u3
     wins
 }
 
+/// The quality that Crowd-BT can at best tell of a labeler of this error rate: of the pairs that [`rank`] orders
+/// strictly, the share it orders rightly, over tasks whose candidates have these utilities. None where nothing is
+/// ordered.
+///
+/// Of two candidates it is 1 - e. Of more, a candidate's place comes from all its pairs, each judged by itself:
+///
+/// quality = sum of P(the better one wins more pairs) / sum of P(they win different numbers of pairs)
+///
+/// over all pairs, where one of equal worth, which errors in other pairs part, counts as half right. Both chances
+/// are exact: the difference of pairs won is a sum of independent judgements.
+pub fn expected_quality(tasks: &[Vec<f64>], error_rate: f64) -> Option<f64> {
+    let (mut right, mut ordered) = (0.0, 0.0);
+    for utilities in tasks {
+        for first in 0..utilities.len() {
+            for second in first + 1..utilities.len() {
+                let (ahead, behind) = chances(utilities, (first, second), error_rate);
+                ordered += ahead + behind;
+                right += match worth(utilities[first], utilities[second]) {
+                    Ordering::Greater => ahead,
+                    Ordering::Less => behind,
+                    Ordering::Equal => (ahead + behind) / 2.0,
+                };
+            }
+        }
+    }
+    (ordered > 0.0).then_some(right / ordered)
+}
+
+/// How probably the first of a pair wins more pairs than the second, and the other way round.
+fn chances(utilities: &[f64], (first, second): (usize, usize), error_rate: f64) -> (f64, f64) {
+    let n = utilities.len();
+    // By twice the difference of pairs won, from -2n; at first it is 0.
+    let mut differences = vec![0.0; 4 * n + 1];
+    differences[2 * n] = 1.0;
+    let mut judge = |one: usize, other: usize, step: isize| {
+        let is_won = match worth(utilities[one], utilities[other]) {
+            Ordering::Greater => 1.0 - error_rate,
+            Ordering::Less => error_rate,
+            Ordering::Equal => return,
+        };
+        let before = std::mem::replace(&mut differences, vec![0.0; 4 * n + 1]);
+        for (place, chance) in before.into_iter().enumerate() {
+            for (step, share) in [(step, is_won), (-step, 1.0 - is_won)] {
+                let to = place.checked_add_signed(step);
+                if let Some(sum) = to.and_then(|to| differences.get_mut(to)) {
+                    *sum += chance * share;
+                }
+            }
+        }
+    };
+    // Their own pair parts them by two halves of a win each; one with a third candidate by half of that.
+    judge(first, second, 2);
+    for other in (0..n).filter(|other| ![first, second].contains(other)) {
+        judge(first, other, 1);
+        judge(second, other, -1);
+    }
+    let ahead = differences[2 * n + 1..].iter().sum();
+    let behind = differences[..2 * n].iter().sum();
+    (ahead, behind)
+}
+
+/// Which of two utilities is the greater; those nearer to each other than [`TIE`] are equal.
+fn worth(one: f64, other: f64) -> Ordering {
+    match (one - other).abs() < TIE {
+        true => Ordering::Equal,
+        false => one.total_cmp(&other),
+    }
+}
+
 /// The form's overall rating by the utility's place among `scale`.
 fn rating(utility: f64, scale: &[f64], form: &Form) -> i16 {
     let (low, high) = (i32::from(form.overall.min), i32::from(form.overall.max));
@@ -342,5 +412,55 @@ mod tests {
             .count();
         // Binomial with mean 400 and standard deviation 19.
         assert!((324..=476).contains(&swapped), "{swapped}");
+    }
+
+    #[test]
+    fn the_quality_to_expect_is_the_share_of_ordered_pairs_that_are_right() {
+        let near = |found: Option<f64>, expected: f64, within: f64| {
+            let found = found.unwrap_or(f64::NAN);
+            assert!(
+                (found - expected).abs() < within,
+                "{found} is not {expected}"
+            );
+        };
+        for error_rate in [0.0, 0.1, 0.4, 0.5] {
+            near(
+                expected_quality(&[vec![1.0, 0.0]], error_rate),
+                1.0 - error_rate,
+                1e-12,
+            );
+        }
+        assert_eq!(expected_quality(&[vec![1.0, 1.0], vec![0.5]], 0.2), None);
+        // Of three there are eight ways to judge the pairs; counted by hand, with one error in five.
+        near(
+            expected_quality(&[vec![2.0, 1.0, 0.0]], 0.2),
+            2.112 / 2.52,
+            1e-9,
+        );
+        // As often as labelers are right, a pair of equal worth being half right.
+        let tasks = vec![
+            vec![0.0, -1.0, -0.3, -0.3, -2.0],
+            vec![-0.5, 0.0, -0.5, -0.5],
+        ];
+        let mut rng = ChaCha12Rng::seed_from_u64(11);
+        let (mut right, mut ordered) = (0.0, 0.0);
+        for _ in 0..20_000 {
+            for utilities in &tasks {
+                let wins = judge_pairs(utilities, 0.2, &mut rng);
+                for first in 0..wins.len() {
+                    for second in first + 1..wins.len() {
+                        if wins[first] == wins[second] {
+                            continue;
+                        }
+                        ordered += 1.0;
+                        right += match worth(utilities[first], utilities[second]) {
+                            Ordering::Equal => 0.5,
+                            truth => f64::from(u8::from(truth == wins[first].cmp(&wins[second]))),
+                        };
+                    }
+                }
+            }
+        }
+        near(expected_quality(&tasks, 0.2), right / ordered, 0.005);
     }
 }

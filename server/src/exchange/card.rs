@@ -36,6 +36,7 @@ pub struct Facts {
     categories: BTreeMap<String, u64>,
     sizes: BTreeMap<usize, u64>,
     labelers: BTreeSet<String>,
+    n_decisions: u64,
     guidelines: BTreeSet<i32>,
     forms: BTreeSet<i32>,
     n_pairs: u64,
@@ -68,7 +69,10 @@ impl Facts {
             return;
         };
         *self.sizes.entry(ranked.completions.len()).or_default() += 1;
-        if let Some(labeler) = &ranked.labeler {
+        // Who decides between labels is no labeler, and agrees or disagrees with nobody.
+        let is_decision = record.is_decision();
+        self.n_decisions += u64::from(is_decision);
+        if let Some(labeler) = ranked.labeler.as_ref().filter(|_| !is_decision) {
             self.labelers.insert(labeler.clone());
         }
         for (index, one) in ranked.completions.iter().enumerate() {
@@ -85,6 +89,9 @@ impl Facts {
             self.of_prompt.clear();
         }
         self.n_unranked += record.n_unranked() as u64;
+        if is_decision {
+            return;
+        }
         if self.of_prompt.is_empty() {
             self.compared.push((0.0, 0.0));
         }
@@ -240,6 +247,10 @@ fn describe_rankings(card: &mut String, snapshot: &Snapshot, choice: &ExportChoi
     row("rankings", &sizes.join(", "));
     if choice.aggregation == Aggregation::Labelers {
         row("labelers", &facts.labelers.len().to_string());
+        if facts.n_decisions > 0 {
+            let words = "between labels, by admins: no labels of their own";
+            row("decisions", &format!("{} {words}", facts.n_decisions));
+        }
         row("agreement", &agreement(&facts.compared));
         row("guidelines, versions", &list(&facts.guidelines));
         row("form, versions", &list(&facts.forms));

@@ -218,6 +218,11 @@ impl Record {
         }
     }
 
+    /// Whether it is a decision between labels, and no label of its own.
+    pub fn is_decision(&self) -> bool {
+        matches!(self, Self::Ranking(line) if line.adjudication)
+    }
+
     /// Of one labeler's ranking: how many completions were left unranked.
     pub fn n_unranked(&self) -> usize {
         match self {

@@ -50,6 +50,8 @@ struct AdjudicationPage {
     figures: Figures,
     cases: Vec<CaseRow>,
     has_more: bool,
+    /// Whether programs are among the labelers.
+    has_simulated: bool,
 }
 
 /// A case as the list shows it.
@@ -76,6 +78,9 @@ pub struct AdjudicationQuery {
     /// Which page of the list, 0 for the first.
     #[serde(default)]
     page: usize,
+    /// The task that was decided just now.
+    #[serde(default)]
+    decided: Option<TaskId>,
 }
 
 impl AdjudicationPage {
@@ -143,12 +148,16 @@ pub async fn index(
     let projects = store::members::list_administered(&mut db, admin.account_id).await?;
     let project = choose_project(&projects, &query.project)?;
     let (mut cases, mut figures) = (Vec::new(), Figures::default());
+    let mut has_simulated = false;
     if let Some(project) = &project {
         let offset = query.page.saturating_mul(PAGE_LENGTH);
         let offset = i64::try_from(offset).map_err(|_| wrong("page"))?;
         let limit = PAGE_LENGTH as i64 + 1;
         cases = store::adjudication::list(&mut db, project.id, &filter, offset, limit).await?;
         figures = store::adjudication::figures(&mut db, project.id).await?;
+        has_simulated = store::simulated::find(&mut db, project.id, 1)
+            .await?
+            .has_any;
     }
     drop(db);
     let has_more = cases.len() > PAGE_LENGTH;
@@ -165,6 +174,7 @@ pub async fn index(
         figures,
         cases: cases.into_iter().map(row).collect(),
         has_more,
+        has_simulated,
     })?
     .into_response())
 }
@@ -430,7 +440,7 @@ pub async fn create(
             let event = event.to("task", id.0).within(project.id);
             store::audit_events::record(&mut db, event).await?;
             db.commit().await?;
-            let next = format!("/adjudication?project={}", project.slug);
+            let next = format!("/adjudication?project={}&decided={id}", project.slug);
             Ok(Redirect::to(&next).into_response())
         }
         Err(AppError::Invalid(errors)) => {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
 use crate::auth::visitor::{ProjectAdmin, Visitor};
-use crate::domain::agreement::Agreement;
+use crate::domain::agreement::{Agreement, FEWEST};
 use crate::domain::form::Form;
 use crate::domain::ids::AccountId;
 use crate::domain::labels::{Filter, FilterInput};
@@ -141,6 +141,30 @@ impl FilterForm {
     }
 }
 
+/// Decides whether what simulated labelers said is in the figures, where the address does not: while people have
+/// ranked too little for any figure, it is. Returns what has to be said of it, as a key of the catalogue; nothing
+/// in a project in which no program ranked.
+pub(crate) async fn choose_simulated(
+    state: &AppState,
+    project: &Project,
+    input: &mut FilterInput,
+) -> AppResult<Option<&'static str>> {
+    let fewest = FEWEST as i64;
+    let mut db = state.db.acquire().await?;
+    let found = store::simulated::find(&mut db, project.id, fewest).await?;
+    let is_alone = found.has_any && found.n_by_people < fewest;
+    let note = match input.simulated.as_str() {
+        _ if !found.has_any => None,
+        "" if is_alone => Some("figures-simulated-alone"),
+        "true" => Some("figures-simulated-in"),
+        _ => Some("figures-simulated-out"),
+    };
+    if input.simulated.is_empty() {
+        input.simulated = is_alone.to_string();
+    }
+    Ok(note)
+}
+
 /// Until when rankings are in the figures.
 pub(crate) fn newest(page: &Page, at: &DateTime<Utc>) -> String {
     page.t_with("figures-newest", "at", page.time(at))
@@ -151,6 +175,8 @@ pub(crate) fn newest(page: &Page, at: &DateTime<Utc>) -> String {
 struct AgreementPage {
     page: Page,
     form: Option<FilterForm>,
+    /// What has to be said of simulated labelers.
+    note: Option<String>,
     query: AgreementQuery,
     found: std::sync::Arc<Agreement>,
     sections: Vec<Section>,
@@ -242,9 +268,10 @@ pub async fn index(
     State(state): State<AppState>,
     page: Page,
     ProjectAdmin(visitor): ProjectAdmin,
-    Query(query): Query<AgreementQuery>,
+    Query(mut query): Query<AgreementQuery>,
 ) -> AppResult<Response> {
-    let (policy, filter) = (query.policy()?, query.filter()?);
+    let policy = query.policy()?;
+    query.filter()?;
     let sort = query.sort()?.to_owned();
     let page = page.titled("agreement-title");
     let place = find_place(&state, &visitor, &query.project).await?;
@@ -252,6 +279,7 @@ pub async fn index(
         let body = render(&AgreementPage {
             page,
             form: None,
+            note: None,
             query,
             found: std::sync::Arc::new(Agreement::of(&Default::default(), 0)),
             sections: Vec::new(),
@@ -260,7 +288,8 @@ pub async fn index(
         })?;
         return Ok(body.into_response());
     };
-    let found = figures::agreement(&state, project.id, &filter).await?;
+    let note = choose_simulated(&state, &project, &mut query.filter).await?;
+    let found = figures::agreement(&state, project.id, &query.filter()?).await?;
     let kept = query_of(&project, &query.filter, &[("ties", &query.ties)]);
     let view = View {
         words: Words { page: &page },
@@ -293,6 +322,7 @@ pub async fn index(
         json: format!("/api/v1/projects/{}/agreement?{json}", project.id),
         sections,
         downloads,
+        note: note.map(|key| page.t_with(key, "fewest", FEWEST)),
         form: Some(FilterForm {
             projects: place.projects,
             project,
@@ -319,12 +349,14 @@ pub async fn export(
     State(state): State<AppState>,
     mut page: Page,
     ProjectAdmin(visitor): ProjectAdmin,
-    Query(query): Query<AgreementQuery>,
+    Query(mut query): Query<AgreementQuery>,
 ) -> AppResult<Response> {
-    let (policy, filter) = (query.policy()?, query.filter()?);
+    let policy = query.policy()?;
+    query.filter()?;
     let place = find_place(&state, &visitor, &query.project).await?;
     let project = place.project.ok_or(AppError::NotFound("project"))?;
-    let found = figures::agreement(&state, project.id, &filter).await?;
+    choose_simulated(&state, &project, &mut query.filter).await?;
+    let found = figures::agreement(&state, project.id, &query.filter()?).await?;
     page.lang = Lang::En;
     let view = View {
         words: Words { page: &page },
@@ -344,11 +376,14 @@ pub async fn show(
     mut page: Page,
     ProjectAdmin(visitor): ProjectAdmin,
     Path(id): Path<AccountId>,
-    Query(query): Query<AgreementQuery>,
+    Query(mut query): Query<AgreementQuery>,
 ) -> AppResult<Response> {
-    let (policy, filter) = (query.policy()?, query.filter()?);
+    let policy = query.policy()?;
+    query.filter()?;
     let place = find_place(&state, &visitor, &query.project).await?;
     let project = place.project.ok_or(AppError::NotFound("project"))?;
+    choose_simulated(&state, &project, &mut query.filter).await?;
+    let filter = query.filter()?;
     let mut db = state.db.acquire().await?;
     let account = store::accounts::find(&mut db, id).await?;
     let account = account.ok_or(AppError::NotFound("account"))?;

@@ -12,7 +12,7 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::PgConnection;
 
 use crate::auth::visitor::{ProjectAdmin, Visitor};
@@ -20,6 +20,7 @@ use crate::domain::audit::AuditAction;
 use crate::domain::ids::{AccountId, AuditEventId, ProjectId};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
+use crate::pages::audit_details::{details, noun};
 use crate::state::AppState;
 use crate::store;
 use crate::store::audit_events::{Actor, AuditEvent, AuditFilter, NewEvent};
@@ -124,22 +125,6 @@ fn read<T: std::str::FromStr>(field: &str, text: &str, errors: &mut Vec<FieldErr
     read
 }
 
-/// A value as it is read: a change as what was and what is.
-fn detail(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(detail).collect::<Vec<_>>().join(", "),
-        Value::Object(change) if change.contains_key("from") && change.contains_key("to") => {
-            let side = |name: &str| match detail(&change[name]) {
-                text if text.is_empty() => "–".to_owned(),
-                text => text,
-            };
-            format!("{} → {}", side("from"), side("to"))
-        }
-        other => other.to_string(),
-    }
-}
-
 impl AuditPage {
     fn actions(&self) -> Vec<(&'static str, String)> {
         let actions = AuditAction::ALL.iter();
@@ -155,20 +140,18 @@ impl AuditPage {
 
     /// What it was done to: its name, or its noun and key.
     fn subject(&self, event: &AuditEvent) -> String {
-        let kind = event.subject_kind.as_deref().unwrap_or_default();
+        let kind = event.subject_kind.as_deref();
+        let kind = kind.map(|kind| noun(&self.page, kind)).unwrap_or_default();
         match (&event.subject, event.subject_id) {
             (Some(name), _) => name.clone(),
             (None, Some(id)) => format!("{kind} {id}"),
-            (None, None) => kind.to_owned(),
+            (None, None) => kind,
         }
     }
 
     /// What more there is to say, one part for each member.
     fn details(&self, event: &AuditEvent) -> Vec<(String, String)> {
-        let members = event.data.as_object().into_iter().flatten();
-        members
-            .map(|(name, value)| (name.clone(), detail(value)))
-            .collect()
+        details(&self.page, &event.data)
     }
 
     fn is_chosen(&self, chosen: &str, id: &impl ToString) -> bool {
@@ -262,15 +245,6 @@ fn line(event: &AuditEvent) -> Bytes {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-
-    #[test]
-    fn a_change_is_told_as_what_was_and_what_is() {
-        assert_eq!(detail(&json!({"from": "", "to": "3"})), "– → 3");
-        assert_eq!(detail(&json!(["labeler", "admin"])), "labeler, admin");
-        let change = json!({"from": ["labeler"], "to": []});
-        assert_eq!(detail(&change), "labeler → –");
-        assert_eq!(detail(&json!(7)), "7");
-    }
 
     #[test]
     fn a_day_is_counted_from_midnight_to_midnight_utc_and_wrong_fields_are_named() {

@@ -11,6 +11,7 @@ pub mod answer;
 pub mod answer_form;
 pub mod attention;
 pub mod audit;
+pub mod audit_details;
 pub mod checkpoints;
 pub mod correcting;
 pub mod csp_reports;

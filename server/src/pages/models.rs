@@ -8,13 +8,13 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 
 use crate::auth::visitor::Visitor;
-use crate::domain::agreement::Figure;
+use crate::domain::agreement::{FEWEST, Figure};
 use crate::domain::labels::FilterInput;
 use crate::domain::models::{ModelFigures, Models, PairOfModels};
 use crate::error::{AppError, AppResult};
 use crate::figures;
 use crate::i18n::Lang;
-use crate::pages::agreement::{FilterForm, filter_of, newest, query_of};
+use crate::pages::agreement::{FilterForm, choose_simulated, filter_of, newest, query_of};
 use crate::pages::figure_sections::{Matrix, MatrixCell, MatrixRow, Section};
 use crate::pages::figure_tables::{Column, FigureTable, Picture, Row, Unit, Words, download};
 use crate::pages::prompts::choose_project;
@@ -74,10 +74,10 @@ pub async fn index(
     State(state): State<AppState>,
     page: Page,
     visitor: Visitor,
-    Query(query): Query<ModelsQuery>,
+    Query(mut query): Query<ModelsQuery>,
 ) -> AppResult<Response> {
     check_may_see(&visitor)?;
-    let filter = query.filter.parse().map_err(AppError::Invalid)?;
+    query.filter.parse().map_err(AppError::Invalid)?;
     let page = page.titled("models-title");
     let mut db = state.db.acquire().await?;
     let projects = list_projects(&mut db, &visitor).await?;
@@ -96,6 +96,9 @@ pub async fn index(
     };
     let choices = store::labels::find_choices(&mut db, project.id).await?;
     drop(db);
+    let note = choose_simulated(&state, &project, &mut query.filter).await?;
+    let note = note.map(|key| page.t_with(key, "fewest", FEWEST));
+    let filter = query.filter.parse().map_err(AppError::Invalid)?;
     let found = figures::models(&state, project.id, &filter).await?;
     let view = View {
         words: Words { page: &page },
@@ -120,7 +123,7 @@ pub async fn index(
             filter_of(&query.filter, &[])
         ),
         about: view.about(&found),
-        notes: view.notes(&found),
+        notes: note.into_iter().chain(view.notes(&found)).collect(),
         sections,
         downloads,
         form: Some(FilterForm {
@@ -139,15 +142,17 @@ pub async fn export(
     State(state): State<AppState>,
     mut page: Page,
     visitor: Visitor,
-    Query(query): Query<ModelsQuery>,
+    Query(mut query): Query<ModelsQuery>,
 ) -> AppResult<Response> {
     check_may_see(&visitor)?;
-    let filter = query.filter.parse().map_err(AppError::Invalid)?;
+    query.filter.parse().map_err(AppError::Invalid)?;
     let mut db = state.db.acquire().await?;
     let projects = list_projects(&mut db, &visitor).await?;
     drop(db);
     let project = choose_project(&projects, &query.project)?;
     let project = project.ok_or(AppError::NotFound("project"))?;
+    choose_simulated(&state, &project, &mut query.filter).await?;
+    let filter = query.filter.parse().map_err(AppError::Invalid)?;
     let found: Arc<Models> = figures::models(&state, project.id, &filter).await?;
     page.lang = Lang::En;
     let view = View {

@@ -50,7 +50,7 @@ struct FormPage {
 }
 
 impl FormPage {
-    fn sections(&self) -> [Section; 4] {
+    fn sections(&self) -> [Section; 7] {
         Section::ALL
     }
 
@@ -101,8 +101,12 @@ impl FormPage {
                     ("high", &row.high),
                 ]
             }
-            Section::Flags => vec![("label", &row.label), ("help", &row.help)],
-            Section::Reasons => vec![("label", &row.label)],
+            Section::Flags | Section::PromptFlags => {
+                vec![("label", &row.label), ("help", &row.help)]
+            }
+            Section::Reasons | Section::PiiKinds | Section::Languages => {
+                vec![("label", &row.label)]
+            }
         }
     }
 
@@ -339,7 +343,14 @@ mod tests {
             let section = section.as_str();
             keys.extend(["", "-help"].map(|end| format!("projects-form-{section}{end}")));
         }
-        for section in ["scales", "flags", "reasons"] {
+        for section in [
+            "scales",
+            "flags",
+            "reasons",
+            "promptflags",
+            "pii",
+            "languages",
+        ] {
             keys.push(format!("projects-form-{section}-add"));
         }
         for field in ["key", "label", "help", "low", "high", "min", "max"] {

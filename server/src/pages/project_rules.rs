@@ -85,6 +85,8 @@ struct RulesPage {
     subject: Subject,
     texts: Texts,
     errors: Vec<FieldError>,
+    /// Somebody published a version since the page was opened.
+    is_outdated: bool,
     preview: Option<Preview>,
     versions: Vec<RuleVersion>,
     /// The two versions that are compared, older first.
@@ -99,6 +101,11 @@ impl fmt::Display for Subject {
 }
 
 impl RulesPage {
+    /// The newest version; 0 where there is none.
+    fn last(&self) -> i32 {
+        self.versions.first().map_or(0, |newest| newest.version)
+    }
+
     fn word(&self, key: &str) -> String {
         self.page.t(&format!("projects-{}-{key}", self.subject))
     }
@@ -186,6 +193,7 @@ pub async fn index(
         subject,
         texts,
         errors: Vec::new(),
+        is_outdated: false,
         preview: None,
         versions,
         compared,
@@ -203,6 +211,9 @@ pub struct RulesForm {
     zh: String,
     #[serde(default)]
     action: String,
+    /// The newest version when the page was opened. Who does not say, as a program may, is not asked.
+    #[serde(default)]
+    last: Option<i32>,
 }
 
 impl RulesForm {
@@ -232,7 +243,8 @@ impl RulesForm {
 }
 
 /// `POST /projects/{id}/rules/{subject}`: previews a version, or publishes it. Labelers acknowledge it
-/// before their next task; old labels keep theirs.
+/// before their next task; old labels keep theirs. Where somebody else published one since the page was opened,
+/// what was typed is compared with that one first.
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
@@ -244,6 +256,8 @@ pub async fn update(
     let mut transaction = state.db.begin().await?;
     let project =
         store::members::find_administered(&mut transaction, visitor.account_id, id).await?;
+    // Of two who publish at once the second sees what the first published.
+    store::projects::lock(&mut transaction, id).await?;
     let texts = form.texts();
     let mut errors = RulesForm::complaints(&texts);
     let versions = store::rules::list(&mut transaction, id, subject).await?;
@@ -251,7 +265,9 @@ pub async fn update(
     if before.as_ref() == Some(&texts) {
         errors.push(FieldError::new("en", Message::new("error-nothing-changed")));
     }
-    if errors.is_empty() && form.action == "publish" {
+    let newest = versions.first().map_or(0, |newest| newest.version);
+    let is_outdated = form.last.is_some_and(|last| last != newest);
+    if errors.is_empty() && form.action == "publish" && !is_outdated {
         let by = visitor.account_id;
         let version = store::rules::publish(&mut transaction, id, subject, &texts, by).await?;
         let action = match subject {
@@ -277,13 +293,17 @@ pub async fn update(
         n_asked,
     });
     let title = format!("projects-{subject}-title");
-    let status: StatusCode = status_of(&errors);
+    let status = match is_outdated {
+        true => StatusCode::CONFLICT,
+        false => status_of(&errors),
+    };
     let view = RulesPage {
         page: page.titled(&title),
         project,
         subject,
         texts,
         errors,
+        is_outdated,
         preview,
         versions,
         compared: None,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::domain::project::{
     LEASE_SECONDS, LEAST_SECONDS, LONGEST_NAME, LONGEST_SLUG, MIXED_IN_PERCENT, OVERLAPS,
@@ -115,6 +116,20 @@ impl SettingsForm {
             }
         }
         Self { values }
+    }
+
+    /// A short name for everything that it says, by which a page knows whether the settings are still those that
+    /// it showed.
+    pub fn fingerprint(&self) -> String {
+        let said = serde_json::to_vec(&self.values).unwrap_or_default();
+        hex::encode(&Sha256::digest(&said)[..8])
+    }
+
+    /// Whether it was typed into a page that showed other settings than these. Who says nothing of what they saw,
+    /// as a program may, is not asked.
+    pub fn is_outdated(&self, saved: &Self) -> bool {
+        let shown = self.value("last");
+        !shown.is_empty() && shown != saved.fingerprint()
     }
 
     /// What was typed into a field.
@@ -264,6 +279,16 @@ mod tests {
             json!({"gold_percent": {"from": "0", "to": "2.5"}, "overlap_chat": {"from": "", "to": "3"},
                    "next_task": {"from": "oldest", "to": "random"}, "is_open": {"from": "true", "to": "false"}})
         );
+    }
+
+    #[test]
+    fn what_was_typed_beside_other_settings_is_outdated() {
+        let shown = form(&[]);
+        let saved = form(&[("overlap", "3")]);
+        assert_ne!(shown.fingerprint(), saved.fingerprint());
+        let typed = form(&[("last", &shown.fingerprint()), ("overlap", "2")]);
+        assert!(!typed.is_outdated(&shown) && typed.is_outdated(&saved));
+        assert!(!form(&[("overlap", "2")]).is_outdated(&saved));
     }
 
     #[test]

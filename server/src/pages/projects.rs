@@ -14,6 +14,7 @@ use crate::domain::prompt::CATEGORIES;
 use crate::domain::task::NextTask;
 use crate::error::{AppError, AppResult, FieldError, OnConstraint};
 use crate::message::Message;
+use crate::pages::audit_details::details;
 use crate::pages::project_settings::{NumberField, SettingsForm, number_fields};
 use crate::state::AppState;
 use crate::store;
@@ -44,6 +45,10 @@ struct ProjectPage {
     project: Project,
     figures: Figures,
     form: SettingsForm,
+    /// The settings that are in force, as a short name: see [`SettingsForm::fingerprint`].
+    last: String,
+    /// Somebody saved others since the page was opened: what differs between theirs and what was typed.
+    meanwhile: Vec<(String, String)>,
     errors: Vec<FieldError>,
     is_saved: bool,
 }
@@ -219,36 +224,54 @@ pub async fn show(
     let settings = store::projects::find_settings(&mut db, id).await?;
     let settings = settings.ok_or(AppError::NotFound("project"))?;
     drop(db);
-    let form = SettingsForm::of(&settings);
-    let is_saved = query.saved.is_some();
-    show_project(&state, page, project, form, Vec::new(), is_saved).await
+    let shown = Shown {
+        form: SettingsForm::of(&settings),
+        is_saved: query.saved.is_some(),
+        ..Shown::default()
+    };
+    show_project(&state, page, project, shown).await
+}
+
+/// What the page of a project says besides what the project has.
+#[derive(Default)]
+struct Shown {
+    form: SettingsForm,
+    errors: Vec<FieldError>,
+    meanwhile: Vec<(String, String)>,
+    is_saved: bool,
 }
 
 async fn show_project(
     state: &AppState,
     mut page: Page,
     project: Project,
-    form: SettingsForm,
-    errors: Vec<FieldError>,
-    is_saved: bool,
+    shown: Shown,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let figures = store::projects::figures(&mut db, project.id).await?;
+    let settings = store::projects::find_settings(&mut db, project.id).await?;
+    let settings = settings.ok_or(AppError::NotFound("project"))?;
     drop(db);
     page.title.clone_from(&project.name);
-    let status = status_of(&errors);
+    let status = match shown.meanwhile.is_empty() {
+        true => status_of(&shown.errors),
+        false => StatusCode::CONFLICT,
+    };
     let body = render(&ProjectPage {
         page,
         project,
         figures,
-        form,
-        errors,
-        is_saved,
+        last: SettingsForm::of(&settings).fingerprint(),
+        form: shown.form,
+        meanwhile: shown.meanwhile,
+        errors: shown.errors,
+        is_saved: shown.is_saved,
     })?;
     Ok((status, body).into_response())
 }
 
-/// `POST /projects/{id}`: changes the settings. A new order of the queue is carried out at once.
+/// `POST /projects/{id}`: changes the settings. A new order of the queue is carried out at once. What somebody
+/// else saved since the page was opened is not saved over: the page comes back with both.
 pub async fn update(
     State(state): State<AppState>,
     page: Page,
@@ -264,13 +287,29 @@ pub async fn update(
         Ok(settings) => settings,
         Err(errors) => {
             drop(transaction);
-            return show_project(&state, page, project, form, errors, false).await;
+            let shown = Shown {
+                form,
+                errors,
+                ..Shown::default()
+            };
+            return show_project(&state, page, project, shown).await;
         }
     };
+    // Of two who save at once the second sees what the first saved.
+    store::projects::lock(&mut transaction, id).await?;
     let old = store::projects::find_settings(&mut transaction, id).await?;
     let old = SettingsForm::of(&old.ok_or(AppError::NotFound("project"))?);
     let new = SettingsForm::of(&settings);
     let changes = new.changes(&old);
+    if changes != serde_json::json!({}) && form.is_outdated(&old) {
+        drop(transaction);
+        let shown = Shown {
+            meanwhile: details(&page, &changes),
+            form,
+            ..Shown::default()
+        };
+        return show_project(&state, page, project, shown).await;
+    }
     if changes != serde_json::json!({}) {
         store::projects::update_settings(&mut transaction, id, &settings).await?;
         store::queue_order::place_all(&mut transaction, id).await?;

@@ -16,8 +16,8 @@ use crate::domain::gold::Tally;
 use crate::domain::ids::ScreeningId;
 use crate::domain::screening::{LONGEST_WORDS, Outcome, Rules, TOPICS};
 use crate::error::{AppError, AppResult, FieldError};
-use crate::pages::gold::{ProjectQuery, share_of};
-use crate::pages::screening_candidates;
+use crate::pages::gold::share_of;
+use crate::pages::screening_candidates::{self, Shown};
 use crate::pages::work::go_on;
 use crate::state::AppState;
 use crate::store;
@@ -134,16 +134,27 @@ pub(super) fn topic_label(page: &Page, word: &str) -> String {
     page.t(&format!("screening-topic-{}", word.replace('_', "-")))
 }
 
+/// Which project, and what was done there just now.
+#[derive(Debug, Default, serde::Deserialize)]
+pub struct ScreeningQuery {
+    /// Short name of the project; the first one when empty.
+    #[serde(default)]
+    project: String,
+    /// See `screening_candidates`.
+    #[serde(default)]
+    done: String,
+}
+
 /// `GET /screening`: an admin's list; a candidate goes to their newest screening.
 pub async fn index(
     State(state): State<AppState>,
     page: Page,
     visitor: Visitor,
-    Query(query): Query<ProjectQuery>,
+    Query(query): Query<ScreeningQuery>,
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     if visitor.is_project_admin {
-        let shown = Default::default();
+        let shown = Shown::after(query.done);
         return screening_candidates::show(&mut db, page, &visitor, &query.project, shown).await;
     }
     let whose = Whose {

@@ -49,11 +49,16 @@ struct CandidateRow {
     may_retake: bool,
 }
 
+/// What can have been done on the page before it is shown again; said as `screening-done-<word>`.
+const DONE: [&str; 5] = ["invited", "withdrawn", "rules", "asked", "removed"];
+
 /// What the page says besides its lists.
 #[derive(Default)]
 pub(super) struct Shown {
     /// An invite link, once, and whose.
     link: Option<(String, String)>,
+    /// What was done just now, a word of [`DONE`]; anything else says nothing.
+    done: String,
     /// What was wrong with a form.
     errors: Vec<FieldError>,
     /// The address and the name as they were typed.
@@ -61,11 +66,27 @@ pub(super) struct Shown {
     name: String,
 }
 
+impl Shown {
+    /// What was done just now, and nothing else.
+    pub(super) fn after(done: String) -> Self {
+        Self {
+            done,
+            ..Self::default()
+        }
+    }
+}
+
 impl CandidatesPage {
     fn is_project(&self, project: &Project) -> bool {
         self.project
             .as_ref()
             .is_some_and(|own| own.id == project.id)
+    }
+
+    /// What was done just now, as a sentence.
+    fn done(&self) -> Option<String> {
+        let word = DONE.iter().find(|word| **word == self.shown.done)?;
+        Some(self.page.t(&format!("screening-done-{word}")))
     }
 
     /// Accounts are made by admins of everything.
@@ -292,6 +313,9 @@ pub struct RulesForm {
     least_demonstrations: String,
     #[serde(default)]
     graders: String,
+    /// The numbers that the page showed; who does not say, as a program may, is not asked.
+    #[serde(default)]
+    last: String,
 }
 
 impl RulesForm {
@@ -335,18 +359,30 @@ pub async fn set_rules(
     let project = find_project(&mut db, &admin, &form.project).await?;
     match form.rules() {
         Ok(rules) => {
+            // Of two who save at once the second sees what the first saved.
+            store::projects::lock(&mut db, project.id).await?;
+            let old = store::screenings::find_rules(&mut db, project.id).await?;
+            let is_outdated = !form.last.is_empty() && form.last != old.fingerprint();
+            if is_outdated && rules != old {
+                return Err(AppError::conflict("error-cut-offs-meanwhile"));
+            }
             store::screenings::set_rules(&mut db, project.id, &rules).await?;
-            let action = AuditAction::ScreeningRules;
-            log(&mut db, &admin, action, project.id, None).await?;
+            let changes = rules.changes(&old);
+            if changes != serde_json::json!({}) {
+                let event = NewEvent::by(admin.account_id, AuditAction::ScreeningRules);
+                let event = event.to("project", project.id.0).within(project.id);
+                store::audit_events::record(&mut db, event.with(changes)).await?;
+            }
             db.commit().await?;
-            Ok(back(&form.project))
+            Ok(back(&form.project, "rules"))
         }
         Err(errors) => refuse(&mut db, page, &admin, &form.project, errors).await,
     }
 }
 
-fn back(slug: &str) -> Response {
-    Redirect::to(&format!("/screening?project={slug}")).into_response()
+/// The page again, which says what was done.
+fn back(slug: &str, done: &str) -> Response {
+    Redirect::to(&format!("/screening?project={slug}&done={done}")).into_response()
 }
 
 async fn refuse(
@@ -379,11 +415,18 @@ pub async fn add_demonstration(
     ProjectAdmin(admin): ProjectAdmin,
     HtmlForm(form): HtmlForm<DemonstrationForm>,
 ) -> AppResult<Response> {
-    let mut db = state.db.acquire().await?;
-    let project = find_project(&mut db, &admin, &form.project).await?;
-    match store::screenings::add_demonstration(&mut db, project.id, &form.prompt).await {
-        Ok(_) => Ok(back(&form.project)),
+    let mut transaction = state.db.begin().await?;
+    let project = find_project(&mut transaction, &admin, &form.project).await?;
+    match store::screenings::add_demonstration(&mut transaction, project.id, &form.prompt).await {
+        Ok(_) => {
+            let action = AuditAction::ScreeningTasks;
+            log(&mut transaction, &admin, action, project.id, None).await?;
+            transaction.commit().await?;
+            Ok(back(&form.project, "asked"))
+        }
         Err(AppError::Invalid(errors)) => {
+            transaction.rollback().await?;
+            let mut db = state.db.acquire().await?;
             refuse(&mut db, page, &admin, &form.project, errors).await
         }
         Err(error) => Err(error),
@@ -396,12 +439,15 @@ pub async fn remove_task(
     ProjectAdmin(admin): ProjectAdmin,
     Path(id): Path<TaskId>,
 ) -> AppResult<Response> {
-    let mut db = state.db.acquire().await?;
+    let mut db = state.db.begin().await?;
     let project = tasks::find_project(&mut db, &admin, id).await?;
-    match store::screenings::remove_source(&mut db, id).await? {
-        true => Ok(back(&project.slug)),
-        false => Err(AppError::NotFound("task")),
+    if !store::screenings::remove_source(&mut db, id).await? {
+        return Err(AppError::NotFound("task"));
     }
+    let action = AuditAction::ScreeningTasks;
+    log(&mut db, &admin, action, project.id, None).await?;
+    db.commit().await?;
+    Ok(back(&project.slug, "removed"))
 }
 
 /// The form that invites.
@@ -446,7 +492,7 @@ pub async fn invite(
                 errors,
                 email: form.email,
                 name: form.name,
-                link: None,
+                ..Default::default()
             };
             let mut db = state.db.acquire().await?;
             return show(&mut db, page, &admin, &form.project, shown).await;
@@ -458,7 +504,7 @@ pub async fn invite(
     log(&mut transaction, &admin, action, project.id, Some(id)).await?;
     if !admin.is_admin {
         transaction.commit().await?;
-        return Ok(back(&project.slug));
+        return Ok(back(&project.slug, "invited"));
     }
     let hours = store::sign_in_links::INVITE_HOURS;
     let by = Some(admin.account_id);
@@ -486,7 +532,7 @@ pub async fn retake(
     let action = AuditAction::ScreeningInvited;
     log(&mut db, &admin, action, project_id, Some(account_id)).await?;
     db.commit().await?;
-    Ok(back(&screening.project_slug))
+    Ok(back(&screening.project_slug, "invited"))
 }
 
 /// `POST /screening/{id}/withdraw`: takes an invitation back that was not begun.
@@ -504,5 +550,5 @@ pub async fn withdraw(
     let action = AuditAction::ScreeningWithdrawn;
     log(&mut db, &admin, action, project_id, Some(account_id)).await?;
     db.commit().await?;
-    Ok(back(&screening.project_slug))
+    Ok(back(&screening.project_slug, "withdrawn"))
 }

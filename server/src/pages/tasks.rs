@@ -9,6 +9,7 @@ use crate::auth::visitor::{ProjectAdmin, Visitor};
 use crate::domain::audit::AuditAction;
 use crate::domain::form::{Form, text_in};
 use crate::domain::ids::{ProjectId, TaskId};
+use crate::domain::prompt::CATEGORIES;
 use crate::domain::task::TaskKind;
 use crate::domain::writing::Brief;
 use crate::error::{AppError, AppResult};
@@ -18,7 +19,7 @@ use crate::state::AppState;
 use crate::store;
 use crate::store::audit_events::NewEvent;
 use crate::store::projects::Project;
-use crate::store::tasks::TaskItem;
+use crate::store::tasks::{TaskFilter, TaskItem};
 use crate::web::page::{Page, render};
 
 /// Tasks on one page of the list.
@@ -67,6 +68,12 @@ pub struct TasksQuery {
     /// A kind of task, or empty.
     #[serde(default)]
     kind: String,
+    /// Text to look for.
+    #[serde(default)]
+    search: String,
+    /// A category, or empty.
+    #[serde(default)]
+    category: String,
     /// How many tasks were opened just now.
     #[serde(default)]
     opened: Option<i64>,
@@ -78,6 +85,10 @@ pub struct TasksQuery {
 impl TasksPage {
     fn states(&self) -> [(&'static str, String); 7] {
         STATES.map(|state| (state, self.page.t(&format!("tasks-state-{state}"))))
+    }
+
+    fn categories(&self) -> [(&'static str, String); 10] {
+        CATEGORIES.map(|word| (word, self.page.t(&format!("category-{word}"))))
     }
 
     fn kinds(&self) -> Vec<(TaskKind, String)> {
@@ -185,14 +196,24 @@ pub async fn index(
             Some(known.map_err(unknown)?)
         }
     };
+    if !query.category.is_empty() && !CATEGORIES.contains(&query.category.as_str()) {
+        let message = Message::new("error-unknown-choice");
+        return Err(AppError::invalid("category", message));
+    }
     let mut db = state.db.acquire().await?;
     let projects = store::members::list_administered(&mut db, visitor.account_id).await?;
     let project = choose_project(&projects, &query.project)?;
     let mut tasks = Vec::new();
     if let Some(project) = &project {
         let limit = PAGE_LENGTH as i64 + 1;
-        let (id, before) = (project.id, query.before);
-        tasks = store::tasks::list(&mut db, id, &query.state, kind, before, limit).await?;
+        let filter = TaskFilter {
+            state: query.state.clone(),
+            kind,
+            search: query.search.trim().to_owned(),
+            category: query.category.clone(),
+            before: query.before,
+        };
+        tasks = store::tasks::list(&mut db, project.id, &filter, limit).await?;
     }
     let form = match &project {
         Some(project) => store::projects::find_form(&mut db, project.id).await?,

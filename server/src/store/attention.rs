@@ -62,7 +62,8 @@ pub async fn list(
         JOIN tasks t ON t.id = x.task_id
         JOIN accounts u ON u.id = x.labeler_id
         LEFT JOIN prompts p ON p.id = t.prompt_id
-        WHERE x.project_id = $1
+        -- What candidates answered is looked at on the page of their screening.
+        WHERE x.project_id = $1 AND t.purpose <> 'screening'
           AND CASE $2 WHEN 'untouched' THEN x.is_untouched
                       WHEN 'too-fast' THEN x.is_too_fast
                       ELSE x.is_untouched OR x.is_too_fast END
@@ -115,8 +116,9 @@ pub async fn list_labelers(
                    AS "n_by_chance!",
                count(*) FILTER (WHERE x.is_too_fast) AS "n_too_fast!"
         FROM attention x
+        JOIN tasks t ON t.id = x.task_id
         JOIN accounts u ON u.id = x.labeler_id
-        WHERE x.project_id = $1
+        WHERE x.project_id = $1 AND t.purpose <> 'screening'
         GROUP BY u.id, u.name
         ORDER BY u.name, u.id
         "#,

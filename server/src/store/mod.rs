@@ -42,6 +42,7 @@ pub mod screening_work;
 pub mod screenings;
 pub mod sessions;
 pub mod sign_in_links;
+pub mod simulated;
 pub mod snapshot_selection;
 pub mod snapshots;
 pub mod submissions;

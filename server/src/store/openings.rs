@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{AccountId, CompletionId, OpeningId, ProjectId, PromptId, TaskId};
 use crate::domain::opening::{GivenText, MOST_TASKS, Order};
 use crate::domain::task::BriefKind;
 use crate::domain::writing::Brief;
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
+use crate::store::audit_events::{self, NewEvent};
 use crate::store::imports::Refusal;
 use crate::store::projects::{self, Project};
 
@@ -110,6 +112,9 @@ pub async fn open(
         insert_tasks(&mut db, project_id, id, order, batch).await?;
     }
     super::queue_order::place_new(&mut db, project_id).await?;
+    let event = NewEvent::by(created_by, AuditAction::TasksOpened).within(project_id);
+    let event = event.with(json!({"work": order.work.to_string(), "tasks": tasks.len()}));
+    audit_events::record(&mut db, event).await?;
     db.commit().await?;
     Ok(Opened::Tasks(tasks.len() as i64))
 }

@@ -1,14 +1,16 @@
 //! Questions that labelers ask about the task at hand, and what admins answer. Rows are only added.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
-use sqlx::PgConnection;
+use serde_json::{Value, json};
 use sqlx::types::Json;
+use sqlx::{Connection, PgConnection};
 
+use crate::domain::audit::AuditAction;
 use crate::domain::ids::{AccountId, AnswerId, AssignmentId, ProjectId, QuestionId, TaskId};
 use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::store::assignments;
+use crate::store::audit_events::{self, NewEvent};
 
 /// Longest question, in characters.
 pub const LONGEST_QUESTION: usize = 4000;
@@ -221,10 +223,16 @@ pub async fn answer(
         .map(|text| check_text("published_question", text, LONGEST_QUESTION))
         .transpose()?;
     let answer = AnswerId::new();
-    let done = sqlx::query!(
+    let mut transaction = db.begin().await?;
+    let project = sqlx::query_scalar!(
         r#"
-        INSERT INTO answers (id, question_id, answered_by, markdown, published_question)
-        SELECT $1, id, $3, $4, $5 FROM questions WHERE id = $2 AND may_administer($3, project_id)
+        WITH asked AS (
+            SELECT id, project_id FROM questions WHERE id = $2 AND may_administer($3, project_id)
+        ), made AS (
+            INSERT INTO answers (id, question_id, answered_by, markdown, published_question)
+            SELECT $1, id, $3, $4, $5 FROM asked
+        )
+        SELECT project_id AS "project_id!" FROM asked
         "#,
         answer.0,
         id.0,
@@ -232,32 +240,51 @@ pub async fn answer(
         markdown,
         published
     )
-    .execute(db)
-    .await?;
-    match done.rows_affected() {
-        1 => Ok(answer),
-        _ => Err(AppError::NotFound("question")),
-    }
+    .fetch_optional(&mut *transaction)
+    .await?
+    .ok_or(AppError::NotFound("question"))?;
+    let event = NewEvent::by(by, AuditAction::QuestionAnswered).to("question", id.0);
+    let event = event.within(ProjectId(project));
+    let event = event.with(json!({"published": published.is_some()}));
+    audit_events::record(&mut transaction, event).await?;
+    transaction.commit().await?;
+    Ok(answer)
 }
 
 /// Takes a published answer back: only the asker reads it then. False when it was not published, or in a project
 /// that they may not administer.
 pub async fn withdraw(db: &mut PgConnection, id: AnswerId, by: AccountId) -> sqlx::Result<bool> {
-    let done = sqlx::query!(
+    let mut transaction = db.begin().await?;
+    let found = sqlx::query!(
         r#"
-        INSERT INTO answer_withdrawals (answer_id, withdrawn_by)
-        SELECT a.id, $2
-        FROM answers a
-        JOIN questions q ON q.id = a.question_id
-        WHERE a.id = $1 AND a.published_question IS NOT NULL AND may_administer($2, q.project_id)
-        ON CONFLICT (answer_id) DO UPDATE SET at = answer_withdrawals.at
+        WITH found AS (
+            SELECT a.id, a.question_id, q.project_id
+            FROM answers a
+            JOIN questions q ON q.id = a.question_id
+            WHERE a.id = $1 AND a.published_question IS NOT NULL AND may_administer($2, q.project_id)
+        ), done AS (
+            INSERT INTO answer_withdrawals (answer_id, withdrawn_by)
+            SELECT id, $2 FROM found
+            ON CONFLICT (answer_id) DO NOTHING
+            RETURNING answer_id
+        )
+        SELECT question_id AS "question_id!", project_id AS "project_id!",
+               EXISTS (SELECT 1 FROM done) AS "is_new!"
+        FROM found
         "#,
         id.0,
         by.0
     )
-    .execute(db)
+    .fetch_optional(&mut *transaction)
     .await?;
-    Ok(done.rows_affected() == 1)
+    if let Some(found) = found.as_ref().filter(|found| found.is_new) {
+        let event = NewEvent::by(by, AuditAction::AnswerWithdrawn);
+        let event = event.to("question", found.question_id);
+        let event = event.within(ProjectId(found.project_id));
+        audit_events::record(&mut transaction, event).await?;
+    }
+    transaction.commit().await?;
+    Ok(found.is_some())
 }
 
 /// Notes that a labeler has read every answer to their questions.

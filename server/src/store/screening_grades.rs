@@ -157,9 +157,9 @@ pub async fn grade(
     }
     let note: String = note.trim().chars().take(LONGEST_NOTE).collect();
     let mut transaction = db.begin().await?;
-    let screening = sqlx::query_scalar!(
+    let screening = sqlx::query!(
         r#"
-        SELECT s.id
+        SELECT s.id, s.project_id
         FROM screening_items i
         JOIN screenings s ON s.id = i.screening_id
         JOIN tasks t ON t.id = i.task_id
@@ -187,7 +187,11 @@ pub async fn grade(
     .on_constraint("grades_once_key", || {
         AppError::conflict("error-screening-graded")
     })?;
-    decide(&mut transaction, ScreeningId(screening)).await?;
+    // Neither the grade nor whose text it is: who grades next is not to know the one, nor anybody the other.
+    let event = NewEvent::by(grader, AuditAction::ScreeningGraded).to("task", task_id.0);
+    let event = event.within(ProjectId(screening.project_id));
+    audit_events::record(&mut transaction, event).await?;
+    decide(&mut transaction, ScreeningId(screening.id)).await?;
     transaction.commit().await?;
     Ok(())
 }

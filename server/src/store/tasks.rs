@@ -237,15 +237,28 @@ pub struct Holder {
     pub is_simulated: bool,
 }
 
-/// A project's tasks in a state, newest first: `open` (a place is free), `held` (somebody works on
+/// What a list of tasks is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// A state; empty for any.
+    pub state: String,
+    /// What is done in it; none for anything.
+    pub kind: Option<TaskKind>,
+    /// Text that the prompt, its id or what is given to write from holds, or the task's own id; empty for any.
+    pub search: String,
+    /// Use-case category of the prompt; empty for any.
+    pub category: String,
+    /// Only tasks older than this one: the last of the page before.
+    pub before: Option<TaskId>,
+}
+
+/// A project's tasks that pass a filter, newest first. States are `open` (a place is free), `held` (somebody works on
 /// it), `done` (all places submitted), `closed`, those of a purpose (`gold`, `repeat`, `screening`), or the
 /// empty word for any. What each candidate of a screening got is left to its own page.
 pub async fn list(
     db: &mut PgConnection,
     project_id: ProjectId,
-    state: &str,
-    kind: Option<TaskKind>,
-    before: Option<TaskId>,
+    filter: &TaskFilter,
     limit: i64,
 ) -> sqlx::Result<Vec<TaskItem>> {
     sqlx::query_as!(
@@ -282,6 +295,9 @@ pub async fn list(
           AND NOT (t.purpose = 'screening' AND t.only_for IS NOT NULL)
           AND ($3::uuid IS NULL OR t.id < $3)
           AND ($5::TEXT IS NULL OR t.kind = $5)
+          AND ($6 = '' OR p.category = $6)
+          AND ($7 = '' OR strpos(lower(p.external_id), lower($7)) > 0 OR strpos(lower(p.body::TEXT), lower($7)) > 0
+               OR strpos(lower(t.brief::TEXT), lower($7)) > 0 OR t.id::TEXT = lower($7))
           AND CASE $2
               WHEN 'open' THEN t.closed_at IS NULL AND t.n_held < t.overlap
               WHEN 'held' THEN n.n_leased > 0
@@ -295,10 +311,12 @@ pub async fn list(
         LIMIT $4
         "#,
         project_id.0,
-        state,
-        before.map(|task| task.0),
+        filter.state,
+        filter.before.map(|task| task.0),
         limit,
-        kind.map(TaskKind::as_str)
+        filter.kind.map(TaskKind::as_str),
+        filter.category,
+        filter.search
     )
     .fetch_all(db)
     .await

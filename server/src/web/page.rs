@@ -12,6 +12,7 @@ use crate::auth::visitor::Visitor;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::i18n::{Lang, find, text};
 use crate::message::Message;
+use crate::web::nav::{self, NavGroup};
 
 /// The cookie that remembers the chosen language.
 pub const LANG_COOKIE: &str = "lang";
@@ -164,6 +165,19 @@ impl Page {
                 .path
                 .strip_prefix(prefix)
                 .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    /// What the visitor finds in the navigation; nothing where nobody is signed in.
+    pub fn navigation(&self) -> Vec<NavGroup> {
+        let visitor = self.visitor.as_ref();
+        visitor.map_or_else(Vec::new, |visitor| nav::groups(self, visitor))
+    }
+
+    /// Whether the navigation has groups that open.
+    pub fn has_menus(&self) -> bool {
+        self.navigation()
+            .iter()
+            .any(|group| group.alone().is_none())
     }
 
     /// Whether the browser may hold a labeler's or a candidate's submission that was not sent yet.

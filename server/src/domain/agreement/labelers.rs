@@ -1,6 +1,6 @@
 //! Each labeler, and each two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -183,6 +183,13 @@ impl Sample<'_> {
                 }
             })
             .collect();
+        // Who only decided between the labels of others is no labeler.
+        let said = self.labels.labels.iter();
+        let said = said.filter(|label| !label.is_adjudication);
+        let said: BTreeSet<AccountId> = said
+            .map(|label| self.labels.labelers[label.labeler].id)
+            .collect();
+        labelers.retain(|own| said.contains(&own.labeler_id));
         labelers.sort_by(|a, b| (&a.name, a.labeler_id).cmp(&(&b.name, b.labeler_id)));
         let mut pairs: Vec<_> = agreement.pairs().collect();
         pairs.sort_by_key(|(pair, agreed)| (std::cmp::Reverse(agreed.n_prompts), *pair));
