@@ -240,12 +240,16 @@ mod tests {
             "error-too-many-tasks",
             "error-too-old-to-correct",
             "figures-cut",
+            "figures-simulated-alone",
+            "import-longer-bytes",
+            "import-too-many-labelers",
             "agreement-intervals",
             "agreement-position-of",
             "demonstrate-pairs-help",
             "models-groups",
             "projects-form-bounds",
             "projects-form-rows",
+            "tasks-most-help",
             "text-long",
         ];
         let names = values(Lang::En);
@@ -253,6 +257,8 @@ mod tests {
             .iter()
             .map(|name| (name.as_str(), "1".to_owned()))
             .collect();
+        // Verbs, and a unit of figures that are not whole.
+        let no_nouns = ["comes", "does", "fits", "means", "nats"];
         let mut wrong = Vec::new();
         for key in keys(Lang::En) {
             let said = text(Lang::En, &key, &ones);
@@ -260,7 +266,8 @@ mod tests {
             let is_plural = words.windows(2).any(|pair| {
                 let noun = pair[1].trim_end_matches(|sign: char| !sign.is_alphanumeric());
                 let is_noun = noun.len() > 3 && noun.chars().all(|sign| sign.is_ascii_lowercase());
-                pair[0] == "1" && is_noun && noun.ends_with('s') && !noun.ends_with("ss")
+                let is_plural = noun.ends_with('s') && !noun.ends_with("ss");
+                pair[0] == "1" && is_noun && is_plural && !no_nouns.contains(&noun)
             });
             if is_plural && !others.contains(&key.as_str()) {
                 wrong.push(said);

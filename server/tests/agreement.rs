@@ -350,7 +350,8 @@ async fn gold_and_repeats_tell_of_labelers_and_count_nowhere_else(db: PgPool) {
     assert!(figure("Ada", "too_fast") < 0.05 && figure("Dan", "too_fast") > 0.5);
     let flag = &found["flags"][0];
     assert_eq!(flag["flag"], "fails_instruction");
-    assert!(flag["ac1"]["value"].as_f64().unwrap() > 0.5);
+    // Chance alone gives 0; Dan errs in two of five.
+    assert!(flag["ac1"]["value"].as_f64().unwrap() > 0.3, "{flag}");
     let told: Vec<_> = flag["labelers"].as_array().unwrap().iter().collect();
     let specificity = |name: &str| {
         let own = told.iter().find(|own| own["name"] == name).unwrap();

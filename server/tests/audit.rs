@@ -358,7 +358,7 @@ async fn the_log_is_narrowed_by_person_action_project_and_time_and_read_page_by_
         .await
         .body;
     assert_eq!(rows(&second), 25);
-    assert!(first.contains("</code> 248<") && second.contains("</code> 0<"));
+    assert!(first.contains("</span> 248<") && second.contains("</span> 0<"));
     let of_day = admin.get("/audit?from=2020-02-03&to=2020-02-03").await.body;
     assert_eq!(rows(&of_day), 1);
     assert!(of_day.contains("2020-02-03 04:05:06 UTC"));

@@ -22,7 +22,10 @@ import-not-users-turn-before-answer = what comes before the answer must end with
 import-nothing-asked = needs a request and an answer
 import-too-few = a ranking needs at least 2 with a rank
 import-too-many = has { $n }; a ranking holds at most { $most }
-import-n-completions = has { $n } completions, but a task has { $fewest } to { $most }
+import-n-completions = has { $n } { $n ->
+    [one] completion
+   *[other] completions
+  }, but a task has { $fewest } to { $most }
 import-empty-completion = completion { $number } is empty
 import-id-twice = the id “{ $id }” comes twice
 import-rank-zero = ranks count from 1
@@ -38,7 +41,10 @@ import-open-quote = a record is longer than { $most } MiB: is a quote left open?
 import-unknown-column = unknown column “{ $name }”: use { $known }
 import-column-twice = the column { $name } comes twice
 import-column-missing = the column { $name } is missing
-import-cells = has { $n } cells where the header has { $header }
+import-cells = has { $n } { $n ->
+    [one] cell
+   *[other] cells
+  } where the header has { $header }
 import-in-file = stands on an earlier line of this file
 import-in-project = is in this project already
 import-other-prompt = belongs to a prompt with another text
