@@ -185,9 +185,14 @@ impl Chrome {
                 .add_experimental_option("mobileEmulation", json!({"deviceMetrics": metrics}))
                 .unwrap();
         }
-        WebDriver::new(format!("http://127.0.0.1:{}", self.port), wanted)
+        let browser = WebDriver::new(format!("http://127.0.0.1:{}", self.port), wanted)
             .await
-            .unwrap()
+            .unwrap();
+        // The browser without windows minds no preference of downloads.
+        let allowed = json!({"behavior": "allow", "downloadPath": downloads});
+        let command = json!({"cmd": "Browser.setDownloadBehavior", "params": allowed});
+        self.ask(&browser, "goog/cdp/execute", &command).await;
+        browser
     }
 }
 
