@@ -347,11 +347,21 @@ pub(crate) async fn check_accessible(browser: &WebDriver) {
     assert!(found.is_empty(), "{address}:\n{}", found.join("\n"));
 }
 
+/// The same of a part of the page that covers others.
+pub(crate) async fn check_accessible_part(browser: &WebDriver, css: &str) {
+    let found = find_barriers_in(browser, css).await.unwrap_or_default();
+    assert!(found.is_empty(), "{css}:\n{}", found.join("\n"));
+}
+
 /// What axe-core has against the page; none where axe-core cannot be had.
 pub(crate) async fn find_barriers(browser: &WebDriver) -> Option<Vec<String>> {
+    find_barriers_in(browser, "html").await
+}
+
+async fn find_barriers_in(browser: &WebDriver, css: &str) -> Option<Vec<String>> {
     let source = axe_core()?;
     let script = "const rules = {'target-size': {enabled: true}}; \
-                  const found = await axe.run(document, {rules, resultTypes: ['violations']}); \
+                  const found = await axe.run(document.querySelector(arguments[0]), {rules, resultTypes: ['violations']}); \
                   return found.violations.map((wrong) => `${wrong.id}: ${wrong.help}\\n` \
                     + wrong.nodes.map((node) => `    ${node.html}\\n    ${node.failureSummary}`).join('\\n'));";
     // The driver's own world is under the page's policy too, which knows no eval: the source is
@@ -361,7 +371,7 @@ pub(crate) async fn find_barriers(browser: &WebDriver) -> Option<Vec<String>> {
     if !is_there {
         browser.execute(source, Vec::new()).await.unwrap();
     }
-    let found = browser.execute(script, Vec::new()).await.unwrap();
+    let found = browser.execute(script, vec![json!(css)]).await.unwrap();
     Some(found.convert().unwrap())
 }
 
