@@ -227,6 +227,14 @@ async fn carry_out(browser: &WebDriver, db: &PgPool, program: &Program, name: &s
     // Else the answer to signing out may come after the next one has signed in.
     wait_for_address(browser, "/sign-in").await;
 
+    // What is to be read is asked for where there is something to do.
+    let task = "WITH prompt AS (
+            INSERT INTO prompts (id, project_id, external_id, body)
+            SELECT gen_random_uuid(), id, 'p', '\"Hi\"' FROM projects WHERE name = 'A pilot'
+            RETURNING id, project_id)
+        INSERT INTO tasks (id, project_id, prompt_id, kind, overlap)
+        SELECT gen_random_uuid(), project_id, id, 'review', 1 FROM prompt";
+    sqlx::query(task).execute(db).await.unwrap();
     sign_in(browser, db, program, "bob@example.org").await;
     wait_for_text(browser, ".alert-warn", "A pilot: a new consent").await;
     look(browser, &format!("home-news-{name}")).await;

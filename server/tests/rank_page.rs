@@ -107,7 +107,7 @@ async fn a_save_after_another_window_submitted_says_that_it_was_submitted(db: Pg
     let submit = format!("{RANKS}&action=submit&idempotency_key=k");
     ada.post(&path, &submit).await;
     let refused = ada
-        .post(&path, &format!("{RANKS}&action=save&revision=0"))
+        .post(&path, &format!("{RANKS}&note=late&action=save&revision=0"))
         .await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.body.contains("has ended"), "{}", refused.body);
