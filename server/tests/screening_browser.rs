@@ -158,7 +158,7 @@ async fn the_pages_of_gold_attention_and_adjudication_fit_and_shut_nobody_out(db
         click(&browser, &rank).await;
     }
     click(&browser, "#decision form > div button").await;
-    wait_for_text(&browser, "#adjudication-figures", "1 of these are decided").await;
+    wait_for_text(&browser, "#adjudication-figures", "1 of these is decided").await;
     browser.quit().await.unwrap();
 }
 

@@ -120,15 +120,13 @@ async fn tasks_below_the_least_agreement_are_left_out_and_single_labels_by_choic
     assert_eq!((left_out.labelers_named, left_out.tasks_agreement), (1, 0));
 
     // A decision settles what labelers did not agree on, in the place of the labels.
-    sqlx::query(
+    let decided = format!(
         "WITH t AS (SELECT t.id FROM tasks t JOIN prompts p ON p.id = t.prompt_id WHERE p.external_id = 'p1')
          UPDATE assignments a SET is_adjudication = TRUE, place = NULL FROM t
-         WHERE a.task_id = t.id AND a.labeler_id = $1",
-    )
-    .bind(bob.0)
-    .execute(&db)
-    .await
-    .unwrap();
+         WHERE a.task_id = t.id AND a.labeler_id = '{}'",
+        bob.0
+    );
+    fake::rewrite(&db, &decided).await;
     let least = Filters {
         least_agreement: Some(0.5),
         without_single: true,

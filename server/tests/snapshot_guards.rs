@@ -167,7 +167,8 @@ async fn a_change_of_any_column_is_refused_or_changes_no_byte(db: PgPool) {
 /// A task that nobody has ranked goes with its candidates; candidates alone stay.
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn candidates_go_with_a_task_without_labels_alone(db: PgPool) {
-    fake::project(&db, 2, 4, 1, 3600).await;
+    // One is ranked, the next one is leased, and one is left.
+    fake::project(&db, 3, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
     let ada = app.labeler("ada").await;
     let task = ada.open_task().await;
@@ -199,5 +200,5 @@ async fn candidates_go_with_a_task_without_labels_alone(db: PgPool) {
         .fetch_one(&db)
         .await
         .unwrap();
-    assert_eq!(left, 4);
+    assert_eq!(left, 8);
 }

@@ -107,6 +107,10 @@ async fn said(db: &PgPool) -> ProjectId {
     let bare = "rank-1=1&rank-2=2&rank-3=3&rank-4=3&action=submit&idempotency_key=k&confirmed=yes";
     for sent in [encode(&all), bare.to_owned()] {
         let path = ada.open_task().await;
+        // Nobody is active for longer than the page is open.
+        let long_ago =
+            "UPDATE assignments SET opened_at = now() - INTERVAL '1 hour' WHERE status = 'leased'";
+        sqlx::query(long_ago).execute(db).await.unwrap();
         let done = ada.post(&path, &sent).await;
         assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
     }

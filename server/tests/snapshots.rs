@@ -375,10 +375,13 @@ async fn a_name_that_is_taken_gets_a_number(db: PgPool) {
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn twins_from_before_names_were_unique_are_numbered(db: PgPool) {
     let project = fake::project(&db, 0, 4, 1, 3600).await;
-    sqlx::raw_sql("ALTER TABLE snapshots DROP CONSTRAINT snapshots_project_id_name_key")
-        .execute(&db)
-        .await
-        .unwrap();
+    sqlx::raw_sql(
+        "ALTER TABLE snapshots DROP CONSTRAINT snapshots_project_id_name_key;
+         DROP TRIGGER snapshots_stay_as_sealed ON snapshots",
+    )
+    .execute(&db)
+    .await
+    .unwrap();
     for name in ["all", "all", "all (2)", "all"] {
         sqlx::query("INSERT INTO snapshots (id, project_id, kind, name, n_items, n_prompts, sha256) VALUES ($1, $2, 'prompts', $3, 1, 1, 'x')")
             .bind(SnapshotId::new().0)

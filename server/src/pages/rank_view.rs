@@ -16,7 +16,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::correcting::Correcting;
 use crate::pages::questions;
-use crate::pages::work::path_of;
+use crate::pages::work::{path_of, progress_of};
 use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::history::Version;
@@ -110,7 +110,8 @@ struct RankPage {
     versions: Vec<VersionView>,
     /// The order in a newer draft that another window saved; empty where there is none.
     newer: String,
-    today: i64,
+    /// How much of the work is done: a labeler's today, a candidate's of their screening.
+    standing: String,
     is_late: bool,
     /// Whether the page was shown before; without, its script says so.
     is_opened: bool,
@@ -237,9 +238,19 @@ pub(super) async fn show(
     let who = who.account_id;
     let form = store::assignments::find_form(db, assignment).await?;
     let task = store::tasks::find_view(db, assignment.task_id).await?;
-    // A page that is fetched ahead is shown after one more submission.
-    let today =
-        store::tasks::count_today(db, who).await? + i64::from(matches!(notice, Notice::Ahead));
+    let standing = match &page.visitor {
+        Some(visitor) if !visitor.is_labeler => {
+            let progress = progress_of(db, visitor).await?;
+            let (done, waiting) = (progress.done.to_string(), progress.waiting.to_string());
+            page.t_args("answer-progress", &[("done", done), ("waiting", waiting)])
+        }
+        _ => {
+            // A page that is fetched ahead is shown after one more submission.
+            let ahead = i64::from(matches!(notice, Notice::Ahead));
+            let today = store::tasks::count_today(db, who).await? + ahead;
+            page.t_with("rank-today", "n", today)
+        }
+    };
     let bindings = store::key_bindings::find(db, who).await?;
     let correcting = Correcting::find(&mut *db, assignment).await?;
     let versions = match correcting {
@@ -295,7 +306,7 @@ pub(super) async fn show(
         correcting,
         versions,
         newer,
-        today,
+        standing,
         is_late: assignment.is_late(),
         is_opened: assignment.is_opened() || matches!(notice, Notice::Ahead),
         lease_until: assignment.lease_until,
