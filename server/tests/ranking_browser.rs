@@ -15,7 +15,7 @@ use crate::support::program::Program;
 const ADA: &str = "ada@example.org";
 
 /// A signed-in labeler with the first task on the screen.
-async fn open(chrome: &Chrome, kind: Kind, db: &PgPool, program: &Program) -> WebDriver {
+async fn open(chrome: &Chrome, kind: Kind, db: &PgPool, program: &Program) -> Browser {
     let browser = chrome.open(kind, program.folder.path()).await;
     sign_in(&browser, db, program, ADA).await;
     go_to_work(&browser, program).await;

@@ -16,7 +16,8 @@ export function startPrompt(signal) {
   // what is folded away stands a margin, so that nothing moves.
   function fit() {
     const least = LEAST_REM * parseFloat(getComputedStyle(document.documentElement).fontSize);
-    const whole = prompt.offsetHeight + (parseFloat(prompt.style.marginBottom) || 0);
+    // Not `offsetHeight`, which is rounded: the sum would creep, move the page and so call for the next scroll.
+    const whole = prompt.getBoundingClientRect().height + (parseFloat(prompt.style.marginBottom) || 0);
     const passed = IS_ABOVE.matches ? Math.max(0, -prompt.parentElement.getBoundingClientRect().top) : 0;
     const height = Math.min(whole, Math.max(least, whole - passed));
     if (height > least) opened = false;

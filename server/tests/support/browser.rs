@@ -1,6 +1,8 @@
 //! A real Chromium, driven through ChromeDriver. With `PLACKETT_SCREENSHOTS` set to a folder, every
 //! page that a test looks at is kept there as a picture.
 
+use std::ops::Deref;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -16,6 +18,33 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) struct Chrome {
     driver: Child,
     port: u16,
+}
+
+/// An open browser.
+pub(crate) struct Browser {
+    driver: WebDriver,
+}
+
+impl Browser {
+    pub(crate) async fn quit(self) -> WebDriverResult<()> {
+        self.driver.clone().quit().await
+    }
+}
+
+impl Deref for Browser {
+    type Target = WebDriver;
+
+    fn deref(&self) -> &WebDriver {
+        &self.driver
+    }
+}
+
+impl Drop for Browser {
+    /// A test that fails drops its browser while the page may wait for the server, which is dropped by the same
+    /// thread: asking the browser to close would wait for that. It ends with its [`Chrome`] instead.
+    fn drop(&mut self) {
+        let _ = self.driver.clone().leak();
+    }
 }
 
 /// What kind of browser to open.
@@ -44,6 +73,7 @@ impl Chrome {
             .arg(format!("--port={port}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("chromedriver is installed (make test installs it)");
         let url = format!("http://127.0.0.1:{port}/status");
@@ -84,13 +114,13 @@ impl Chrome {
     }
 
     /// Opens a browser with a fresh profile; downloads go to `downloads`.
-    pub(crate) async fn open(&self, kind: Kind, downloads: &Path) -> WebDriver {
+    pub(crate) async fn open(&self, kind: Kind, downloads: &Path) -> Browser {
         self.start_browser(kind, downloads, false).await
     }
 
     /// The same, and watched: each page's `violations` are what its content security policy refused, and
     /// [`Chrome::requests`] are those that left the browser.
-    pub(crate) async fn watch(&self, kind: Kind, downloads: &Path) -> WebDriver {
+    pub(crate) async fn watch(&self, kind: Kind, downloads: &Path) -> Browser {
         let browser = self.start_browser(kind, downloads, true).await;
         let source = "window.violations = []; addEventListener('securitypolicyviolation', (event) => \
                       window.violations.push(`${event.effectiveDirective} ${event.blockedURI}`))";
@@ -135,7 +165,7 @@ impl Chrome {
         answer["value"].take()
     }
 
-    async fn start_browser(&self, kind: Kind, downloads: &Path, is_watched: bool) -> WebDriver {
+    async fn start_browser(&self, kind: Kind, downloads: &Path, is_watched: bool) -> Browser {
         let mut wanted = DesiredCapabilities::chrome();
         if is_watched {
             let logs = json!({"performance": "ALL"});
@@ -192,13 +222,16 @@ impl Chrome {
         let allowed = json!({"behavior": "allow", "downloadPath": downloads});
         let command = json!({"cmd": "Browser.setDownloadBehavior", "params": allowed});
         self.ask(&browser, "goog/cdp/execute", &command).await;
-        browser
+        Browser { driver: browser }
     }
 }
 
 impl Drop for Chrome {
     fn drop(&mut self) {
-        let _ = self.driver.kill();
+        // With all browsers that are still open: they are of the driver's process group.
+        let _ = Command::new("sh")
+            .args(["-c", "kill -KILL -- -$0", &self.driver.id().to_string()])
+            .status();
         let _ = self.driver.wait();
     }
 }

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -189,20 +188,16 @@ fn many(n_prompts: usize) -> Vec<Ranking> {
     rankings
 }
 
-/// "Well under a second" is of a release build on an idle machine; this one is neither.
 #[test]
-fn ten_thousand_prompts_take_no_time() {
+fn ten_thousand_prompts_are_counted_to_the_last_pair() {
     let rankings = many(10_000);
-    let start = Instant::now();
     let found = Agreement::of(&rankings, &Bootstrap::new(1));
-    let seconds = start.elapsed().as_secs_f64();
     assert_eq!(
         (found.overall.n_prompts, found.overall.n_ranking_pairs),
         (10_000, 30_000)
     );
     // Labelers who rank at random order half of the pairs alike.
     close(found.overall.ties_left_out.unwrap().value, 0.5, 0.01);
-    assert!(seconds < 10.0, "{seconds} s");
 }
 
 fn rankings() -> impl Strategy<Value = Vec<Ranking>> {

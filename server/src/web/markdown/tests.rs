@@ -271,34 +271,6 @@ fn no_text_of_the_corpus_loses_a_letter_unless_it_says_so() {
     }
 }
 
-/// The shortest of some tries: a test's machine is busy.
-fn time(tries: usize, work: impl Fn()) -> std::time::Duration {
-    let once = |_| {
-        let started = std::time::Instant::now();
-        work();
-        started.elapsed()
-    };
-    (0..tries).map(once).min().unwrap()
-}
-
-#[test]
-fn no_text_of_the_corpus_takes_long() {
-    // Ten times what an optimised build takes on an idle core.
-    for hostile in corpus() {
-        let text = hostile.text();
-        let taken = time(3, || {
-            let _ = (render(&text), escape(&text, View::Raw));
-        });
-        assert!(taken.as_millis() < 400, "{}: {taken:?}", hostile.name);
-    }
-    let ordinary = include_str!("../../../tests/fixtures/ordinary_answer.md");
-    assert!((1_900..2_300).contains(&ordinary.len()));
-    let taken = time(100, || {
-        render(ordinary);
-    });
-    assert!(taken.as_micros() < 2_000, "{taken:?}");
-}
-
 #[test]
 fn the_second_wall_takes_nothing_away_from_what_the_first_makes() {
     let good = "# a\n\n- [x] b\n\n3. c\n5. d\n\n> e\n\n| f | g |\n|:-:|--:|\n| h | i |\n\n```rust\nfn j() {} // k \"l\"\n```\n\n\
