@@ -54,6 +54,10 @@ CREATE TRIGGER ratings_are_of_candidates AFTER INSERT ON ratings
 -- (candidates_are_kept), which stays where somebody labelled it.
 ALTER TABLE ratings DROP CONSTRAINT ratings_completion_id_fkey;
 
+-- What was spent on a task before its lease was renewed counts on, and nobody spends more than that and the time since.
+ALTER TABLE assignments ADD COLUMN spent_before_ms BIGINT NOT NULL DEFAULT 0 CHECK (spent_before_ms >= 0);
+COMMENT ON COLUMN assignments.spent_before_ms IS 'active and idle time as of the last renewal of the lease';
+
 -- Takes the lowest free place of a locked task: among n + 1 places n holders leave one free. An expired
 -- assignment of the same labeler is renewed, with its order and draft. No row when this labeler ended work on
 -- the task after it was chosen: the choice cannot see what another request of theirs wrote while it ran.
@@ -85,7 +89,7 @@ BEGIN
         ON CONFLICT ON CONSTRAINT assignments_task_labeler_key DO UPDATE
             SET status = 'leased', place = EXCLUDED.place, leased_at = now(),
                 lease_until = EXCLUDED.lease_until, ended_at = NULL,
-                opened_at = EXCLUDED.opened_at,
+                opened_at = EXCLUDED.opened_at, spent_before_ms = a.active_ms + a.idle_ms,
                 -- The rules in force now; but what was typed belongs to its form.
                 guidelines_version = EXCLUDED.guidelines_version,
                 form_version = CASE WHEN a.draft IS NULL THEN EXCLUDED.form_version ELSE a.form_version END,
@@ -331,9 +335,11 @@ BEGIN
     FROM tasks t
     WHERE t.id = (SELECT a.task_id FROM assignments a WHERE a.id = submitted)
     FOR UPDATE;
+    -- Saving a draft locks the assignment alone: one that is being saved is waited for, and seen.
     SELECT a.status, a.form_version, a.draft, a.draft_revision INTO own
     FROM assignments a
-    WHERE a.id = submitted AND a.labeler_id = labeler;
+    WHERE a.id = submitted AND a.labeler_id = labeler
+    FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         outcome := 'not_found';
         RETURN;
@@ -394,7 +400,7 @@ $$;
 
 -- Writes a ranking with its ratings: one entry of each array for each candidate. The caller holds the task locked,
 -- and ends the assignment. Where several labelers have the task, it is measured again how far they contradict
--- each other; a late label is a second one of a task that is given to one labeler.
+-- each other; because of late labels these may be more than the task asks for.
 CREATE FUNCTION write_ranking(
     new_id UUID, ranked UUID, new_version INTEGER, key TEXT, digest BYTEA, ranking_note TEXT, new_strength SMALLINT,
     all_bad BOOLEAN, untouched BOOLEAN, active BIGINT, idle BIGINT,
@@ -406,7 +412,7 @@ BEGIN
     INSERT INTO rankings (id, assignment_id, version, idempotency_key, request_sha256, note, strength,
                           is_all_bad, is_untouched, active_ms, idle_ms)
     VALUES (new_id, ranked, new_version, key, digest, ranking_note, new_strength, all_bad, untouched, active, idle);
-    SELECT a.task_id, a.is_late, t.overlap, t.purpose INTO own
+    SELECT a.task_id, t.purpose INTO own
     FROM assignments a
     JOIN tasks t ON t.id = a.task_id
     WHERE a.id = ranked;
@@ -414,7 +420,9 @@ BEGIN
     SELECT new_id, c.completion_id, c.slot, n.rank, n.overall, n.scales, n.flags, n.note
     FROM unnest(slots, ranks, overalls, all_scales, all_flags, notes) AS n (slot, rank, overall, scales, flags, note)
     JOIN candidates c ON c.task_id = own.task_id AND c.slot = n.slot;
-    IF own.purpose = 'label' AND (own.overlap > 1 OR own.is_late) THEN
+    IF own.purpose = 'label' AND EXISTS (
+        SELECT 1 FROM assignments a WHERE a.task_id = own.task_id AND a.id <> ranked AND a.status = 'submitted')
+    THEN
         PERFORM measure_conflicts(ARRAY[own.task_id]);
     END IF;
 END

@@ -22,7 +22,7 @@ CROSS JOIN LATERAL (SELECT count(*) AS n_candidates FROM candidates c WHERE c.ta
 CROSS JOIN LATERAL (
     SELECT nullif(CASE WHEN first.id IS NULL THEN a.active_ms ELSE first.active_ms END, 0) AS active_ms,
            (extract(epoch FROM coalesce(first.created_at, a.ended_at) - coalesce(a.opened_at, a.leased_at)) * 1000)::BIGINT
-               AS elapsed_ms
+               + a.spent_before_ms AS elapsed_ms
 ) s
 WHERE a.status = 'submitted' AND NOT a.is_adjudication AND NOT u.is_simulated
   -- What came in as a file was leased and submitted in one moment.

@@ -56,6 +56,32 @@ fn decision(ranks: &[i16], key: &str) -> String {
     form
 }
 
+/// A task that is given to one labeler may have two labels, whichever of them is the late one.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_label_that_contradicts_a_late_one_before_it_is_a_conflict(db: PgPool) {
+    let project = fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.program("ada", &[Role::Labeler]).await;
+    let bob = app.program("bob", &[Role::Labeler]).await;
+    let (late, task) = lease(&db, project, ada.account_id.unwrap(), "label")
+        .await
+        .unwrap();
+    sqlx::query("UPDATE assignments SET lease_until = now() - interval '1 second'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let (in_time, _) = lease(&db, project, bob.account_id.unwrap(), "label")
+        .await
+        .unwrap();
+    submit(&db, &ada, late, &[1, 2, 3, 4], json!({})).await;
+    assert_eq!(cases(&db, project, &Filter::default()).await, []);
+    submit(&db, &bob, in_time, &[4, 3, 2, 1], json!({})).await;
+    assert_eq!(
+        cases(&db, project, &Filter::default()).await,
+        [(task, 6, 6)]
+    );
+}
+
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn conflicts_are_counted_by_pair_and_the_worst_case_comes_first(db: PgPool) {
     let project = fake::project(&db, 3, 4, 3, 3600).await;

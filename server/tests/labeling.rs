@@ -226,6 +226,34 @@ async fn an_expired_lease_comes_back_to_its_labeler_with_the_draft(db: PgPool) {
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn time_spent_before_a_lease_was_renewed_counts_on(db: PgPool) {
+    fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let ada = app.labeler("ada").await;
+    let path = ada.open_task().await;
+    // Half an hour later, 25 minutes of it at work, the lease is over; it is renewed five minutes ago.
+    let earlier =
+        "UPDATE assignments SET opened_at = now() - interval '30 minutes', active_ms = 1500000,
+        lease_until = now() - interval '1 second'";
+    sqlx::query(earlier).execute(&db).await.unwrap();
+    assert_eq!(ada.open_task().await, path);
+    ada.get(&path).await;
+    sqlx::query("UPDATE assignments SET opened_at = now() - interval '5 minutes'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let form = format!("{FORM}&active_ms=1740000&idle_ms=3600000");
+    assert_eq!(ada.post(&path, &form).await.status, StatusCode::SEE_OTHER);
+    let (active, all): (i64, i64) =
+        sqlx::query_as("SELECT active_ms, active_ms + idle_ms FROM rankings")
+            .fetch_one(&db)
+            .await
+            .unwrap();
+    assert_eq!(active, 29 * 60_000);
+    assert!((30 * 60_000..31 * 60_000).contains(&all), "{all}");
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn what_a_labeler_said_cannot_be_changed_or_deleted(db: PgPool) {
     fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());

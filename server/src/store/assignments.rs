@@ -137,7 +137,7 @@ pub async fn find(
                a.guidelines_version, a.draft, a.draft_revision, a.lease_until, a.leased_at, a.opened_at,
                a.active_ms, a.idle_ms,
                (extract(epoch FROM clock_timestamp() - coalesce(a.opened_at, a.leased_at)) * 1000)::BIGINT
-                   AS "elapsed_ms!"
+                   + a.spent_before_ms AS "elapsed_ms!"
         FROM assignments a
         JOIN tasks t ON t.id = a.task_id
         WHERE a.id = $1 AND a.labeler_id IS NOT DISTINCT FROM $2

@@ -40,17 +40,8 @@ pub async fn list(db: &mut PgConnection, labeler_id: AccountId) -> AppResult<Vec
                (SELECT count(*) FROM rankings r WHERE r.assignment_id = a.id)
                    + (SELECT count(*) FROM writings w WHERE w.assignment_id = a.id)
                    + (SELECT count(*) FROM reviews v WHERE v.assignment_id = a.id) AS "n_versions!"
-        FROM (
-            SELECT b.id, b.task_id, b.ended_at, b.is_late FROM assignments b
-            WHERE b.labeler_id = $1 AND b.status = 'submitted' AND NOT b.is_adjudication
-              AND NOT EXISTS (
-                  SELECT 1
-                  FROM screening_items i
-                  JOIN screenings s ON s.id = i.screening_id
-                  WHERE i.task_id = b.task_id AND s.status <> 'started')
-            ORDER BY b.ended_at DESC, b.id DESC
-            LIMIT $2
-        ) a
+        FROM correctable_assignments($1, $2) c
+        JOIN assignments a ON a.id = c.id
         JOIN tasks t ON t.id = a.task_id
         LEFT JOIN prompts p ON p.id = t.prompt_id
         ORDER BY a.ended_at DESC, a.id DESC
