@@ -7,7 +7,7 @@ use thirtyfour::prelude::*;
 
 use crate::browser::{ranks, sign_in, start};
 use crate::support::browser::{
-    Chrome, Kind, check_accessible, click, look, set_network, wait_for, wait_for_text,
+    Browser, Chrome, Kind, check_accessible, click, look, set_network, wait_for, wait_for_text,
 };
 use crate::support::fake;
 use crate::support::program::Program;
