@@ -143,7 +143,11 @@ async fn whoever_passes_is_a_labeler_and_a_member_at_once(db: PgPool) {
     assert_eq!(read, 1);
     let page = zoe.get(&format!("/rank/{first}")).await;
     assert_eq!(page.status, StatusCode::OK, "{}", page.body);
-    assert!(page.body.contains("0 submitted, 1 waiting"), "{}", page.body);
+    assert!(
+        page.body.contains("0 submitted, 1 waiting"),
+        "{}",
+        page.body
+    );
     for word in ["screening_", "purpose", "gold", "secret-model"] {
         assert!(!page.body.contains(word), "{word}");
     }
