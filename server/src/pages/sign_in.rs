@@ -20,6 +20,7 @@ use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::accounts::Account;
 use crate::store::audit_events::NewEvent;
 use crate::web::page::{Page, render};
 
@@ -81,17 +82,10 @@ pub async fn create(
     }
     let address = client_address(&state, &headers, address);
     let own_try = state.throttle.begin(&email, address)?;
-    let mut db = state.db.acquire().await?;
-    let account = store::accounts::find_by_email(&mut db, &email).await?;
-    let account = account.filter(|account| account.disabled_at.is_none());
-    let stored = account
-        .as_ref()
-        .and_then(|account| account.password_hash.clone());
-    let fits =
-        form.password.len() <= password::LONGEST && password::verify(form.password, stored).await?;
+    let checked = check(&state, &email, form.password).await;
+    let (account, fits) = checked.inspect_err(|_| state.throttle.undecided(&own_try))?;
     match account {
         Some(account) if fits => {
-            drop(db);
             state.throttle.succeeded(own_try);
             let mut transaction = state.db.begin().await?;
             let id = account.id;
@@ -100,10 +94,30 @@ pub async fn create(
             Ok(response)
         }
         account => {
+            let mut db = state.db.acquire().await?;
             note_failure(&mut db, account.map(|account| account.id)).await?;
             failed(page, form.email)
         }
     }
+}
+
+/// The account that an address belongs to, unless it is switched off, and whether the password fits. No
+/// connection is held while the password waits for its turn: whoever tries many would take them all, and keep
+/// everybody from working.
+async fn check(
+    state: &AppState,
+    email: &str,
+    password: String,
+) -> AppResult<(Option<Account>, bool)> {
+    let mut db = state.db.acquire().await?;
+    let account = store::accounts::find_by_email(&mut db, email).await?;
+    drop(db);
+    let account = account.filter(|account| account.disabled_at.is_none());
+    let stored = account
+        .as_ref()
+        .and_then(|account| account.password_hash.clone());
+    let fits = password.len() <= password::LONGEST && password::verify(password, stored).await?;
+    Ok((account, fits))
 }
 
 /// Notes that somebody typed an address and a password that do not fit. Not what they typed: it may be a
