@@ -11,8 +11,10 @@ use server::domain::role::Role;
 use server::store;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::TestApp;
+use crate::support::program::Program;
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_sign_in_link_works_once(db: PgPool) {
@@ -280,6 +282,69 @@ async fn a_password_is_changed_where_there_is_but_one_connection(db: PgPool) {
         let answer = ada.post("/account/password", &form).await;
         assert_eq!(answer.status, expected, "{current} {new}: {}", answer.body);
     }
+}
+
+/// What was begun is ended although whoever asked has gone and the server stops.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_stopping_server_ends_what_nobody_waits_for_any_more(db: PgPool) {
+    owner(&TestApp::new(db.clone())).await;
+    let count_sessions = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM sessions")
+            .fetch_one(&db)
+            .await
+            .unwrap()
+    };
+    let before = count_sessions().await;
+    let mut program = Program::start(&db, &["--no-worker"]).await;
+    // The sign-in waits for this, and needs the database again after that.
+    let mut held = db.begin().await.unwrap();
+    sqlx::query("LOCK TABLE accounts")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let address = program.url.trim_start_matches("http://").to_owned();
+    let form = "email=ada%40example.org&password=correct+horse+battery";
+    let mut asker = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let request = format!(
+        "POST /sign-in HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    asker.write_all(request.as_bytes()).await.unwrap();
+    until("it waits for the lock", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+             WHERE NOT l.granted AND a.datname = current_database()",
+        )
+        .fetch_one(&db)
+        .await
+        .unwrap();
+        waiting > 0
+    })
+    .await;
+    drop(asker);
+    program.terminate();
+    until("it takes nobody in any more", async || {
+        tokio::net::TcpStream::connect(&address).await.is_err()
+    })
+    .await;
+    // Long enough for a server that does not wait to close its pool; one that waits is in no hurry.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    held.rollback().await.unwrap();
+    until("it has ended", async || program.has_ended()).await;
+    let after = count_sessions().await;
+    assert_eq!(after, before + 1, "the sign-in was carried to its end");
+}
+
+/// Waits for something that comes about elsewhere.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_200 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never: {what}");
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
