@@ -296,6 +296,11 @@ async fn who_has_an_export_is_not_sent_it_again(db: PgPool) {
         tags.insert(tag);
     }
     assert_eq!(tags.len(), 6, "each choice has a tag of its own");
+    let description = admin.get("/api/v1/openapi.json").await.json();
+    for path in ["/api/v1/snapshots/{id}/export", "/api/v1/exports/{id}/file"] {
+        let responses = &description["paths"][path]["get"]["responses"];
+        assert!(responses["412"].is_object(), "{path}");
+    }
 
     let whole = ask(&file, &[]).await;
     let tag = whole.headers["etag"].to_str().unwrap();

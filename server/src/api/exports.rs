@@ -154,6 +154,7 @@ pub async fn show(
         (status = 403, description = "not an admin"),
         (status = 404, description = "no such export"),
         (status = 409, description = "not ready yet, or its file is gone: have it built again"),
+        (status = 412, description = "the file is none of those that `If-Match` names"),
     ),
     security(("bearer" = []))
 )]
