@@ -251,7 +251,10 @@ fn add_layers(site: Router<AppState>, state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             AppError::from(anyhow::anyhow!("a handler panicked")).into_response()
         }))
-        .layer(from_fn(finish::to_the_end))
+        .layer(from_fn_with_state(
+            state.under_way.clone(),
+            finish::to_the_end,
+        ))
         .layer(from_fn(errors::render))
         .layer(from_fn(security::add_headers))
         .layer(CompressionLayer::new().quality(PACKING))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::throttle::SignInThrottle;
 use crate::config::{DataConfig, ServeConfig};
@@ -25,6 +26,8 @@ pub struct AppState {
     pub exports_wanted: Arc<Notify>,
     /// Wakes the pages that follow a run.
     pub run_feed: Arc<RunFeed>,
+    /// Requests that are carried to their end, which the end of the server waits for.
+    pub under_way: TaskTracker,
     /// Figures that were made and still hold.
     pub figures: Arc<Figures>,
     /// Renders `/metrics`; none in tests that do not install a recorder.
@@ -41,6 +44,7 @@ impl AppState {
             data: Arc::new(data),
             exports_wanted: Arc::new(Notify::new()),
             throttle: Arc::new(SignInThrottle::new()),
+            under_way: TaskTracker::new(),
             figures: Arc::new(Figures::default()),
             metrics: None,
         }

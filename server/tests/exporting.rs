@@ -114,6 +114,36 @@ async fn a_file_is_built_once_checksummed_and_downloaded_in_pieces(db: PgPool) {
     assert_eq!(rebuilt["sha256"], export["sha256"]);
 }
 
+/// What another version of the program built is another export: it keeps its bytes and is built no second time.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn an_export_of_another_revision_is_another_export(db: PgPool) {
+    let id = snapshot(&db).await;
+    let app = TestApp::new(db.clone());
+    let admin = app.program("alice", &[Role::Admin]).await;
+    let before = built(&app, &admin, id, "format=hh").await;
+    let was_built_before = "UPDATE exports SET revision = revision - 1";
+    sqlx::query(was_built_before).execute(&db).await.unwrap();
+    let now = built(&app, &admin, id, "format=hh").await;
+    assert_ne!(before["id"], now["id"]);
+    assert_eq!(now["revision"], before["revision"]);
+    let file = format!("/api/v1/exports/{}/file", before["id"].as_str().unwrap());
+    assert_eq!(admin.get(&file).await.status, StatusCode::OK);
+
+    // One that waited while the program was replaced is not built otherwise than it was asked for.
+    let path = format!("/api/v1/snapshots/{id}/exports?format=nectar");
+    let wanted = admin.send_json("POST", &path, &[], &json!({})).await;
+    sqlx::query(was_built_before).execute(&db).await.unwrap();
+    while build_next(&app.state.db, &app.state.data.data_dir())
+        .await
+        .unwrap()
+    {}
+    let export = admin.get(wanted.location.as_deref().unwrap()).await.json();
+    assert_eq!(export["status"], "failed");
+    let why = export["error"].as_str().unwrap();
+    assert!(why.ends_with("ask for it again"), "{why}");
+    built(&app, &admin, id, "format=nectar").await;
+}
+
 /// A value of a table, as JSON has it.
 fn as_json(field: &Field) -> Value {
     let object = |row: &Row| -> Value {
@@ -296,6 +326,11 @@ async fn who_has_an_export_is_not_sent_it_again(db: PgPool) {
         tags.insert(tag);
     }
     assert_eq!(tags.len(), 6, "each choice has a tag of its own");
+    let description = admin.get("/api/v1/openapi.json").await.json();
+    for path in ["/api/v1/snapshots/{id}/export", "/api/v1/exports/{id}/file"] {
+        let responses = &description["paths"][path]["get"]["responses"];
+        assert!(responses["412"].is_object(), "{path}");
+    }
 
     let whole = ask(&file, &[]).await;
     let tag = whole.headers["etag"].to_str().unwrap();

@@ -2,6 +2,7 @@
 //! reach their browser.
 
 use axum::http::StatusCode;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use server::domain::role::Role;
 use sqlx::PgPool;
@@ -69,6 +70,27 @@ async fn a_ranking_its_ratings_and_comparisons_are_written_from_a_plain_form(db:
         .await
         .unwrap();
     assert_eq!(n, 1);
+}
+
+/// An outbox sends again what it does not know to have arrived.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_submission_that_is_sent_again_is_counted_once(db: PgPool) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    // Holds on this thread, which is the only one of a test.
+    let _counting = metrics::set_default_local_recorder(&recorder);
+    fake::project(&db, 2, 4, 1, 3600).await;
+    let app = TestApp::new(db);
+    let ada = app.labeler("ada").await;
+    for n in 1..=2 {
+        let path = ada.open_task().await;
+        for _ in 0..3 {
+            let sent = ada.post(&path, FORM).await;
+            assert_eq!(sent.status, StatusCode::SEE_OTHER);
+        }
+        let figures = recorder.handle().render();
+        let line = format!("plackett_submissions_total {n}");
+        assert!(figures.lines().any(|own| own == line), "{figures}");
+    }
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

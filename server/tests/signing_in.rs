@@ -1,12 +1,20 @@
 //! Signing in: links work once, wrong passwords tell nothing, sessions can be ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use axum::http::StatusCode;
+use server::auth::password;
 use server::config::ServeConfig;
 use server::domain::role::Role;
 use server::store;
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::TestApp;
+use crate::support::program::Program;
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
 async fn a_sign_in_link_works_once(db: PgPool) {
@@ -81,7 +89,7 @@ async fn an_unknown_address_and_a_wrong_password_get_the_same_answer(db: PgPool)
     )
     .await
     .unwrap();
-    let hash = server::auth::password::hash("correct horse battery".to_owned())
+    let hash = password::hash("correct horse battery".to_owned())
         .await
         .unwrap();
     store::accounts::set_password(&mut connection, id, &hash)
@@ -177,7 +185,7 @@ async fn a_forwarded_address_is_believed_only_where_that_is_set(db: PgPool) {
 /// Ada, who has a password.
 async fn owner(app: &TestApp) {
     let ada = app.labeler("ada").await;
-    let hash = server::auth::password::hash("correct horse battery".to_owned())
+    let hash = password::hash("correct horse battery".to_owned())
         .await
         .unwrap();
     let mut connection = app.state.db.acquire().await.unwrap();
@@ -195,6 +203,148 @@ async fn sign_in_from(app: &TestApp, address: &str, form: &str) -> StatusCode {
         .header("content-type", "application/x-www-form-urlencoded");
     let answer = nobody.send(request.body(form.to_owned().into()).unwrap());
     answer.await.status
+}
+
+/// A failure of ours says nothing of who asks.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn whoever_meets_a_database_that_is_gone_need_not_wait_afterwards(db: PgPool) {
+    let app = TestApp::new(db);
+    app.state.db.close().await;
+    for _ in 0..8 {
+        let form = "email=ada%40example.org&password=nonsense00";
+        let answer = app.anonymous().post("/sign-in", form).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+}
+
+/// A pool of one connection, and how often it came back.
+async fn one_connection(db: &PgPool) -> (PgPool, Arc<AtomicUsize>) {
+    let releases = Arc::new(AtomicUsize::new(0));
+    let counted = releases.clone();
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .after_release(move |_, _| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(true) })
+        })
+        .connect_with((*db.connect_options()).clone())
+        .await
+        .unwrap();
+    (pool, releases)
+}
+
+/// Whoever tries very many passwords keeps those waiting who sign in, and nobody who works.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn whoever_waits_for_a_turn_at_hashing_holds_no_connection(db: PgPool) {
+    owner(&TestApp::new(db.clone())).await;
+    let (pool, releases) = one_connection(&db).await;
+    let app = TestApp::new(pool.clone());
+    let turns = password::TURNS.acquire_many(2).await.unwrap();
+    let guesses = (0..4).map(|n| {
+        let form = format!("email=user{n}%40example.org&password=nonsense00");
+        let nobody = app.anonymous();
+        async move { nobody.post("/sign-in", &form).await.status }
+    });
+    let mut guesses = std::pin::pin!(futures_util::future::join_all(guesses));
+    let working = async {
+        // All have asked who it is, and wait.
+        while releases.load(Ordering::SeqCst) < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        pool.acquire().await.unwrap();
+    };
+    tokio::select! {
+        statuses = &mut guesses => panic!("nobody had a turn: {statuses:?}"),
+        worked = tokio::time::timeout(Duration::from_secs(60), working) => worked.unwrap(),
+    }
+    drop(turns);
+    assert_eq!(guesses.await, [StatusCode::UNPROCESSABLE_ENTITY; 4]);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_password_is_changed_where_there_is_but_one_connection(db: PgPool) {
+    let (pool, _) = one_connection(&db).await;
+    let app = TestApp::new(pool);
+    let ada = app.labeler("ada").await;
+    for (current, new, expected) in [
+        ("", "first-password", StatusCode::SEE_OTHER),
+        (
+            "wrong-password",
+            "second-password",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        ("first-password", "short", StatusCode::UNPROCESSABLE_ENTITY),
+        ("first-password", "second-password", StatusCode::SEE_OTHER),
+    ] {
+        // The session ends with the password.
+        let ada = app.sign_in(ada.account_id.unwrap()).await;
+        let form = format!("current={current}&password={new}");
+        let answer = ada.post("/account/password", &form).await;
+        assert_eq!(answer.status, expected, "{current} {new}: {}", answer.body);
+    }
+}
+
+/// What was begun is ended although whoever asked has gone and the server stops.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_stopping_server_ends_what_nobody_waits_for_any_more(db: PgPool) {
+    owner(&TestApp::new(db.clone())).await;
+    let count_sessions = async || -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM sessions")
+            .fetch_one(&db)
+            .await
+            .unwrap()
+    };
+    let before = count_sessions().await;
+    let mut program = Program::start(&db, &["--no-worker"]).await;
+    // The sign-in waits for this, and needs the database again after that.
+    let mut held = db.begin().await.unwrap();
+    sqlx::query("LOCK TABLE accounts")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let address = program.url.trim_start_matches("http://").to_owned();
+    let form = "email=ada%40example.org&password=correct+horse+battery";
+    let mut asker = tokio::net::TcpStream::connect(&address).await.unwrap();
+    let request = format!(
+        "POST /sign-in HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+         content-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    asker.write_all(request.as_bytes()).await.unwrap();
+    until("it waits for the lock", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+             WHERE NOT l.granted AND a.datname = current_database()",
+        )
+        .fetch_one(&db)
+        .await
+        .unwrap();
+        waiting > 0
+    })
+    .await;
+    drop(asker);
+    program.terminate();
+    until("it takes nobody in any more", async || {
+        tokio::net::TcpStream::connect(&address).await.is_err()
+    })
+    .await;
+    // Long enough for a server that does not wait to close its pool; one that waits is in no hurry.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    held.rollback().await.unwrap();
+    until("it has ended", async || program.has_ended()).await;
+    let after = count_sessions().await;
+    assert_eq!(after, before + 1, "the sign-in was carried to its end");
+}
+
+/// Waits for something that comes about elsewhere.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_200 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never: {what}");
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

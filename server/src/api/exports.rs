@@ -35,6 +35,8 @@ pub struct ExportView {
     margin: String,
     /// How several labelers are put together.
     aggregation: String,
+    /// Of the formats: the same choice by another is another export.
+    revision: i16,
     /// `waiting`, `building`, `ready` or `failed`.
     status: String,
     /// Records of the snapshot.
@@ -62,6 +64,7 @@ impl From<Export> for ExportView {
             container: export.container,
             margin: export.margin,
             aggregation: export.aggregation,
+            revision: export.revision,
             status: export.status,
             n_items: export.n_items,
             n_done: export.n_done,
@@ -77,7 +80,7 @@ impl From<Export> for ExportView {
 /// Has a snapshot built into a file, in the background.
 ///
 /// The same snapshot and choice are the same export and the same bytes; asking again builds nothing
-/// twice.
+/// twice. Where a new version of the program writes other bytes, it is a new export of a higher `revision`.
 #[utoipa::path(
     post,
     path = "/api/v1/snapshots/{id}/exports",
@@ -154,6 +157,7 @@ pub async fn show(
         (status = 403, description = "not an admin"),
         (status = 404, description = "no such export"),
         (status = 409, description = "not ready yet, or its file is gone: have it built again"),
+        (status = 412, description = "the file is none of those that `If-Match` names"),
     ),
     security(("bearer" = []))
 )]

@@ -142,6 +142,7 @@ pub async fn show(
         (status = 304, description = "the bytes are those that `If-None-Match` names"),
         (status = 403, description = "not an admin"),
         (status = 404, description = "no such snapshot"),
+        (status = 412, description = "the bytes are none of those that `If-Match` names"),
         (status = 422, description = "a format that this kind does not have"),
     ),
     security(("bearer" = []))

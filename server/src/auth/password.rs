@@ -16,7 +16,9 @@ pub const SHORTEST: usize = 10;
 /// Longest password accepted, in bytes, so that nobody makes us hash a novel.
 pub const LONGEST: usize = 256;
 
-static AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// Turns at hashing. Whoever waits for one waits for all who came before, and holds nothing meanwhile that others
+/// need.
+pub static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// Compared against when the account is unknown, so that both answers take as long.
 static NOBODYS: LazyLock<String> = LazyLock::new(|| {
@@ -31,7 +33,7 @@ static NOBODYS: LazyLock<String> = LazyLock::new(|| {
 /// # Errors
 /// When hashing fails, which only exhausted memory can cause.
 pub async fn hash(password: String) -> anyhow::Result<String> {
-    let _permit = AT_ONCE.acquire().await?;
+    let _permit = TURNS.acquire().await?;
     tokio::task::spawn_blocking(move || {
         Argon2::default()
             .hash_password(password.as_bytes())
@@ -46,7 +48,7 @@ pub async fn hash(password: String) -> anyhow::Result<String> {
 /// # Errors
 /// When the stored hash cannot be read.
 pub async fn verify(password: String, stored: Option<String>) -> anyhow::Result<bool> {
-    let _permit = AT_ONCE.acquire().await?;
+    let _permit = TURNS.acquire().await?;
     tokio::task::spawn_blocking(move || {
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| NOBODYS.clone());

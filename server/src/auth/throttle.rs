@@ -20,6 +20,14 @@ struct Quota {
     every: Duration,
 }
 
+impl Quota {
+    /// What is left of failures after some time.
+    fn left(&self, (n, at): (f64, Instant), now: Instant) -> f64 {
+        let forgotten = now.saturating_duration_since(at).as_secs_f64();
+        (n - forgotten / self.every.as_secs_f64()).max(0.0)
+    }
+}
+
 /// Of one account from one network.
 const OF_PAIR: Quota = Quota {
     burst: 6.0,
@@ -43,14 +51,19 @@ type Pair = (String, Option<IpAddr>);
 
 /// Limits on failing sign-ins.
 pub struct SignInThrottle {
-    pairs: Limit<Pair>,
-    networks: Limit<IpAddr>,
-    accounts: Limit<String>,
-    /// From where accounts have signed in since the program started.
-    known: Mutex<HashSet<Pair>>,
+    counts: Mutex<Counts>,
 }
 
-/// A try that was let through. It counts as a failure until it is said to have succeeded.
+/// What is counted. Under one lock, so that all limits are looked at before any is used up.
+struct Counts {
+    networks: Limit<IpAddr>,
+    pairs: Limit<Pair>,
+    accounts: Limit<String>,
+    /// From where accounts have signed in since the program started.
+    known: HashSet<Pair>,
+}
+
+/// A try that was let through. It counts as a failure until it is said that it was none.
 #[derive(Debug)]
 pub struct Try {
     pair: Pair,
@@ -66,12 +79,19 @@ impl Default for SignInThrottle {
 impl SignInThrottle {
     /// Fresh limits.
     pub fn new() -> Self {
-        Self {
-            pairs: Limit::new(OF_PAIR),
+        let counts = Counts {
             networks: Limit::new(OF_NETWORK),
+            pairs: Limit::new(OF_PAIR),
             accounts: Limit::new(OF_ACCOUNT),
-            known: Mutex::default(),
+            known: HashSet::new(),
+        };
+        Self {
+            counts: Mutex::new(counts),
         }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts one try for an account, by its address of at most 254 bytes, from a network address.
@@ -90,91 +110,107 @@ impl SignInThrottle {
     ) -> Result<Try, AppError> {
         let network = address.map(network);
         let pair = (email.to_owned(), network);
-        let is_known = locked(&self.known).contains(&pair);
-        // In this order, so that who is refused for one account uses up nothing of others.
-        self.pairs.take(pair.clone(), now).map_err(too_many)?;
-        if let Some(network) = network {
-            self.networks.take(network, now).map_err(too_many)?;
+        let mut counts = self.counts();
+        let is_known = counts.known.contains(&pair);
+        // Who is refused by one limit uses up nothing of the others: whoever tries an account that somebody
+        // attacks keeps nobody else of their network out, and a network that has had its tries leaves no names
+        // behind in memory.
+        let waits = [
+            network.and_then(|network| counts.networks.wait(&network, now)),
+            counts.pairs.wait(&pair, now),
+            match is_known {
+                true => None,
+                false => counts.accounts.wait(&pair.0, now),
+            },
+        ];
+        if let Some(longest) = waits.into_iter().flatten().max() {
+            return Err(too_many(longest));
         }
+        if let Some(network) = network {
+            counts.networks.count(network, now);
+        }
+        counts.pairs.count(pair.clone(), now);
         if !is_known {
-            self.accounts.take(pair.0.clone(), now).map_err(too_many)?;
+            counts.accounts.count(pair.0.clone(), now);
         }
         Ok(Try { pair, is_known })
     }
 
     /// Takes a try back that was no guess.
     pub fn succeeded(&self, own: Try) {
+        let mut counts = self.counts();
+        counts.give_back(&own);
+        if !own.is_known {
+            // Whoever is forgotten is treated as everybody else.
+            if counts.known.len() >= MOST_KEYS {
+                counts.known.clear();
+            }
+            counts.known.insert(own.pair);
+        }
+    }
+
+    /// Takes a try back of which nobody knows what it was: we failed before the password was looked at.
+    pub fn undecided(&self, own: &Try) {
+        self.counts().give_back(own);
+    }
+}
+
+impl Counts {
+    fn give_back(&mut self, own: &Try) {
         if let Some(network) = &own.pair.1 {
             self.networks.give_back(network);
         }
         self.pairs.give_back(&own.pair);
         if !own.is_known {
             self.accounts.give_back(&own.pair.0);
-            let mut known = locked(&self.known);
-            // Whoever is forgotten is treated as everybody else.
-            if known.len() >= MOST_KEYS {
-                known.clear();
-            }
-            known.insert(own.pair);
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How much of a quota each key has used up.
 struct Limit<K> {
     quota: Quota,
-    used: Mutex<Used<K>>,
-}
-
-struct Used<K> {
     /// Failures that are not forgotten yet, and when that was so.
-    of_key: HashMap<K, (f64, Instant)>,
+    used: HashMap<K, (f64, Instant)>,
     /// Keys from which on those at rest are looked for.
     sweep_at: usize,
 }
 
 impl<K: Eq + Hash> Limit<K> {
     fn new(quota: Quota) -> Self {
-        let used = Used {
-            of_key: HashMap::new(),
-            sweep_at: MOST_KEYS,
-        };
         Self {
             quota,
-            used: Mutex::new(used),
+            used: HashMap::new(),
+            sweep_at: MOST_KEYS,
         }
     }
 
-    /// What is left of failures after some time.
-    fn left(&self, (n, at): (f64, Instant), now: Instant) -> f64 {
-        let forgotten = now.saturating_duration_since(at).as_secs_f64();
-        (n - forgotten / self.quota.every.as_secs_f64()).max(0.0)
+    /// Failures of a key that are not forgotten yet.
+    fn left(&self, key: &K, now: Instant) -> f64 {
+        let own = self.used.get(key);
+        own.map_or(0.0, |own| self.quota.left(*own, now))
     }
 
-    /// Counts a failure, or says how long to wait.
-    fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
-        let mut used = locked(&self.used);
+    /// How long to wait until one more failure is allowed; none where it is.
+    fn wait(&self, key: &K, now: Instant) -> Option<Duration> {
+        let above = self.left(key, now) + 1.0 - self.quota.burst;
+        (above > 0.0).then(|| self.quota.every.mul_f64(above))
+    }
+
+    /// Counts a failure.
+    fn count(&mut self, key: K, now: Instant) {
         // Memory stays flat under a flood of names: what is forgotten goes.
-        if used.of_key.len() >= used.sweep_at {
-            used.of_key.retain(|_, own| self.left(*own, now) > 0.0);
-            used.sweep_at = MOST_KEYS.max(2 * used.of_key.len());
+        if self.used.len() >= self.sweep_at {
+            let quota = &self.quota;
+            self.used.retain(|_, own| quota.left(*own, now) > 0.0);
+            self.sweep_at = MOST_KEYS.max(2 * self.used.len());
         }
-        let own = used.of_key.entry(key).or_insert((0.0, now));
-        let n = self.left(*own, now) + 1.0;
-        let above = n - self.quota.burst;
-        if above > 0.0 {
-            return Err(self.quota.every.mul_f64(above));
-        }
-        *own = (n, now);
-        Ok(())
+        let n = self.left(&key, now) + 1.0;
+        self.used.insert(key, (n, now));
     }
 
-    fn give_back(&self, key: &K) {
-        if let Some((n, _)) = locked(&self.used).of_key.get_mut(key) {
+    fn give_back(&mut self, key: &K) {
+        if let Some((n, _)) = self.used.get_mut(key) {
             *n = (*n - 1.0).max(0.0);
         }
     }
@@ -265,15 +301,79 @@ mod tests {
         );
     }
 
+    /// Ada is attacked from everywhere; what she tries from a new office uses up nothing of her colleagues'.
+    #[test]
+    fn whoever_is_refused_for_an_account_uses_up_nothing_of_their_network() {
+        let (throttle, now) = (SignInThrottle::new(), Instant::now());
+        let begin = |email: &str, last| throttle.begin_at(email, from(last), now);
+        for last in 1..=5 {
+            while begin("ada@example.org", last).is_ok() {}
+        }
+        for _ in 0..100 {
+            assert!(begin("ada@example.org", 77).is_err());
+        }
+        for n in 0..30 {
+            let email = format!("colleague{n}@example.org");
+            assert!(begin(&email, 77).is_ok(), "{email}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_has_had_its_tries_leaves_no_names_behind() {
+        let (throttle, now) = (SignInThrottle::new(), Instant::now());
+        for n in 0..1_000 {
+            let _ = throttle.begin_at(&format!("user{n}@example.org"), from(1), now);
+        }
+        let counts = throttle.counts();
+        assert_eq!(
+            (counts.pairs.used.len(), counts.accounts.used.len()),
+            (30, 30)
+        );
+    }
+
+    #[test]
+    fn a_try_that_was_not_decided_is_no_failure_and_makes_no_place_known() {
+        let (throttle, now) = (SignInThrottle::new(), Instant::now());
+        let begin = |last| throttle.begin_at("ada@example.org", from(last), now);
+        for _ in 0..50 {
+            throttle.undecided(&begin(1).unwrap());
+        }
+        assert!(throttle.counts().known.is_empty());
+        for last in 2..=6 {
+            while begin(last).is_ok() {}
+        }
+        assert!(begin(1).is_err());
+    }
+
+    #[test]
+    fn who_is_refused_twice_is_told_the_longer_wait() {
+        let (throttle, now) = (SignInThrottle::new(), Instant::now());
+        let begin = |email: &str| throttle.begin_at(email, from(1), now);
+        for n in 0..24 {
+            assert!(begin(&format!("user{n}@example.org")).is_ok());
+        }
+        for _ in 0..6 {
+            assert!(begin("ada@example.org").is_ok());
+        }
+        // The network waits for 6 seconds, the account for 30.
+        let refused = begin("ada@example.org").unwrap_err();
+        assert!(matches!(
+            refused,
+            AppError::TooManyRequests {
+                retry_after_seconds: 30
+            }
+        ));
+    }
+
     #[test]
     fn keys_at_rest_are_forgotten() {
-        let (limit, now) = (Limit::new(OF_PAIR), Instant::now());
+        let (mut limit, now) = (Limit::new(OF_PAIR), Instant::now());
         for key in 0..MOST_KEYS {
-            assert!(limit.take(key, now).is_ok());
+            limit.count(key, now);
         }
         let later = now + Duration::from_secs(60);
-        assert!(limit.take(MOST_KEYS, later).is_ok());
-        assert_eq!(locked(&limit.used).of_key.len(), 1);
+        limit.count(MOST_KEYS, later);
+        assert_eq!(limit.used.len(), 1);
     }
 
     #[test]

@@ -15,6 +15,10 @@ use crate::local_postgres::LocalPostgres;
 /// trip for nothing.
 const RESTED: Duration = Duration::from_secs(5);
 
+/// How long connections may take to come back when the pool is closed. Who still holds one then has had its time:
+/// what it has not committed is undone when the program ends.
+const CLOSING: Duration = Duration::from_secs(5);
+
 /// An open database, and the private cluster behind it where there is one.
 pub struct Database {
     /// The pool, migrated.
@@ -66,11 +70,17 @@ impl Database {
     /// Closes the pool, and stops the private cluster unless another program still uses it.
     pub async fn close(self) {
         let others = match &self.local {
-            Some(_) => count_other_clients(&self.pool).await,
-            None => return self.pool.close().await,
+            Some(_) => {
+                let counting = tokio::time::timeout(CLOSING, count_other_clients(&self.pool));
+                counting.await.ok().and_then(Result::ok)
+            }
+            None => None,
         };
-        self.pool.close().await;
-        let (Some(local), Ok(0)) = (self.local, others) else {
+        let closing = tokio::time::timeout(CLOSING, self.pool.close());
+        if closing.await.is_err() {
+            tracing::warn!("some work on the database did not end in time");
+        }
+        let (Some(local), Some(0)) = (self.local, others) else {
             return;
         };
         let stopped = tokio::task::spawn_blocking(move || local.stop()).await;

@@ -52,6 +52,7 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
     ));
     let supervisor = start_worker(&state)?;
     let run_feed = state.run_feed.clone();
+    let under_way = state.under_way.clone();
     let app = router(state).into_make_service_with_connect_info::<SocketAddr>();
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
@@ -60,9 +61,16 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
         stop.send_replace(true);
         run_feed.close();
     });
+    let ended = async {
+        server.await?;
+        // Of a request whose asker has gone, no connection is left that the server waits for.
+        under_way.close();
+        under_way.wait().await;
+        std::io::Result::Ok(())
+    };
     // A browser may hold its connection for as long as it likes, so the wait is bounded.
     tokio::select! {
-        ended = async { server.await } => ended?,
+        ended = ended => ended?,
         () = async {
             let _ = stopped.wait_for(|stopped| *stopped).await;
             tokio::time::sleep(GRACE).await;

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use trainer::records::RankedPrompt;
 
 use crate::domain::agreement::FEWEST;
-use crate::domain::export::{Aggregation, ExportChoice, Margin};
+use crate::domain::export::{Aggregation, ExportChoice, Margin, REVISION};
 use crate::domain::snapshot::SnapshotKind;
 use crate::exchange::rows::Record;
 use crate::stats::agreement::TiePolicy;
@@ -180,9 +180,8 @@ pub fn write(
     ));
     line(format!("# {}\n", snapshot.name.replace(['\n', '\r'], " ")));
     line(format!(
-        "A frozen selection of {kind} of the project `{}`, written by Plackett {} in the format `{}`.\n",
+        "A frozen selection of {kind} of the project `{}`, written by Plackett in the format `{}`, revision {REVISION}.\n",
         snapshot.project_slug,
-        env!("CARGO_PKG_VERSION"),
         choice.format.word(kind)
     ));
     line("| | |\n|---|---|".to_owned());

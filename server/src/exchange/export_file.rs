@@ -4,16 +4,15 @@
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use anyhow::Context;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 
 use crate::domain::export::{Container, ExportChoice};
 use crate::domain::ids::SnapshotId;
-use crate::domain::snapshot::SnapshotKind;
 use crate::exchange::card::{self, DataFile, Facts};
 use crate::exchange::parquet::{ParquetWriter, schema};
 use crate::exchange::rows::{self, Record};
@@ -57,11 +56,8 @@ pub async fn build(
     let part = tempfile::NamedTempFile::new_in(folder).with_context(unwritable)?;
     let out = HashingWriter::new(BufWriter::new(part));
     let kind = snapshot.parsed_kind()?;
-    let (n_rows, out) = match choice.container {
-        Container::Jsonl => write_lines(db, id, kind, choice, out, progress).await?,
-        Container::Parquet => write_parquet(db, id, kind, choice, out, progress).await?,
-        Container::Dataset => write_dataset(db, &snapshot, kind, choice, out, progress).await?,
-    };
+    let records = pin!(rows::stream(db, id, kind, choice.aggregation));
+    let (n_rows, out) = write(&snapshot, choice, records, out, progress).await?;
     let (part, n_bytes, sha256) = out.finish().with_context(unwritable)?;
     let part = part
         .into_inner()
@@ -81,16 +77,30 @@ pub async fn build(
     })
 }
 
-/// Sees every record with its number, and reports now and then.
-async fn each(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    kind: SnapshotKind,
+/// The records of a snapshot, one after the other.
+type Records<'a> = Pin<&'a mut (dyn Stream<Item = anyhow::Result<Record>> + Send + 'a)>;
+
+/// Writes the records of a snapshot into the container of the choice. Returns how many rows that were.
+async fn write<W: Write + Send>(
+    snapshot: &Snapshot,
     choice: &ExportChoice,
+    records: Records<'_>,
+    out: HashingWriter<W>,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> anyhow::Result<(u64, HashingWriter<W>)> {
+    match choice.container {
+        Container::Jsonl => write_lines(choice, records, out, progress).await,
+        Container::Parquet => write_parquet(snapshot, choice, records, out, progress).await,
+        Container::Dataset => write_dataset(snapshot, choice, records, out, progress).await,
+    }
+}
+
+/// Sees every record, and reports their number now and then.
+async fn each(
+    mut records: Records<'_>,
     progress: &mut (dyn FnMut(u64) + Send),
     see: &mut (dyn FnMut(&Record) -> anyhow::Result<()> + Send),
 ) -> anyhow::Result<()> {
-    let mut records = pin!(rows::stream(db, id, kind, choice.aggregation));
     let mut n = 0;
     while let Some(record) = records.next().await {
         see(&record?)?;
@@ -104,16 +114,14 @@ async fn each(
 }
 
 async fn write_lines<W: Write + Send>(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    kind: SnapshotKind,
     choice: &ExportChoice,
+    records: Records<'_>,
     mut out: HashingWriter<W>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> anyhow::Result<(u64, HashingWriter<W>)> {
     let mut lines = Vec::new();
     let mut n_rows = 0;
-    each(db, id, kind, choice, progress, &mut |record| {
+    each(records, progress, &mut |record| {
         n_rows += record.write_lines(choice, &mut lines)? as u64;
         out.write_all(&lines)?;
         lines.clear();
@@ -124,16 +132,16 @@ async fn write_lines<W: Write + Send>(
 }
 
 async fn write_parquet<W: Write + Send>(
-    db: &mut PgConnection,
-    id: SnapshotId,
-    kind: SnapshotKind,
+    snapshot: &Snapshot,
     choice: &ExportChoice,
+    records: Records<'_>,
     out: HashingWriter<W>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> anyhow::Result<(u64, HashingWriter<W>)> {
-    let mut table = ParquetWriter::new(out, schema(kind, choice))?;
+    let schema = schema(snapshot.parsed_kind()?, choice, snapshot.line_format);
+    let mut table = ParquetWriter::new(out, schema)?;
     let mut n_rows = 0;
-    each(db, id, kind, choice, progress, &mut |record| {
+    each(records, progress, &mut |record| {
         for row in record.table_rows(choice) {
             table.push(row)?;
             n_rows += 1;
@@ -152,17 +160,17 @@ struct SplitFile {
 }
 
 async fn write_dataset<W: Write + Send>(
-    db: &mut PgConnection,
     snapshot: &Snapshot,
-    kind: SnapshotKind,
     choice: &ExportChoice,
+    records: Records<'_>,
     out: HashingWriter<W>,
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> anyhow::Result<(u64, HashingWriter<W>)> {
+    let kind = snapshot.parsed_kind()?;
     let mut splits = Vec::new();
     for split in SPLITS {
         let file = HashingWriter::new(BufWriter::new(tempfile::tempfile()?));
-        let schema = schema(kind, choice);
+        let schema = schema(kind, choice, snapshot.line_format);
         let table = ParquetWriter::new(file, schema)?;
         splits.push(SplitFile {
             split,
@@ -171,7 +179,7 @@ async fn write_dataset<W: Write + Send>(
         });
     }
     let mut facts = Facts::default();
-    each(db, snapshot.id, kind, choice, progress, &mut |record| {
+    each(records, progress, &mut |record| {
         facts.count(record);
         let file = splits.iter_mut().find(|file| file.split == record.split());
         let file = file.with_context(|| format!("there is no split {}", record.split()))?;
@@ -285,3 +293,6 @@ impl<W: Write> Write for HashingWriter<W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod golden;

@@ -107,11 +107,13 @@ fn turns(name: &str) -> Field {
     list(name, structure(vec![text("role"), text("content")]))
 }
 
-/// The columns of a choice.
-pub fn schema(kind: SnapshotKind, choice: &ExportChoice) -> Schema {
+/// The columns of a choice. Of our own formats they are what the lines of the snapshot have: a snapshot that was
+/// sealed before a field was exported has no column for it, so that its table stays the same when fields are added.
+/// Columns of a new field belong behind its `line_format` here.
+pub fn schema(kind: SnapshotKind, choice: &ExportChoice, line_format: i16) -> Schema {
     let mut fields = match (kind, choice.format) {
         (SnapshotKind::Rankings, ExportFormat::Plackett) => match choice.aggregation {
-            Aggregation::Labelers => own_ranking(),
+            Aggregation::Labelers => own_ranking(line_format),
             Aggregation::MeanRank => mean_ranking(),
         },
         (SnapshotKind::Prompts, ExportFormat::Trl) => vec![turns("prompt")],
@@ -155,7 +157,11 @@ pub fn schema(kind: SnapshotKind, choice: &ExportChoice) -> Schema {
             ),
         ],
         (SnapshotKind::Demonstrations, ExportFormat::Plackett) => {
-            vec![text("id"), turns("messages"), text("writing")]
+            let mut fields = vec![text("id"), turns("messages")];
+            if line_format >= 4 {
+                fields.push(text("writing"));
+            }
+            fields
         }
         (SnapshotKind::Prompts, ExportFormat::Plackett) => vec![
             text("id"),
@@ -220,10 +226,12 @@ fn mean_ranking() -> Vec<Field> {
 }
 
 /// The columns of our own rankings; the prompt is always turns.
-fn own_ranking() -> Vec<Field> {
+fn own_ranking(line_format: i16) -> Vec<Field> {
     let mut completion = completion();
-    completion.extend([answers("scales", DataType::Int64), text("note")]);
-    vec![
+    if line_format >= 5 {
+        completion.extend([answers("scales", DataType::Int64), text("note")]);
+    }
+    let mut fields = vec![
         text("id"),
         turns("prompt"),
         list("completions", structure(completion)),
@@ -237,14 +245,23 @@ fn own_ranking() -> Vec<Field> {
         integer("guidelines_version"),
         text("note"),
         boolean("simulated"),
-        boolean("adjudication"),
-        text("chosen_by"),
-        Field::new("disagreement", DataType::Float64, true),
-        integer("strength"),
-        boolean("all_bad"),
-        integer("active_ms"),
-        integer("idle_ms"),
-    ]
+    ];
+    if line_format >= 3 {
+        fields.extend([
+            boolean("adjudication"),
+            text("chosen_by"),
+            Field::new("disagreement", DataType::Float64, true),
+        ]);
+    }
+    if line_format >= 5 {
+        fields.extend([
+            integer("strength"),
+            boolean("all_bad"),
+            integer("active_ms"),
+            integer("idle_ms"),
+        ]);
+    }
+    fields
 }
 
 #[cfg(test)]
@@ -262,7 +279,7 @@ mod tests {
                 margin: Margin::Ranks,
                 ..ExportChoice::lines(ExportFormat::Trl)
             };
-            let schema = schema(SnapshotKind::Rankings, &choice);
+            let schema = schema(SnapshotKind::Rankings, &choice, 5);
             let mut writer = ParquetWriter::new(Vec::new(), schema).unwrap();
             for index in 0..600 {
                 let row = json!({
@@ -295,8 +312,25 @@ mod tests {
         for kind in SnapshotKind::ALL {
             for format in ExportFormat::of(kind) {
                 let choice = ExportChoice::lines(*format);
-                assert!(!schema(kind, &choice).fields().is_empty());
+                assert!(!schema(kind, &choice, 5).fields().is_empty());
             }
         }
+    }
+
+    /// What is sealed keeps its table, whatever later snapshots say more.
+    #[test]
+    fn a_snapshot_has_the_columns_of_its_lines() {
+        let own = ExportChoice::lines(ExportFormat::Plackett);
+        let columns = |kind, line_format| schema(kind, &own, line_format).fields().len();
+        let rankings = [1, 2, 3, 4, 5].map(|n| columns(SnapshotKind::Rankings, n));
+        assert_eq!(rankings, [13, 13, 16, 16, 20]);
+        let demonstrations = [3, 4].map(|n| columns(SnapshotKind::Demonstrations, n));
+        assert_eq!(demonstrations, [2, 3]);
+        let has_scales = |line_format| {
+            let schema = schema(SnapshotKind::Rankings, &own, line_format);
+            let completions = schema.field(2).data_type().to_string();
+            completions.contains("scales")
+        };
+        assert!(!has_scales(4) && has_scales(5));
     }
 }

@@ -432,6 +432,9 @@ fn ranking_line(row: RankingItem) -> anyhow::Result<RankingLine> {
 }
 
 #[cfg(test)]
+pub(super) mod fixtures;
+
+#[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;

@@ -89,13 +89,8 @@ pub async fn set_password(
     // Whoever sits at somebody else's open session guesses no better than at the door.
     let address = client_address(&state, &headers, address);
     let own_try = state.throttle.begin(&visitor.email, address)?;
-    let mut db = state.db.acquire().await?;
-    let account = store::accounts::find(&mut db, visitor.account_id)
-        .await?
-        .ok_or(AppError::SignInRequired)?;
-    if account.password_hash.is_some()
-        && !password::verify(form.current, account.password_hash).await?
-    {
+    let checked = fits(&state, &visitor, form.current).await;
+    if !checked.inspect_err(|_| state.throttle.undecided(&own_try))? {
         let complaint = page.t("account-wrong-password");
         return show(&state, page, &visitor, None, Some(complaint)).await;
     }
@@ -112,6 +107,16 @@ pub async fn set_password(
     store::audit_events::record(&mut transaction, event).await?;
     transaction.commit().await?;
     Ok(Redirect::to("/sign-in").into_response())
+}
+
+/// Whether this is the visitor's password, or they have none yet. No connection is held while it waits for its
+/// turn.
+async fn fits(state: &AppState, visitor: &Visitor, current: String) -> AppResult<bool> {
+    let mut db = state.db.acquire().await?;
+    let account = store::accounts::find(&mut db, visitor.account_id).await?;
+    drop(db);
+    let account = account.ok_or(AppError::SignInRequired)?;
+    Ok(account.password_hash.is_none() || password::verify(current, account.password_hash).await?)
 }
 
 /// `POST /account/sessions/{id}/revoke`.

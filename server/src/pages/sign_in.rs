@@ -1,6 +1,7 @@
 //! Signing in by password or by a single-use link, and signing out.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use askama::Template;
 use axum::Extension;
@@ -20,6 +21,7 @@ use crate::error::{AppError, AppResult};
 use crate::message::Message;
 use crate::state::AppState;
 use crate::store;
+use crate::store::accounts::Account;
 use crate::store::audit_events::NewEvent;
 use crate::web::page::{Page, render};
 
@@ -81,17 +83,10 @@ pub async fn create(
     }
     let address = client_address(&state, &headers, address);
     let own_try = state.throttle.begin(&email, address)?;
-    let mut db = state.db.acquire().await?;
-    let account = store::accounts::find_by_email(&mut db, &email).await?;
-    let account = account.filter(|account| account.disabled_at.is_none());
-    let stored = account
-        .as_ref()
-        .and_then(|account| account.password_hash.clone());
-    let fits =
-        form.password.len() <= password::LONGEST && password::verify(form.password, stored).await?;
+    let checked = check(&state, &email, form.password).await;
+    let (account, fits) = checked.inspect_err(|_| state.throttle.undecided(&own_try))?;
     match account {
         Some(account) if fits => {
-            drop(db);
             state.throttle.succeeded(own_try);
             let mut transaction = state.db.begin().await?;
             let id = account.id;
@@ -100,10 +95,30 @@ pub async fn create(
             Ok(response)
         }
         account => {
+            let mut db = state.db.acquire().await?;
             note_failure(&mut db, account.map(|account| account.id)).await?;
             failed(page, form.email)
         }
     }
+}
+
+/// The account that an address belongs to, unless it is switched off, and whether the password fits. No
+/// connection is held while the password waits for its turn: whoever tries many would take them all, and keep
+/// everybody from working.
+async fn check(
+    state: &AppState,
+    email: &str,
+    password: String,
+) -> AppResult<(Option<Account>, bool)> {
+    let mut db = state.db.acquire().await?;
+    let account = store::accounts::find_by_email(&mut db, email).await?;
+    drop(db);
+    let account = account.filter(|account| account.disabled_at.is_none());
+    let stored = account
+        .as_ref()
+        .and_then(|account| account.password_hash.clone());
+    let fits = password.len() <= password::LONGEST && password::verify(password, stored).await?;
+    Ok((account, fits))
 }
 
 /// Notes that somebody typed an address and a password that do not fit. Not what they typed: it may be a
@@ -247,18 +262,43 @@ pub(super) fn client_address(
     headers: &HeaderMap,
     connection: Option<Extension<ConnectInfo<SocketAddr>>>,
 ) -> Option<IpAddr> {
-    match forwarded_address(headers) {
-        Some(address) if state.config.trust_proxy => Some(address),
-        _ => connection.map(|Extension(ConnectInfo(address))| address.ip()),
-    }
+    let forwarded = match state.config.trust_proxy {
+        true => forwarded_address(headers),
+        false => None,
+    };
+    forwarded.or_else(|| connection.map(|Extension(ConnectInfo(address))| address.ip()))
 }
+
+/// Said once: that many lines a second would say no more.
+static UNREADABLE: Once = Once::new();
 
 /// The last entry of all `x-forwarded-for` lines is the proxy's own word; earlier ones are the
 /// client's.
 fn forwarded_address(headers: &HeaderMap) -> Option<IpAddr> {
-    let mut lines = headers.get_all("x-forwarded-for").iter();
-    let last = lines.next_back()?.to_str().ok()?;
-    last.rsplit(',').next()?.trim().parse().ok()
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?;
+    let address = last.to_str().ok().and_then(read_forwarded);
+    if address.is_none() {
+        UNREADABLE.call_once(|| {
+            tracing::warn!(
+                entry = ?last,
+                "the proxy's X-Forwarded-For does not end in an address: all who come through it are counted as one"
+            );
+        });
+    }
+    address
+}
+
+/// The address at the end of a line, which some proxies write with the client's port, and one of IPv6 in
+/// brackets.
+fn read_forwarded(line: &str) -> Option<IpAddr> {
+    let entry = line.rsplit(',').next()?.trim();
+    let with_port = || entry.parse().ok().map(|address: SocketAddr| address.ip());
+    let in_brackets = || -> Option<IpAddr> {
+        let inner = entry.strip_prefix('[')?.strip_suffix(']')?;
+        inner.parse().ok().map(IpAddr::V6)
+    };
+    let bare = entry.parse().ok();
+    bare.or_else(with_port).or_else(in_brackets)
 }
 
 #[cfg(test)]
@@ -279,5 +319,26 @@ mod tests {
             forwarded_address(&headers),
             Some(IpAddr::from([192, 0, 2, 3]))
         );
+    }
+
+    #[test]
+    fn an_address_is_read_with_its_port_and_in_brackets_and_nothing_else_is() {
+        for (entry, expected) in [
+            ("192.0.2.3", Some("192.0.2.3")),
+            (" 192.0.2.3:51234 ", Some("192.0.2.3")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("198.51.100.9, [2001:db8::1]:443", Some("2001:db8::1")),
+            ("192.0.2.3, unknown", None),
+            ("192.0.2.3:", None),
+            ("192.0.2.3:99999", None),
+            ("[192.0.2.3]", None),
+            ("[2001:db8::1", None),
+            ("", None),
+        ] {
+            let expected = expected.and_then(|text| text.parse().ok());
+            assert_eq!(read_forwarded(entry), expected, "{entry:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::auth::visitor::{ProjectAdmin, Visitor};
 use crate::domain::audit::AuditAction;
-use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin};
+use crate::domain::export::{Aggregation, Container, ExportChoice, ExportFormat, Margin, REVISION};
 use crate::domain::ids::{AccountId, SnapshotId};
 use crate::domain::prompt::CATEGORIES;
 use crate::domain::snapshot::{Labels, Selection, SnapshotKind};
@@ -418,7 +418,7 @@ fn word_of<T: Default + std::str::FromStr>(word: &str) -> Option<T> {
 }
 
 /// What names the bytes of an export as JSON lines: the hash of the snapshot's own lines, and of another format
-/// also how and by which program it is written.
+/// also how it is written.
 fn tag(
     snapshot: &Snapshot,
     kind: SnapshotKind,
@@ -432,7 +432,7 @@ fn tag(
         choice.format.word(kind),
         choice.margin.as_str(),
         choice.aggregation.as_str(),
-        env!("CARGO_PKG_VERSION"),
+        &format!("r{REVISION}"),
     ])
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::domain::export::{ExportChoice, ExportFormat};
+use crate::domain::export::{ExportChoice, ExportFormat, REVISION};
 use crate::domain::ids::{AccountId, ExportId, SnapshotId};
 use crate::domain::snapshot::SnapshotKind;
 use crate::error::AppResult;
@@ -27,6 +27,8 @@ pub struct Export {
     pub margin: String,
     /// Word of how labelers are put together.
     pub aggregation: String,
+    /// Of the formats that it is written in.
+    pub revision: i16,
     /// `waiting`, `building`, `ready` or `failed`.
     pub status: String,
     /// Records written so far.
@@ -80,7 +82,7 @@ macro_rules! select {
             Export,
             r#"
             SELECT e.id AS "id: ExportId", e.snapshot_id AS "snapshot_id: SnapshotId", s.kind, s.n_items, e.format,
-                   e.container, e.margin, e.aggregation, e.status, e.n_done, e.n_rows, e.n_bytes, e.sha256,
+                   e.container, e.margin, e.aggregation, e.revision, e.status, e.n_done, e.n_rows, e.n_bytes, e.sha256,
                    e.error, e.created_at
             FROM exports e
             JOIN snapshots s ON s.id = e.snapshot_id
@@ -105,7 +107,8 @@ pub async fn list(db: &mut PgConnection, snapshot_id: SnapshotId) -> sqlx::Resul
     .await
 }
 
-/// Asks for an export. One that there is already is the same; one that failed is built anew.
+/// Asks for an export by this revision of the formats. One that there is already is the same; one that failed is
+/// built anew.
 ///
 /// # Errors
 /// Only our own failures.
@@ -118,8 +121,8 @@ pub async fn want(
 ) -> AppResult<ExportId> {
     let id = sqlx::query_scalar!(
         r#"
-        INSERT INTO exports (id, snapshot_id, format, container, margin, aggregation, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        INSERT INTO exports (id, snapshot_id, format, container, margin, aggregation, revision, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT ON CONSTRAINT exports_choice_key DO UPDATE
             SET status = CASE exports.status WHEN 'failed' THEN 'waiting' ELSE exports.status END
         RETURNING id
@@ -130,6 +133,7 @@ pub async fn want(
         choice.container.as_str(),
         choice.margin.as_str(),
         choice.aggregation.as_str(),
+        REVISION,
         by.map(|id| id.0)
     )
     .fetch_one(db)

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::domain::ids::{AssignmentId, RankingId};
 use crate::domain::ranking::Ranking;
 use crate::error::AppResult;
-use crate::store::submissions::{CORRECTABLE, Head, Request, Submitted, read_outcome};
+use crate::store::submissions::{CORRECTABLE, Head, Request, Stands, Submitted, read_outcome};
 
 /// Submits a ranking: one statement, which ends the assignment and writes the ranking with its ratings, or
 /// nothing. None when the form has changed since the ranking was read.
@@ -18,7 +18,7 @@ pub(super) async fn submit(
     db: &mut PgConnection,
     request: &Request<'_>,
     ranking: &Ranking,
-) -> AppResult<Option<Submitted>> {
+) -> AppResult<Option<Stands>> {
     let columns = Columns::of(ranking);
     let time = request.time();
     let row = sqlx::query!(

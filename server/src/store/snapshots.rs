@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub n_items: i64,
     /// Distinct prompts.
     pub n_prompts: i64,
+    /// Which fields its lines have.
+    pub line_format: i16,
     /// Of the export in its own format, lower-case hex.
     pub sha256: String,
     /// When it was taken.
@@ -71,8 +73,8 @@ pub async fn find(db: &mut PgConnection, id: SnapshotId) -> sqlx::Result<Option<
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
                s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out,
-               s.filters AS "filters: Json<Filters>", s.left_out AS "left_out: Json<LeftOut>", s.n_items, s.n_prompts, s.sha256, s.created_at,
-               a.name AS "created_by?"
+               s.filters AS "filters: Json<Filters>", s.left_out AS "left_out: Json<LeftOut>", s.n_items, s.n_prompts,
+               s.line_format, s.sha256, s.created_at, a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
         LEFT JOIN accounts a ON a.id = s.created_by
@@ -97,8 +99,8 @@ pub async fn list(
         r#"
         SELECT s.id AS "id: SnapshotId", s.project_id AS "project_id: ProjectId", p.slug AS project_slug, s.kind,
                s.name, s.includes_simulated, s.labels, s.reviewed_categories, s.includes_personal, s.n_left_out,
-               s.filters AS "filters: Json<Filters>", s.left_out AS "left_out: Json<LeftOut>", s.n_items, s.n_prompts, s.sha256, s.created_at,
-               a.name AS "created_by?"
+               s.filters AS "filters: Json<Filters>", s.left_out AS "left_out: Json<LeftOut>", s.n_items, s.n_prompts,
+               s.line_format, s.sha256, s.created_at, a.name AS "created_by?"
         FROM snapshots s
         JOIN projects p ON p.id = s.project_id
         LEFT JOIN accounts a ON a.id = s.created_by

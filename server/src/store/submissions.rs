@@ -47,6 +47,15 @@ pub struct Submitted {
     pub version: i32,
 }
 
+/// What came of a submission that stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stands {
+    /// This request wrote it.
+    Written(Submitted),
+    /// The same request was carried out before.
+    Repeated(Submitted),
+}
+
 /// Writes a submission in one transaction. The same key and content again is the same submission; a
 /// late one is kept, and takes its place back if that is still free.
 ///
@@ -92,9 +101,13 @@ pub async fn submit_found(
             content: &content,
             digest: &digest,
         };
-        if let Some(submitted) = write(db, &request, &said).await? {
-            metrics::counter!("plackett_submissions_total").increment(1);
-            return Ok(submitted);
+        match write(db, &request, &said).await? {
+            Some(Stands::Written(submitted)) => {
+                metrics::counter!("plackett_submissions_total").increment(1);
+                return Ok(submitted);
+            }
+            Some(Stands::Repeated(submitted)) => return Ok(submitted),
+            None => (),
         }
         assignment = assignments::find(db, assignment.id, labeler_id).await?;
     }
@@ -133,34 +146,34 @@ async fn write(
     db: &mut PgConnection,
     request: &Request<'_>,
     said: &Said,
-) -> AppResult<Option<Submitted>> {
+) -> AppResult<Option<Stands>> {
     let assignment = request.assignment;
     if let (Said::Ranking(ranking), false) = (said, assignment.purpose == Purpose::Screening) {
         return rankings::submit(db, request, ranking).await;
     }
     let mut transaction = db.begin().await?;
-    let submitted = match said {
+    let stands = match said {
         Said::Ranking(ranking) => rankings::submit(&mut transaction, request, ranking).await?,
         Said::Writing(writing, view) => match begin(&mut transaction, request).await? {
-            Begun::Repeated(submitted) => Some(submitted),
+            Begun::Repeated(submitted) => Some(Stands::Repeated(submitted)),
             Begun::OtherForm => None,
-            Begun::Head(head) => {
-                Some(writings::insert(&mut transaction, assignment, &head, writing, view).await?)
-            }
+            Begun::Head(head) => Some(Stands::Written(
+                writings::insert(&mut transaction, assignment, &head, writing, view).await?,
+            )),
         },
         Said::Review(review) => match begin(&mut transaction, request).await? {
-            Begun::Repeated(submitted) => Some(submitted),
+            Begun::Repeated(submitted) => Some(Stands::Repeated(submitted)),
             Begun::OtherForm => None,
-            Begun::Head(head) => {
-                Some(reviews::insert(&mut transaction, assignment.id, &head, review).await?)
-            }
+            Begun::Head(head) => Some(Stands::Written(
+                reviews::insert(&mut transaction, assignment.id, &head, review).await?,
+            )),
         },
     };
-    if submitted.is_some() && assignment.purpose == Purpose::Screening {
+    if stands.is_some() && assignment.purpose == Purpose::Screening {
         screening_work::advance(&mut transaction, assignment.task_id).await?;
     }
     transaction.commit().await?;
-    Ok(submitted)
+    Ok(stands)
 }
 
 /// What came of beginning a submission.
@@ -195,12 +208,11 @@ async fn begin<'a>(db: &mut PgConnection, request: &Request<'a>) -> AppResult<Be
     )
     .fetch_one(db)
     .await?;
-    let Some(submitted) = read_outcome(&row.outcome, row.said, row.version)? else {
-        return Ok(Begun::OtherForm);
+    let submitted = match read_outcome(&row.outcome, row.said, row.version)? {
+        Some(Stands::Written(submitted)) => submitted,
+        Some(Stands::Repeated(submitted)) => return Ok(Begun::Repeated(submitted)),
+        None => return Ok(Begun::OtherForm),
     };
-    if row.outcome != WRITTEN {
-        return Ok(Begun::Repeated(submitted));
-    }
     Ok(Begun::Head(Head {
         version: submitted.version,
         key: request.new.idempotency_key,
@@ -212,24 +224,21 @@ async fn begin<'a>(db: &mut PgConnection, request: &Request<'a>) -> AppResult<Be
     }))
 }
 
-/// What the database says when a submission goes on.
-const WRITTEN: &str = "written";
-
 /// Reads what `begin_submission` or `submit_ranking` says came of a submission. None when the form has changed
 /// since it was read.
 pub(super) fn read_outcome(
     outcome: &str,
     said: Option<Uuid>,
     version: Option<i32>,
-) -> AppResult<Option<Submitted>> {
+) -> AppResult<Option<Stands>> {
+    let submitted = Submitted {
+        // Of one that is yet to be written there is none.
+        id: said.unwrap_or_default(),
+        version: version.unwrap_or_default(),
+    };
     let refusal = match outcome {
-        WRITTEN | "repeated" => {
-            return Ok(Some(Submitted {
-                // Of one that is yet to be written there is none.
-                id: said.unwrap_or_default(),
-                version: version.unwrap_or_default(),
-            }));
-        }
+        "written" => return Ok(Some(Stands::Written(submitted))),
+        "repeated" => return Ok(Some(Stands::Repeated(submitted))),
         "other_form" => return Ok(None),
         "not_found" => return Err(AppError::NotFound("assignment")),
         "key_used" => "error-key-used",

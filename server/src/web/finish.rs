@@ -3,18 +3,26 @@
 //! A server that drops the work of a request when its connection closes may drop it while Postgres is beginning or
 //! ending a transaction. The driver then takes back what is over already ("there is no transaction in progress"), or
 //! gives a connection on in which one has begun that nobody ends.
+//!
+//! The end of the server is not theirs: it waits for what is under way, whether or not a connection hangs on it.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::error::AppError;
 
-/// Answers a request on a task of its own, which goes on where nobody waits for the answer any more.
-pub async fn to_the_end(request: Request, next: Next) -> Response {
+/// Answers a request on a task of its own, which goes on where nobody waits for the answer any more, and which is
+/// among those under way until it has ended.
+pub async fn to_the_end(
+    State(under_way): State<TaskTracker>,
+    request: Request,
+    next: Next,
+) -> Response {
     let work = next.run(request).instrument(tracing::Span::current());
-    match tokio::spawn(work).await {
+    match under_way.spawn(work).await {
         Ok(response) => response,
         Err(error) => AppError::from(anyhow::Error::from(error)).into_response(),
     }
@@ -28,7 +36,7 @@ mod tests {
 
     use axum::Router;
     use axum::body::Body;
-    use axum::middleware::from_fn;
+    use axum::middleware::from_fn_with_state;
     use axum::routing::get;
     use tokio::sync::{Notify, oneshot};
     use tower::ServiceExt;
@@ -50,9 +58,10 @@ mod tests {
                 "done"
             }
         };
+        let under_way = TaskTracker::new();
         let app = Router::new()
             .route("/", get(handler))
-            .layer(from_fn(to_the_end));
+            .layer(from_fn_with_state(under_way.clone(), to_the_end));
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         {
             let mut answer = std::pin::pin!(app.oneshot(request));
@@ -61,9 +70,13 @@ mod tests {
                 () = begun.notified() => (),
             }
         }
-        // The asker has gone away.
+        // The asker has gone away, and the server is told to stop.
+        under_way.close();
+        assert_eq!(under_way.len(), 1);
         go_on.notify_one();
         let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
         assert_eq!(ended.unwrap().unwrap(), "done");
+        let all = tokio::time::timeout(Duration::from_secs(20), under_way.wait()).await;
+        assert!(all.is_ok());
     }
 }

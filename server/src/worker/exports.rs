@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::domain::export::REVISION;
 use crate::domain::ids::ExportId;
 use crate::exchange::export_file::{Built, build, folder};
 use crate::store;
@@ -99,6 +100,10 @@ async fn build_one(
             let mut db = pool.acquire().await?;
             let export = store::exports::find(&mut db, id).await?;
             let export = export.with_context(|| format!("export {id} is gone"))?;
+            anyhow::ensure!(
+                export.revision == REVISION,
+                "it was asked for by another version of this program: ask for it again"
+            );
             let path = folder(&data_dir)?.join(export.file_name()?);
             let choice = export.choice()?;
             let mut progress = |n| done.store(n, Ordering::Relaxed);

@@ -71,6 +71,21 @@ impl Program {
         self.wait_until_ready().await;
     }
 
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        let id = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// Whether it has ended, as it should.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let status = self.child.try_wait().unwrap();
+        status.is_some_and(|status| {
+            assert!(status.success(), "{status}");
+            true
+        })
+    }
+
     async fn wait_until_ready(&self) {
         for _ in 0..600 {
             if let Ok(answer) = reqwest::get(format!("{}/readyz", self.url)).await
@@ -97,8 +112,7 @@ fn spawn(db: &PgPool, folder: &std::path::Path, address: &str, flags: &[&str]) -
 impl Drop for Program {
     fn drop(&mut self) {
         // A stop signal first, so that its worker ends with it.
-        let id = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
+        self.terminate();
         for _ in 0..100 {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
