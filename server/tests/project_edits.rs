@@ -95,6 +95,51 @@ async fn settings_that_somebody_saved_meanwhile_are_not_saved_over_unseen(db: Pg
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_typo_does_not_hide_what_somebody_saved_meanwhile(db: PgPool) {
+    let id = fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let [first, second] = two_admins(&app).await;
+    let path = format!("/projects/{id}");
+    let shown = last(&second.get(&path).await);
+    let done = first.post(&path, &settings(&shown, "3", "4")).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let typo = second.post(&path, &settings(&shown, "one", "5")).await;
+    assert_eq!(typo.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let mended = settings(&last(&typo), "1", "5");
+    let refused = second.post(&path, &mended).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.body.contains("3 → 1") && refused.body.contains("4 → 5"));
+    assert_eq!(saved(&db, id).await, (3, 4));
+    let seen = settings(&last(&refused), "3", "5");
+    let done = second.post(&path, &seen).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    // Where nobody saved anything, a typo costs no second look.
+    let shown = last(&second.get(&path).await);
+    let typo = second.post(&path, &settings(&shown, "two", "5")).await;
+    let mended = settings(&last(&typo), "2", "5");
+    let done = second.post(&path, &mended).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    assert_eq!(saved(&db, id).await, (2, 5));
+
+    // An empty text is refused without a comparison, so the one that follows is compared first.
+    let path = format!("/projects/{id}/rules/guidelines");
+    let rules =
+        |last: &str, text: &str| encode(&[("last", last), ("en", text), ("action", "publish")]);
+    let shown = last(&second.get(&path).await);
+    let done = first.post(&path, &rules(&shown, "Be kind.")).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let empty = second.post(&path, &rules(&shown, " ")).await;
+    assert!(empty.body.contains("since you opened this page"));
+    let refused = second.post(&path, &rules(&last(&empty), "Be brief.")).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.body.contains("Be kind."), "{}", refused.body);
+    assert_eq!(n_events(&db, "guidelines_published").await, 1);
+    let seen = rules(&last(&refused), "Be brief.");
+    let done = second.post(&path, &seen).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn guidelines_that_somebody_published_meanwhile_are_compared_first(db: PgPool) {
     let id = fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
