@@ -239,28 +239,39 @@ async fn cut_offs_that_somebody_saved_meanwhile_are_not_saved_over(db: PgPool) {
     let app = TestApp::new(db.clone());
     let [first, second] = two_admins(&app).await;
     let shown = last(&second.get("/screening?project=study").await);
-    let form = |last: &str, flags: &str| {
+    let form = |last: &str, flags: &str, grade: &str| {
         encode(&[
             ("project", "study"),
             ("last", last),
             ("least_flags", flags),
             ("least_ranks", "75"),
-            ("least_demonstrations", "6"),
+            ("least_demonstrations", grade),
             ("graders", "1"),
         ])
     };
-    let done = first.post("/screening/rules", &form(&shown, "80")).await;
+    let post = async |admin: &Client<'_>, form: String| admin.post("/screening/rules", &form).await;
+    let done = post(&first, form(&shown, "80", "6")).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
-    let refused = second.post("/screening/rules", &form(&shown, "60")).await;
+    // A typo comes back as it was typed, and hides nothing.
+    let typo = post(&second, form(&shown, "60.5", "8")).await;
+    assert_eq!(typo.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for typed in ["value=\"60.5\"", "value=\"8\""] {
+        assert!(typo.body.contains(typed), "{typed} in {}", typo.body);
+    }
+    let refused = post(&second, form(&last(&typo), "60.5", "5")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(
-        refused.body.contains("somebody saved other cut-offs"),
-        "{}",
-        refused.body
-    );
-    let seen = last(&second.get("/screening?project=study").await);
-    let done = second.post("/screening/rules", &form(&seen, "60")).await;
+    for part in [
+        "Somebody saved other cut-offs",
+        "80 % → 60.5 %",
+        "6 → 5",
+        "value=\"60.5\"",
+    ] {
+        assert!(refused.body.contains(part), "{part} in {}", refused.body);
+    }
+    let done = post(&second, form(&last(&refused), "60.5", "6")).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER);
+    let page = second.get("/screening?project=study").await;
+    assert!(page.body.contains("value=\"60.5\""), "{}", page.body);
     let told: Vec<serde_json::Value> = sqlx::query_scalar(
         "SELECT data FROM audit_events WHERE action = 'screening_rules' ORDER BY id",
     )
@@ -269,5 +280,5 @@ async fn cut_offs_that_somebody_saved_meanwhile_are_not_saved_over(db: PgPool) {
     .unwrap();
     let change =
         |from: &str, to: &str| serde_json::json!({"least_flags": {"from": from, "to": to}});
-    assert_eq!(told, [change("0.75", "0.8"), change("0.8", "0.6")]);
+    assert_eq!(told, [change("0.75", "0.8"), change("0.8", "0.605")]);
 }

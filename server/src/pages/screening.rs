@@ -117,7 +117,7 @@ impl ScreeningPage {
     }
 
     fn percent(&self, share: &f64) -> String {
-        format!("{:.0}", share * 100.0)
+        screening_candidates::percent(*share)
     }
 
     fn grade(&self) -> String {

@@ -29,7 +29,8 @@ struct CandidatesPage {
     page: Page,
     projects: Vec<Project>,
     project: Option<Project>,
-    rules: Rules,
+    /// The cut-offs as they were typed, otherwise those in force.
+    rules: RulesForm,
     sources: Vec<SourceRow>,
     candidates: Vec<CandidateRow>,
     shown: Shown,
@@ -64,6 +65,10 @@ pub(super) struct Shown {
     /// The address and the name as they were typed.
     email: String,
     name: String,
+    /// The cut-offs as they were typed, where they were not saved.
+    rules: Option<RulesForm>,
+    /// Somebody saved other cut-offs since the page was opened: what differs between theirs and what was typed.
+    meanwhile: Vec<(String, String)>,
 }
 
 impl Shown {
@@ -95,10 +100,6 @@ impl CandidatesPage {
             .visitor
             .as_ref()
             .is_some_and(|visitor| visitor.is_admin)
-    }
-
-    fn percent(&self, share: &f64) -> String {
-        format!("{:.0}", share * 100.0)
     }
 
     fn status(&self, row: &CandidateRow) -> String {
@@ -141,13 +142,13 @@ pub(super) async fn show(
     page: Page,
     admin: &Visitor,
     slug: &str,
-    shown: Shown,
+    mut shown: Shown,
 ) -> AppResult<Response> {
     let projects = store::members::list_administered(db, admin.account_id).await?;
     let project = choose_project(&projects, slug)?;
-    let (mut sources, mut screenings, mut rules) = (Vec::new(), Vec::new(), Rules::default());
+    let (mut sources, mut screenings, mut in_force) = (Vec::new(), Vec::new(), Rules::default());
     if let Some(project) = &project {
-        rules = store::screenings::find_rules(db, project.id).await?;
+        in_force = store::screenings::find_rules(db, project.id).await?;
         sources = store::screenings::list_sources(db, project.id).await?;
         let whose = Whose {
             project_id: Some(project.id),
@@ -155,10 +156,13 @@ pub(super) async fn show(
         };
         screenings = store::screenings::list(db, whose).await?;
     }
-    let status = match shown.errors.is_empty() {
-        true => StatusCode::OK,
-        false => StatusCode::UNPROCESSABLE_ENTITY,
+    let status = match (shown.meanwhile.is_empty(), shown.errors.is_empty()) {
+        (false, _) => StatusCode::CONFLICT,
+        (_, false) => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::OK,
     };
+    let rules = shown.rules.take();
+    let rules = rules.unwrap_or_else(|| RulesForm::of(&in_force));
     let page = page.titled("screening-title");
     // Of somebody's several screenings only the newest can be followed by another.
     let is_newest = |index: usize| {
@@ -313,12 +317,50 @@ pub struct RulesForm {
     least_demonstrations: String,
     #[serde(default)]
     graders: String,
-    /// The numbers that the page showed; who does not say, as a program may, is not asked.
+    /// The numbers that the reader has seen; who does not say, as a program may, is not asked.
     #[serde(default)]
     last: String,
 }
 
+/// A share in per cent, without the digits that only a binary number has.
+pub(super) fn percent(share: f64) -> String {
+    let percent = (share * 1e8).round() / 1e6;
+    percent.to_string()
+}
+
 impl RulesForm {
+    /// The cut-offs that a project has.
+    fn of(rules: &Rules) -> Self {
+        Self {
+            project: String::new(),
+            least_flags: percent(rules.least_flags),
+            least_ranks: percent(rules.least_ranks),
+            least_demonstrations: rules.least_demonstrations.to_string(),
+            graders: rules.graders.to_string(),
+            last: rules.fingerprint(),
+        }
+    }
+
+    /// What saving these would change, by the names and in the numbers of the page.
+    fn changes(&self, old: &Rules, page: &Page) -> Vec<(String, String)> {
+        let old = Self::of(old);
+        let fields = [
+            ("least_flags", &old.least_flags, &self.least_flags, " %"),
+            ("least_ranks", &old.least_ranks, &self.least_ranks, " %"),
+            (
+                "least_demonstrations",
+                &old.least_demonstrations,
+                &self.least_demonstrations,
+                "",
+            ),
+            ("graders", &old.graders, &self.graders, ""),
+        ];
+        let differing = fields.into_iter().filter(|(_, old, new, _)| old != new);
+        differing
+            .map(|(name, old, new, unit)| (page.field(name), format!("{old}{unit} → {new}{unit}")))
+            .collect()
+    }
+
     fn rules(&self) -> Result<Rules, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut read = |field: &str, text: &str, low: f64, high: f64| -> f64 {
@@ -348,36 +390,57 @@ impl RulesForm {
     }
 }
 
-/// `POST /screening/rules`: the cut-offs of decisions to come.
+/// `POST /screening/rules`: the cut-offs of decisions to come. What somebody else saved since the page was opened
+/// is not saved over: the page comes back with both.
 pub async fn set_rules(
     State(state): State<AppState>,
     page: Page,
     ProjectAdmin(admin): ProjectAdmin,
-    HtmlForm(form): HtmlForm<RulesForm>,
+    HtmlForm(mut form): HtmlForm<RulesForm>,
 ) -> AppResult<Response> {
     let mut db = state.db.begin().await?;
     let project = find_project(&mut db, &admin, &form.project).await?;
-    match form.rules() {
-        Ok(rules) => {
-            // Of two who save at once the second sees what the first saved.
-            store::projects::lock(&mut db, project.id).await?;
-            let old = store::screenings::find_rules(&mut db, project.id).await?;
-            let is_outdated = !form.last.is_empty() && form.last != old.fingerprint();
-            if is_outdated && rules != old {
-                return Err(AppError::conflict("error-cut-offs-meanwhile"));
-            }
-            store::screenings::set_rules(&mut db, project.id, &rules).await?;
-            let changes = rules.changes(&old);
-            if changes != serde_json::json!({}) {
-                let event = NewEvent::by(admin.account_id, AuditAction::ScreeningRules);
-                let event = event.to("project", project.id.0).within(project.id);
-                store::audit_events::record(&mut db, event.with(changes)).await?;
-            }
-            db.commit().await?;
-            Ok(back(&form.project, "rules"))
-        }
-        Err(errors) => refuse(&mut db, page, &admin, &form.project, errors).await,
+    // Of two who save at once the second sees what the first saved.
+    store::projects::lock(&mut db, project.id).await?;
+    let old = store::screenings::find_rules(&mut db, project.id).await?;
+    let in_force = old.fingerprint();
+    if form.last.is_empty() {
+        form.last.clone_from(&in_force);
     }
+    let rules = match form.rules() {
+        Ok(rules) => rules,
+        Err(errors) => {
+            // By the cut-offs that were seen: this page tells nothing of others that were saved meanwhile.
+            let shown = Shown {
+                errors,
+                rules: Some(form),
+                ..Default::default()
+            };
+            return show(&mut db, page, &admin, &project.slug, shown).await;
+        }
+    };
+    let typed = RulesForm::of(&rules);
+    let meanwhile = typed.changes(&old, &page);
+    if form.last != in_force && !meanwhile.is_empty() {
+        let shown = Shown {
+            meanwhile,
+            rules: Some(RulesForm {
+                last: in_force,
+                ..typed
+            }),
+            ..Default::default()
+        };
+        return show(&mut db, page, &admin, &project.slug, shown).await;
+    }
+    store::screenings::set_rules(&mut db, project.id, &rules).await?;
+    let changes = rules.changes(&old);
+    if changes != serde_json::json!({}) {
+        let event = NewEvent::by(admin.account_id, AuditAction::ScreeningRules);
+        let event = event.to("project", project.id.0).within(project.id);
+        store::audit_events::record(&mut db, event.with(changes)).await?;
+    }
+    db.commit().await?;
+    Ok(back(&form.project, "rules"))
 }
 
 /// The page again, which says what was done.
