@@ -287,7 +287,7 @@ async fn show_said<P: AnswerPage>(
         _ => (StatusCode::OK, Vec::new()),
     };
     let newer = match &notice {
-        Notice::Refused(error) if is_newer_draft(error) => {
+        Notice::Refused(error) if error.is_newer_draft() => {
             let draft = assignment.draft.clone().unwrap_or_default();
             let differences = newer_draft::differences(&draft, said).into_iter();
             let told = differences.map(|(field, value)| {
@@ -348,7 +348,7 @@ fn complaints<P: AnswerPage>(page: &Page, form: &Form, error: &AppError) -> Vec<
                 }
             })
             .collect(),
-        error if is_newer_draft(error) => Vec::new(),
+        error if error.is_newer_draft() => Vec::new(),
         error => {
             let message = page.say(&error.message());
             vec![Complaint {
@@ -396,11 +396,6 @@ fn told(page: &Page, field: &str, value: &Value) -> String {
         Value::Null => "–".to_owned(),
         other => other.to_string(),
     }
-}
-
-/// Whether another window of the labeler saved first.
-fn is_newer_draft(error: &AppError) -> bool {
-    matches!(error, AppError::Conflict(message) if message.is("error-draft-newer"))
 }
 
 /// Saves, submits, skips or changes the form, by the button pressed. After a submission or a skip the next

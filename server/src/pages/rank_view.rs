@@ -222,7 +222,7 @@ impl Notice {
     }
 
     fn is_newer_draft(&self) -> bool {
-        matches!(self, Self::Refused(AppError::Conflict(message)) if message.is("error-draft-newer"))
+        matches!(self, Self::Refused(error) if error.is_newer_draft())
     }
 }
 
