@@ -17,7 +17,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::answer_form::AnswerForm;
 use crate::pages::correcting::Correcting;
-use crate::pages::work::{go_on, path_of, progress_of};
+use crate::pages::work::{go_on, path_of, standing_of};
 use crate::pages::{newer_draft, questions};
 use crate::state::AppState;
 use crate::store;
@@ -86,10 +86,8 @@ pub struct Around {
     pub is_late: bool,
     /// When it does.
     pub lease_until: DateTime<Utc>,
-    /// Tasks submitted and waiting.
-    pub done: i64,
-    /// Tasks that wait.
-    pub waiting: i64,
+    /// How far the visitor is, in words.
+    pub standing: String,
     /// How the time in the task was spent so far.
     pub time: TimeSpent,
     /// Keys and words of the reasons to skip.
@@ -276,7 +274,7 @@ async fn show_said<P: AnswerPage>(
     let who = labeler.account_id;
     let form = store::assignments::find_form(&mut db, assignment).await?;
     let task = store::tasks::find_view(&mut db, assignment.task_id).await?;
-    let progress = progress_of(&mut db, labeler).await?;
+    let standing = standing_of(&mut db, &page, labeler, 0).await?;
     let correcting = Correcting::find(&mut db, assignment).await?;
     let last = store::submissions::find_last(&mut db, who).await?;
     let questions = questions::part(&mut db, &page, labeler, assignment.id).await?;
@@ -311,8 +309,7 @@ async fn show_said<P: AnswerPage>(
         is_opened: assignment.is_opened(),
         is_late: assignment.is_late(),
         lease_until: assignment.lease_until,
-        done: progress.done,
-        waiting: progress.waiting,
+        standing,
         time: assignment.time,
         skip_reasons: reasons
             .map(|reason| (reason.key.clone(), text_in(&reason.label, lang)))

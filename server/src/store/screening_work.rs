@@ -173,8 +173,7 @@ pub async fn progress(db: &mut PgConnection, account_id: AccountId) -> sqlx::Res
     sqlx::query_as!(
         Progress,
         r#"
-        SELECT 0::BIGINT AS "today!",
-               count(*) FILTER (WHERE a.status IN ('submitted', 'skipped')) AS "done!",
+        SELECT count(*) FILTER (WHERE a.status IN ('submitted', 'skipped')) AS "done!",
                count(*) FILTER (WHERE coalesce(a.status, 'expired') = 'expired') AS "waiting!"
         FROM screenings s
         JOIN screening_items i ON i.screening_id = s.id
