@@ -290,8 +290,10 @@ pub async fn list(
           AND ($3::uuid IS NULL OR t.id < $3)
           AND ($5::TEXT IS NULL OR t.kind = $5)
           AND ($6 = '' OR p.category = $6)
-          AND ($7 = '' OR strpos(lower(p.external_id), lower($7)) > 0 OR strpos(lower(p.body::TEXT), lower($7)) > 0
-               OR strpos(lower(t.brief::TEXT), lower($7)) > 0 OR t.id::TEXT = lower($7))
+          AND ($7 = '' OR strpos(lower(p.external_id), lower($7)) > 0
+               OR strpos(lower(prompt_text(p.body)), lower($7)) > 0
+               OR strpos(lower(coalesce(t.brief ->> 'instruction', t.brief ->> 'use_case')), lower($7)) > 0
+               OR t.id::TEXT = lower($7))
           AND CASE $2
               WHEN 'open' THEN t.closed_at IS NULL AND t.n_held < t.overlap
               WHEN 'held' THEN n.n_leased > 0
