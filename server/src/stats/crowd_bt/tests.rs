@@ -1,7 +1,6 @@
 //! Tests of Crowd-BT on simulated labelers.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-
 use proptest::prelude::*;
 use rand::Rng;
 use trainer::rng::stream;

@@ -1,7 +1,6 @@
 //! Tests of strengths, against other programs, a published example and simulated comparisons.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-
 use proptest::prelude::*;
 use rand::Rng;
 use rand::seq::index::sample;
