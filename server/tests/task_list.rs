@@ -93,15 +93,21 @@ async fn a_search_looks_into_what_a_reader_sees_and_takes_every_letter_as_it_is(
             .get(&format!("{page}?{}", encode(&[("search", search)])))
             .await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        read(&answer.body).0
+        let html = Html::parse_document(&answer.body);
+        let rows = html
+            .select(&Selector::parse("main tbody tr").unwrap())
+            .count();
+        (read(&answer.body).0, rows)
     };
     let (single, turns) = (single.to_string(), turns.to_string());
     for page in ["/tasks", "/prompts"] {
         for words in ["say \"HI\"", "c:\\temp", "100% of_them", "%", "_"] {
-            assert_eq!(list(page, words).await, [single.as_str()], "{words}");
+            let found = (vec![single.clone()], 1);
+            assert_eq!(list(page, words).await, found, "{words}");
         }
         for words in ["be brief", "\"because\"", "so it is"] {
-            assert_eq!(list(page, words).await, [turns.as_str()], "{words}");
+            let found = (vec![turns.clone()], 1);
+            assert_eq!(list(page, words).await, found, "{words}");
         }
         // Words of the format and escapes of JSON are nothing that anybody wrote.
         for words in [
@@ -116,8 +122,9 @@ async fn a_search_looks_into_what_a_reader_sees_and_takes_every_letter_as_it_is(
             "s%y",
             "S_y",
         ] {
-            assert!(list(page, words).await.is_empty(), "{words}");
+            assert_eq!(list(page, words).await.1, 0, "{words}");
         }
     }
-    assert_eq!(list("/tasks", "the \"bakery\"").await.len(), 1);
+    // Where the labeler writes the prompt, it is found by what they write it from.
+    assert_eq!(list("/tasks", "the \"bakery\"").await.1, 1);
 }

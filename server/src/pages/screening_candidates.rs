@@ -1,4 +1,5 @@
-//! What admins do about screenings: the cut-offs, the tasks that are asked, and who is invited.
+//! What admins do about screenings: the tasks that are asked, and who is invited. The cut-offs, on the same page, are
+//! in `screening_rules.rs`.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -15,6 +16,7 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::pages::prompts::{choose_project, excerpt};
 use crate::pages::screening::{OutcomeView, topic_label};
+use crate::pages::screening_rules::RulesForm;
 use crate::pages::tasks;
 use crate::state::AppState;
 use crate::store;
@@ -61,14 +63,14 @@ pub(super) struct Shown {
     /// What was done just now, a word of [`DONE`]; anything else says nothing.
     done: String,
     /// What was wrong with a form.
-    errors: Vec<FieldError>,
+    pub(super) errors: Vec<FieldError>,
     /// The address and the name as they were typed.
     email: String,
     name: String,
     /// The cut-offs as they were typed, where they were not saved.
-    rules: Option<RulesForm>,
+    pub(super) rules: Option<RulesForm>,
     /// Somebody saved other cut-offs since the page was opened: what differs between theirs and what was typed.
-    meanwhile: Vec<(String, String)>,
+    pub(super) meanwhile: Vec<(String, String)>,
 }
 
 impl Shown {
@@ -267,7 +269,11 @@ pub(super) async fn show_one(
 }
 
 /// A project that an admin may administer, by its short name.
-async fn find_project(db: &mut PgConnection, admin: &Visitor, slug: &str) -> AppResult<Project> {
+pub(super) async fn find_project(
+    db: &mut PgConnection,
+    admin: &Visitor,
+    slug: &str,
+) -> AppResult<Project> {
     let projects = store::members::list_administered(db, admin.account_id).await?;
     let found = projects.into_iter().find(|project| project.slug == slug);
     found.ok_or(AppError::NotFound("project"))
@@ -303,148 +309,8 @@ async fn log(
     store::audit_events::record(db, event).await
 }
 
-/// The form of the cut-offs.
-#[derive(Debug, serde::Deserialize)]
-pub struct RulesForm {
-    project: String,
-    /// In per cent.
-    #[serde(default)]
-    least_flags: String,
-    /// In per cent.
-    #[serde(default)]
-    least_ranks: String,
-    #[serde(default)]
-    least_demonstrations: String,
-    #[serde(default)]
-    graders: String,
-    /// The numbers that the reader has seen; who does not say, as a program may, is not asked.
-    #[serde(default)]
-    last: String,
-}
-
-/// A share in per cent, without the digits that only a binary number has.
-pub(super) fn percent(share: f64) -> String {
-    let percent = (share * 1e8).round() / 1e6;
-    percent.to_string()
-}
-
-impl RulesForm {
-    /// The cut-offs that a project has.
-    fn of(rules: &Rules) -> Self {
-        Self {
-            project: String::new(),
-            least_flags: percent(rules.least_flags),
-            least_ranks: percent(rules.least_ranks),
-            least_demonstrations: rules.least_demonstrations.to_string(),
-            graders: rules.graders.to_string(),
-            last: rules.fingerprint(),
-        }
-    }
-
-    /// What saving these would change, by the names and in the numbers of the page.
-    fn changes(&self, old: &Rules, page: &Page) -> Vec<(String, String)> {
-        let old = Self::of(old);
-        let fields = [
-            ("least_flags", &old.least_flags, &self.least_flags, " %"),
-            ("least_ranks", &old.least_ranks, &self.least_ranks, " %"),
-            (
-                "least_demonstrations",
-                &old.least_demonstrations,
-                &self.least_demonstrations,
-                "",
-            ),
-            ("graders", &old.graders, &self.graders, ""),
-        ];
-        let differing = fields.into_iter().filter(|(_, old, new, _)| old != new);
-        differing
-            .map(|(name, old, new, unit)| (page.field(name), format!("{old}{unit} → {new}{unit}")))
-            .collect()
-    }
-
-    fn rules(&self) -> Result<Rules, Vec<FieldError>> {
-        let mut errors = Vec::new();
-        let mut read = |field: &str, text: &str, low: f64, high: f64| -> f64 {
-            let value: f64 = text.trim().parse().unwrap_or(f64::NAN);
-            let is_wrong = field == "graders" && value.fract() != 0.0;
-            if is_wrong || !(low..=high).contains(&value) {
-                let message = Message::new("error-outside").with("low", low);
-                errors.push(FieldError::new(field, message.with("high", high)));
-            }
-            value
-        };
-        let rules = Rules {
-            least_flags: read("least_flags", &self.least_flags, 0.0, 100.0) / 100.0,
-            least_ranks: read("least_ranks", &self.least_ranks, 0.0, 100.0) / 100.0,
-            least_demonstrations: read(
-                "least_demonstrations",
-                &self.least_demonstrations,
-                1.0,
-                7.0,
-            ),
-            graders: read("graders", &self.graders, 1.0, 10.0) as i16,
-        };
-        match errors.is_empty() {
-            true => Ok(rules),
-            false => Err(errors),
-        }
-    }
-}
-
-/// `POST /screening/rules`: the cut-offs of decisions to come. What somebody else saved since the page was opened
-/// is not saved over: the page comes back with both.
-pub async fn set_rules(
-    State(state): State<AppState>,
-    page: Page,
-    ProjectAdmin(admin): ProjectAdmin,
-    HtmlForm(mut form): HtmlForm<RulesForm>,
-) -> AppResult<Response> {
-    let mut db = state.db.begin().await?;
-    let project = find_project(&mut db, &admin, &form.project).await?;
-    // Of two who save at once the second sees what the first saved.
-    store::projects::lock(&mut db, project.id).await?;
-    let old = store::screenings::find_rules(&mut db, project.id).await?;
-    let in_force = old.fingerprint();
-    if form.last.is_empty() {
-        form.last.clone_from(&in_force);
-    }
-    let rules = match form.rules() {
-        Ok(rules) => rules,
-        Err(errors) => {
-            // By the cut-offs that were seen: this page tells nothing of others that were saved meanwhile.
-            let shown = Shown {
-                errors,
-                rules: Some(form),
-                ..Default::default()
-            };
-            return show(&mut db, page, &admin, &project.slug, shown).await;
-        }
-    };
-    let typed = RulesForm::of(&rules);
-    let meanwhile = typed.changes(&old, &page);
-    if form.last != in_force && !meanwhile.is_empty() {
-        let shown = Shown {
-            meanwhile,
-            rules: Some(RulesForm {
-                last: in_force,
-                ..typed
-            }),
-            ..Default::default()
-        };
-        return show(&mut db, page, &admin, &project.slug, shown).await;
-    }
-    store::screenings::set_rules(&mut db, project.id, &rules).await?;
-    let changes = rules.changes(&old);
-    if changes != serde_json::json!({}) {
-        let event = NewEvent::by(admin.account_id, AuditAction::ScreeningRules);
-        let event = event.to("project", project.id.0).within(project.id);
-        store::audit_events::record(&mut db, event.with(changes)).await?;
-    }
-    db.commit().await?;
-    Ok(back(&form.project, "rules"))
-}
-
 /// The page again, which says what was done.
-fn back(slug: &str, done: &str) -> Response {
+pub(super) fn back(slug: &str, done: &str) -> Response {
     Redirect::to(&format!("/screening?project={slug}&done={done}")).into_response()
 }
 
