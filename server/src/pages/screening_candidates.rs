@@ -63,14 +63,14 @@ pub(super) struct Shown {
     /// What was done just now, a word of [`DONE`]; anything else says nothing.
     done: String,
     /// What was wrong with a form.
-    pub(super) errors: Vec<FieldError>,
+    errors: Vec<FieldError>,
     /// The address and the name as they were typed.
     email: String,
     name: String,
     /// The cut-offs as they were typed, where they were not saved.
-    pub(super) rules: Option<RulesForm>,
+    rules: Option<RulesForm>,
     /// Somebody saved other cut-offs since the page was opened: what differs between theirs and what was typed.
-    pub(super) meanwhile: Vec<(String, String)>,
+    meanwhile: Vec<(String, String)>,
 }
 
 impl Shown {
@@ -78,6 +78,21 @@ impl Shown {
     pub(super) fn after(done: String) -> Self {
         Self {
             done,
+            ..Self::default()
+        }
+    }
+
+    /// Cut-offs that were not saved, and why: what is wrong with them, or what they would change of those that
+    /// somebody saved meanwhile.
+    pub(super) fn unsaved(
+        rules: RulesForm,
+        errors: Vec<FieldError>,
+        meanwhile: Vec<(String, String)>,
+    ) -> Self {
+        Self {
+            errors,
+            rules: Some(rules),
+            meanwhile,
             ..Self::default()
         }
     }

@@ -123,25 +123,18 @@ pub async fn set_rules(
         Ok(rules) => rules,
         Err(errors) => {
             // By the cut-offs that were seen: this page tells nothing of others that were saved meanwhile.
-            let shown = Shown {
-                errors,
-                rules: Some(form),
-                ..Default::default()
-            };
+            let shown = Shown::unsaved(form, errors, Vec::new());
             return show(&mut db, page, &admin, &project.slug, shown).await;
         }
     };
     let typed = RulesForm::of(&rules);
     let meanwhile = typed.changes(&old, &page);
     if form.last != in_force && !meanwhile.is_empty() {
-        let shown = Shown {
-            meanwhile,
-            rules: Some(RulesForm {
-                last: in_force,
-                ..typed
-            }),
-            ..Default::default()
+        let seen = RulesForm {
+            last: in_force,
+            ..typed
         };
+        let shown = Shown::unsaved(seen, Vec::new(), meanwhile);
         return show(&mut db, page, &admin, &project.slug, shown).await;
     }
     store::screenings::set_rules(&mut db, project.id, &rules).await?;
