@@ -94,6 +94,11 @@ impl AppError {
         Self::Conflict(Message::new(key))
     }
 
+    /// Whether nothing was written because another window of the labeler saved its draft first.
+    pub fn is_newer_draft(&self) -> bool {
+        matches!(self, Self::Conflict(message) if message.is("error-draft-newer"))
+    }
+
     /// The HTTP status of this error.
     pub fn status(&self) -> StatusCode {
         match self {

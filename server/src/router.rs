@@ -23,8 +23,8 @@ use crate::pages::{
     csp_reports, demonstrate, exports, gold, guidelines, health, home, language, models,
     project_form, project_members, project_rules, project_withdrawals, projects, prompts,
     questions, rank, rank_differences, review, run_events, runs, screening, screening_candidates,
-    screening_grading, sign_in, snapshots, task, task_opening, tasks, theme, work, work_ahead,
-    work_history,
+    screening_grading, screening_rules, sign_in, snapshots, task, task_opening, tasks, theme, work,
+    work_ahead, work_history,
 };
 use crate::state::AppState;
 use crate::web::{assets, conditional, errors, finish, security};
@@ -97,7 +97,7 @@ pub fn router(state: AppState) -> Router {
         // Admins, of everything or of single projects.
         .route("/questions/{id}/answers", post(questions::answer))
         .route("/answers/{id}/withdraw", post(questions::withdraw))
-        .route("/screening/rules", post(screening_candidates::set_rules))
+        .route("/screening/rules", post(screening_rules::set_rules))
         .route(
             "/screening/demonstrations",
             post(screening_candidates::add_demonstration),

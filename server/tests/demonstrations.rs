@@ -79,6 +79,7 @@ async fn an_answer_becomes_a_demonstration_and_its_correction_takes_its_place(db
     let page = ada.get(&path).await;
     assert_eq!(page.status, StatusCode::OK);
     assert!(page.body.contains("Why is the sea salty?"));
+    assert!(page.body.contains("0 submitted today"), "{}", page.body);
     for asked in ["name=\"category\"", "name=\"prompt\"", "pairs[0]"] {
         assert!(!page.body.contains(asked), "{asked} is not asked here");
     }
@@ -96,6 +97,8 @@ async fn an_answer_becomes_a_demonstration_and_its_correction_takes_its_place(db
     // An impatient second click.
     let again = ada.post(&path, &encode(&answer)).await;
     assert_eq!(again.status, StatusCode::SEE_OTHER);
+    let page = ada.get(&path).await;
+    assert!(page.body.contains("1 submitted today"), "{}", page.body);
     let row: (Value, String, i64, String, Value, String) = sqlx::query_as(
         "SELECT w.content, w.note, w.active_ms, d.source, d.messages, d.category
          FROM writings w JOIN demonstrations d ON d.writing_id = w.id

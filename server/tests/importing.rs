@@ -228,6 +228,25 @@ async fn rankings_of_several_labelers_share_a_task_and_nobody_ranks_twice(db: Pg
     assert!(again.problems[0].message.is("import-ranked-already"));
 }
 
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_ranking_of_a_file_that_says_no_order_has_no_letters(db: PgPool) {
+    empty_project(&db).await;
+    let report = import_jsonl(&db, ImportKind::Rankings, &ranking("ada", [1, 2, 2])).await;
+    assert!(report.is_clean(), "{:?}", places(&report));
+    let task: uuid::Uuid = sqlx::query_scalar("SELECT id FROM tasks")
+        .fetch_one(&db)
+        .await
+        .unwrap();
+    let app = TestApp::new(db.clone());
+    let admin = app.admin().await;
+    let page = admin.get(&format!("/tasks/{task}")).await;
+    assert!(page.body.contains("Labeler 1"), "{}", page.body);
+    assert!(!page.body.contains("shown as"), "{}", page.body);
+    fake::rewrite(&db, "UPDATE assignments SET display_order = '{2,0,1}'").await;
+    let page = admin.get(&format!("/tasks/{task}")).await;
+    assert!(page.body.contains("shown as C"), "{}", page.body);
+}
+
 /// A ranking of a prompt with further fields, such as `"customer":"acme",`.
 fn ranking_of(prompt: &str, labeler: &str, fields: &str) -> String {
     let line = ranking(labeler, [1, 2, 3]);

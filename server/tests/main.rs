@@ -54,6 +54,8 @@ mod questions;
 mod queue;
 mod rank_page;
 mod ranking_browser;
+mod ranking_kept_browser;
+mod ranking_page_browser;
 mod reviews;
 mod run_forms;
 mod run_pages;

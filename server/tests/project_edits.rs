@@ -95,6 +95,51 @@ async fn settings_that_somebody_saved_meanwhile_are_not_saved_over_unseen(db: Pg
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_typo_does_not_hide_what_somebody_saved_meanwhile(db: PgPool) {
+    let id = fake::project(&db, 1, 4, 1, 3600).await;
+    let app = TestApp::new(db.clone());
+    let [first, second] = two_admins(&app).await;
+    let path = format!("/projects/{id}");
+    let shown = last(&second.get(&path).await);
+    let done = first.post(&path, &settings(&shown, "3", "4")).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let typo = second.post(&path, &settings(&shown, "one", "5")).await;
+    assert_eq!(typo.status, StatusCode::UNPROCESSABLE_ENTITY);
+    let mended = settings(&last(&typo), "1", "5");
+    let refused = second.post(&path, &mended).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.body.contains("3 → 1") && refused.body.contains("4 → 5"));
+    assert_eq!(saved(&db, id).await, (3, 4));
+    let seen = settings(&last(&refused), "3", "5");
+    let done = second.post(&path, &seen).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+    // Where nobody saved anything, a typo costs no second look.
+    let shown = last(&second.get(&path).await);
+    let typo = second.post(&path, &settings(&shown, "two", "5")).await;
+    let mended = settings(&last(&typo), "2", "5");
+    let done = second.post(&path, &mended).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    assert_eq!(saved(&db, id).await, (2, 5));
+
+    // An empty text is refused without a comparison, so the one that follows is compared first.
+    let path = format!("/projects/{id}/rules/guidelines");
+    let rules =
+        |last: &str, text: &str| encode(&[("last", last), ("en", text), ("action", "publish")]);
+    let shown = last(&second.get(&path).await);
+    let done = first.post(&path, &rules(&shown, "Be kind.")).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
+    let empty = second.post(&path, &rules(&shown, " ")).await;
+    assert!(empty.body.contains("since you opened this page"));
+    let refused = second.post(&path, &rules(&last(&empty), "Be brief.")).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.body.contains("Be kind."), "{}", refused.body);
+    assert_eq!(n_events(&db, "guidelines_published").await, 1);
+    let seen = rules(&last(&refused), "Be brief.");
+    let done = second.post(&path, &seen).await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
 async fn guidelines_that_somebody_published_meanwhile_are_compared_first(db: PgPool) {
     let id = fake::project(&db, 1, 4, 1, 3600).await;
     let app = TestApp::new(db.clone());
@@ -194,28 +239,39 @@ async fn cut_offs_that_somebody_saved_meanwhile_are_not_saved_over(db: PgPool) {
     let app = TestApp::new(db.clone());
     let [first, second] = two_admins(&app).await;
     let shown = last(&second.get("/screening?project=study").await);
-    let form = |last: &str, flags: &str| {
+    let form = |last: &str, flags: &str, grade: &str| {
         encode(&[
             ("project", "study"),
             ("last", last),
             ("least_flags", flags),
             ("least_ranks", "75"),
-            ("least_demonstrations", "6"),
+            ("least_demonstrations", grade),
             ("graders", "1"),
         ])
     };
-    let done = first.post("/screening/rules", &form(&shown, "80")).await;
+    let post = async |admin: &Client<'_>, form: String| admin.post("/screening/rules", &form).await;
+    let done = post(&first, form(&shown, "80", "6")).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.body);
-    let refused = second.post("/screening/rules", &form(&shown, "60")).await;
+    // A typo comes back as it was typed, and hides nothing.
+    let typo = post(&second, form(&shown, "60.5", "8")).await;
+    assert_eq!(typo.status, StatusCode::UNPROCESSABLE_ENTITY);
+    for typed in ["value=\"60.5\"", "value=\"8\""] {
+        assert!(typo.body.contains(typed), "{typed} in {}", typo.body);
+    }
+    let refused = post(&second, form(&last(&typo), "60.5", "5")).await;
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(
-        refused.body.contains("somebody saved other cut-offs"),
-        "{}",
-        refused.body
-    );
-    let seen = last(&second.get("/screening?project=study").await);
-    let done = second.post("/screening/rules", &form(&seen, "60")).await;
+    for part in [
+        "Somebody saved other cut-offs",
+        "80 % → 60.5 %",
+        "6 → 5",
+        "value=\"60.5\"",
+    ] {
+        assert!(refused.body.contains(part), "{part} in {}", refused.body);
+    }
+    let done = post(&second, form(&last(&refused), "60.5", "6")).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER);
+    let page = second.get("/screening?project=study").await;
+    assert!(page.body.contains("value=\"60.5\""), "{}", page.body);
     let told: Vec<serde_json::Value> = sqlx::query_scalar(
         "SELECT data FROM audit_events WHERE action = 'screening_rules' ORDER BY id",
     )
@@ -224,5 +280,5 @@ async fn cut_offs_that_somebody_saved_meanwhile_are_not_saved_over(db: PgPool) {
     .unwrap();
     let change =
         |from: &str, to: &str| serde_json::json!({"least_flags": {"from": from, "to": to}});
-    assert_eq!(told, [change("0.75", "0.8"), change("0.8", "0.6")]);
+    assert_eq!(told, [change("0.75", "0.8"), change("0.8", "0.605")]);
 }

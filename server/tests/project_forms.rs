@@ -212,4 +212,26 @@ async fn a_form_that_was_published_meanwhile_is_not_overwritten_unseen(db: PgPoo
     found(&press(&admin, &path, &second.body, "publish", &[]).await);
     let (version, form) = newest_form(&db).await;
     assert_eq!((version, &form["of_another_page"]), (4, &json!([1])));
+
+    // Rows that move and what is wrong come back without the changes: what is published next shows them first.
+    let third = press(
+        &admin,
+        &path,
+        &page.body,
+        "flags-down-0",
+        &[("flags-1-help-en", "Third")],
+    )
+    .await;
+    let wrong = [("flags-0-label-en", ""), ("flags-0-label-zh", "")];
+    let wrong = press(&admin, &path, &third.body, "publish", &wrong).await;
+    for refused in [&third, &wrong] {
+        assert_eq!(refused.status, StatusCode::CONFLICT);
+        assert!(refused.body.contains("published version 4 since"));
+        assert!(!refused.body.contains("id=\"changes\""));
+    }
+    let mended = [("flags-0-label-en", "Mended")];
+    let mended = press(&admin, &path, &wrong.body, "publish", &mended).await;
+    assert_eq!(mended.status, StatusCode::CONFLICT);
+    assert!(mended.body.contains("Version 5 would change"));
+    assert_eq!(newest_form(&db).await.0, 4);
 }

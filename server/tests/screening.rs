@@ -547,3 +547,54 @@ async fn a_candidate_sees_their_screening_and_nothing_else(db: PgPool) {
     let refused = zoe.send_json("POST", &elsewhere, &[], &json!({})).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
 }
+
+/// A submission locks its task, then the assignment, then the screening; a window that goes on at that moment waits
+/// for the task before it locks anything that the submission still needs.
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_window_that_goes_on_and_one_that_submits_do_not_wait_for_each_other(db: PgPool) {
+    let app = TestApp::new(db.clone());
+    ready(&db, &app).await;
+    let admin = app.admin().await;
+    let (zoe, id) = invite(&app, &admin, "zoe").await;
+    let first = start(&zoe, id).await;
+    // The other window would end this lease and begin it anew.
+    sqlx::query("UPDATE assignments SET lease_until = now() - interval '1 second'")
+        .execute(&db)
+        .await
+        .unwrap();
+    let mut submission = db.begin().await.unwrap();
+    sqlx::query(
+        "SELECT 1 FROM tasks WHERE id = (SELECT task_id FROM assignments WHERE id = $1) FOR UPDATE",
+    )
+    .bind(first.0)
+    .execute(&mut *submission)
+    .await
+    .unwrap();
+    let go_on = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&db)
+            .await
+            .unwrap()
+            == 0
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        for statement in [
+            "UPDATE assignments SET draft_revision = draft_revision + 1 WHERE id = $1",
+            "UPDATE screenings SET words = words WHERE id IN (
+                 SELECT i.screening_id FROM screening_items i JOIN assignments a ON a.task_id = i.task_id
+                 WHERE a.id = $1)",
+        ] {
+            sqlx::query(statement)
+                .bind(first.0)
+                .execute(&mut *submission)
+                .await
+                .expect("the submission goes on");
+        }
+        submission.commit().await.unwrap();
+    };
+    let (leased, ()) = tokio::join!(next(&zoe, id), go_on);
+    assert_eq!(leased, Some(first));
+}

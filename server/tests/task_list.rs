@@ -2,7 +2,9 @@
 
 use axum::http::StatusCode;
 use scraper::{Html, Selector};
+use serde_json::json;
 use server::domain::ids::TaskId;
+use server::domain::task::TaskKind;
 use sqlx::PgPool;
 
 use crate::projects::encode;
@@ -64,4 +66,65 @@ async fn tasks_are_found_by_text_id_category_and_state_page_by_page(db: PgPool) 
     assert!(second.0.iter().all(|id| !first.0.contains(id)));
     let wrong = admin.get("/tasks?category=gossip").await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+}
+
+#[sqlx::test(migrator = "server::MIGRATOR")]
+async fn a_search_looks_into_what_a_reader_sees_and_takes_every_letter_as_it_is(db: PgPool) {
+    let project = fake::project(&db, 0, 4, 1, 3600).await;
+    let text = "Say \"hi\" in C:\\temp,\nto 100% of_them";
+    let kind = TaskKind::Demonstrate;
+    let single = fake::task(&db, project, kind, Some(text), None).await;
+    let turns = fake::task(&db, project, kind, Some(""), None).await;
+    let conversation = json!([
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?\n\"Because\" is short."},
+        {"role": "assistant", "content": "So it is."},
+    ]);
+    let turned =
+        format!("UPDATE prompts SET body = '{conversation}' WHERE external_id = '{turns}'");
+    fake::rewrite(&db, &turned).await;
+    let brief = json!({"kind": "user_based", "use_case": "The \"Bakery\" answers."});
+    fake::task(&db, project, kind, None, Some(brief)).await;
+
+    let app = TestApp::new(db);
+    let admin = app.admin().await;
+    let list = async |page: &str, search: &str| {
+        let answer = admin
+            .get(&format!("{page}?{}", encode(&[("search", search)])))
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        let html = Html::parse_document(&answer.body);
+        let rows = html
+            .select(&Selector::parse("main tbody tr").unwrap())
+            .count();
+        (read(&answer.body).0, rows)
+    };
+    let (single, turns) = (single.to_string(), turns.to_string());
+    for page in ["/tasks", "/prompts"] {
+        for words in ["say \"HI\"", "c:\\temp", "100% of_them", "%", "_"] {
+            let found = (vec![single.clone()], 1);
+            assert_eq!(list(page, words).await, found, "{words}");
+        }
+        for words in ["be brief", "\"because\"", "so it is"] {
+            let found = (vec![turns.clone()], 1);
+            assert_eq!(list(page, words).await, found, "{words}");
+        }
+        // Words of the format and escapes of JSON are nothing that anybody wrote.
+        for words in [
+            "role",
+            "user",
+            "content",
+            "assistant",
+            "use_case",
+            "kind",
+            "\\n",
+            "\\\"",
+            "s%y",
+            "S_y",
+        ] {
+            assert_eq!(list(page, words).await.1, 0, "{words}");
+        }
+    }
+    // Where the labeler writes the prompt, it is found by what they write it from.
+    assert_eq!(list("/tasks", "the \"bakery\"").await.1, 1);
 }

@@ -193,4 +193,3 @@ field-least-gold = Least agreement with gold
 field-least-quality = Least quality
 field-without-labelers = Labelers
 error-unknown-category = unknown category “{ $word }”: use one of { $known }
-error-cut-offs-meanwhile = somebody saved other cut-offs since you opened this page: open it again, look at theirs, then save yours

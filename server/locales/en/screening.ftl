@@ -41,6 +41,7 @@ screening-add-prompt = Let candidates answer the prompt with the id
 screening-add = Add
 screening-rules = Cut-offs
 screening-rules-help = The paper’s cut-offs are 75 %, 75 % and 6 of 7. They hold for decisions to come.
+screening-meanwhile = Somebody saved other cut-offs since you opened this page, so nothing was saved yet. This is what saving would change of theirs. What you typed is still here: look at it, then save again.
 screening-least-flags = Flags agreed, per cent
 screening-least-ranks = Pairs agreed, per cent
 screening-least-texts = Mean grade of texts, 1 to 7

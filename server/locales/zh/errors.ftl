@@ -208,4 +208,3 @@ field-least-gold = 与标准答案的最低一致率
 field-least-quality = 最低质量
 field-without-labelers = 标注员
 error-unknown-category = 未知类别“{ $word }”：请使用以下之一：{ $known }
-error-cut-offs-meanwhile = 您打开本页之后，有人保存了其他合格线：请重新打开页面，查看后再保存

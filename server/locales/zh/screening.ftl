@@ -41,6 +41,7 @@ screening-add-prompt = 让候选人回答此编号的提示
 screening-add = 添加
 screening-rules = 合格线
 screening-rules-help = 论文的合格线为 75 %、75 % 和 7 分中的 6 分。修改只影响以后的决定。
+screening-meanwhile = 您打开本页之后，有人保存了其他合格线，因此尚未保存任何内容。以下是您保存后将对其作出的改动。您所填的内容仍在：请查看后再次保存。
 screening-least-flags = 标记一致率（百分比）
 screening-least-ranks = 成对一致率（百分比）
 screening-least-texts = 文本平均分（1 到 7）

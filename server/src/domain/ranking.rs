@@ -98,17 +98,6 @@ pub struct Ranking {
     pub note: String,
 }
 
-/// A pair derived from a ranking, by slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Comparison {
-    /// The better one; for a tie the one with the lower slot.
-    pub preferred: i16,
-    /// The other one.
-    pub other: i16,
-    /// Whether both have the same rank.
-    pub is_tie: bool,
-}
-
 impl RankingInput {
     /// Checks everything but completeness, which only a submission needs. Fields are named as in the
     /// JSON: `candidates[0].rank` is of the first entry, whatever its position.
@@ -297,33 +286,6 @@ impl RankingInput {
     }
 }
 
-impl Ranking {
-    /// All pairs of candidates that have a rank: C(K, 2) where every one has.
-    pub fn comparisons(&self) -> Vec<Comparison> {
-        let mut pairs = Vec::new();
-        let ranked: Vec<&Judgement> = self
-            .judgements
-            .iter()
-            .filter(|judgement| judgement.rank.is_some())
-            .collect();
-        for (index, first) in ranked.iter().enumerate() {
-            for second in &ranked[index + 1..] {
-                let (preferred, other) = if second.rank < first.rank {
-                    (second, first)
-                } else {
-                    (first, second)
-                };
-                pairs.push(Comparison {
-                    preferred: preferred.slot,
-                    other: other.slot,
-                    is_tie: first.rank == second.rank,
-                });
-            }
-        }
-        pairs
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -385,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_that_cannot_be_judged_has_no_rank_and_no_pairs() {
+    fn a_candidate_that_cannot_be_judged_has_no_rank() {
         let order = [2, 0, 3, 1];
         let mut partial = input(&[1, 2, 2, 4]);
         partial.candidates[3].rank = None;
         partial.candidates[3].cannot_judge = true;
         let ranking = partial.parse(&order, &Form::default()).unwrap();
-        assert_eq!(ranking.judgements[1].rank, None);
-        assert_eq!(ranking.comparisons().len(), 3);
+        let ranks: Vec<Option<i16>> = ranking.judgements.iter().map(|item| item.rank).collect();
+        assert_eq!(ranks, [Some(2), None, Some(1), Some(2)]);
         partial.candidates[3].rank = Some(3);
         let errors = partial.parse(&order, &Form::default()).unwrap_err();
         assert_eq!(errors[0].field, "candidates[3].rank");
@@ -406,7 +368,7 @@ mod tests {
         alone.candidates[0].rank = None;
         alone.all_bad = true;
         let ranking = alone.parse(&order, &Form::default()).unwrap();
-        assert!(ranking.is_all_bad && ranking.comparisons().is_empty());
+        assert!(ranking.is_all_bad && ranking.judgements.iter().all(|item| item.rank.is_none()));
     }
 
     #[test]
@@ -475,15 +437,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ranking_has_all_pairs_and_each_agrees_with_the_ranks(ranks in proptest::collection::vec(1_i16..5, 4..=9)) {
+        fn a_ranking_orders_every_two_as_they_were_ranked(ranks in proptest::collection::vec(1_i16..5, 4..=9)) {
             let order: Vec<i16> = (0..ranks.len() as i16).collect();
             let ranking = input(&ranks).parse(&order, &Form::default()).unwrap();
-            let pairs = ranking.comparisons();
-            prop_assert_eq!(pairs.len(), ranks.len() * (ranks.len() - 1) / 2);
-            for pair in pairs {
-                let (a, b) = (ranks[pair.preferred as usize], ranks[pair.other as usize]);
-                prop_assert_eq!(pair.is_tie, a == b);
-                prop_assert!(a <= b);
+            prop_assert_eq!(ranking.judgements.len(), ranks.len());
+            for (a, first) in ranking.judgements.iter().zip(&ranks) {
+                for (b, second) in ranking.judgements.iter().zip(&ranks) {
+                    prop_assert_eq!(a.rank.cmp(&b.rank), first.cmp(second));
+                }
             }
         }
     }

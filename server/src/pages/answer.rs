@@ -17,7 +17,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::answer_form::AnswerForm;
 use crate::pages::correcting::Correcting;
-use crate::pages::work::{go_on, path_of, progress_of};
+use crate::pages::work::{go_on, path_of, standing_of};
 use crate::pages::{newer_draft, questions};
 use crate::state::AppState;
 use crate::store;
@@ -86,10 +86,8 @@ pub struct Around {
     pub is_late: bool,
     /// When it does.
     pub lease_until: DateTime<Utc>,
-    /// Tasks submitted and waiting.
-    pub done: i64,
-    /// Tasks that wait.
-    pub waiting: i64,
+    /// How far the visitor is, in words.
+    pub standing: String,
     /// How the time in the task was spent so far.
     pub time: TimeSpent,
     /// Keys and words of the reasons to skip.
@@ -276,7 +274,7 @@ async fn show_said<P: AnswerPage>(
     let who = labeler.account_id;
     let form = store::assignments::find_form(&mut db, assignment).await?;
     let task = store::tasks::find_view(&mut db, assignment.task_id).await?;
-    let progress = progress_of(&mut db, labeler).await?;
+    let standing = standing_of(&mut db, &page, labeler, 0).await?;
     let correcting = Correcting::find(&mut db, assignment).await?;
     let last = store::submissions::find_last(&mut db, who).await?;
     let questions = questions::part(&mut db, &page, labeler, assignment.id).await?;
@@ -287,7 +285,7 @@ async fn show_said<P: AnswerPage>(
         _ => (StatusCode::OK, Vec::new()),
     };
     let newer = match &notice {
-        Notice::Refused(error) if is_newer_draft(error) => {
+        Notice::Refused(error) if error.is_newer_draft() => {
             let draft = assignment.draft.clone().unwrap_or_default();
             let differences = newer_draft::differences(&draft, said).into_iter();
             let told = differences.map(|(field, value)| {
@@ -311,8 +309,7 @@ async fn show_said<P: AnswerPage>(
         is_opened: assignment.is_opened(),
         is_late: assignment.is_late(),
         lease_until: assignment.lease_until,
-        done: progress.done,
-        waiting: progress.waiting,
+        standing,
         time: assignment.time,
         skip_reasons: reasons
             .map(|reason| (reason.key.clone(), text_in(&reason.label, lang)))
@@ -348,7 +345,7 @@ fn complaints<P: AnswerPage>(page: &Page, form: &Form, error: &AppError) -> Vec<
                 }
             })
             .collect(),
-        error if is_newer_draft(error) => Vec::new(),
+        error if error.is_newer_draft() => Vec::new(),
         error => {
             let message = page.say(&error.message());
             vec![Complaint {
@@ -396,11 +393,6 @@ fn told(page: &Page, field: &str, value: &Value) -> String {
         Value::Null => "–".to_owned(),
         other => other.to_string(),
     }
-}
-
-/// Whether another window of the labeler saved first.
-fn is_newer_draft(error: &AppError) -> bool {
-    matches!(error, AppError::Conflict(message) if message.is("error-draft-newer"))
 }
 
 /// Saves, submits, skips or changes the form, by the button pressed. After a submission or a skip the next

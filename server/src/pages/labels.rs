@@ -32,8 +32,8 @@ pub struct Cell {
     pub n_no: usize,
     /// Anything said of it.
     pub note: String,
-    /// The letter under which the labeler saw it.
-    pub letter: char,
+    /// The letter under which the labeler saw it; none where a file brought the ranking and did not say.
+    pub letter: Option<char>,
 }
 
 /// One labeler.
@@ -164,7 +164,7 @@ fn cell(page: &Page, column: &Column, slot: i16, form: &Form) -> Cell {
         yes: yes.map(|(key, _)| flag_label(form, key, lang)).collect(),
         n_no: said.flags.values().filter(|answer| !**answer).count(),
         note: said.note.clone(),
-        letter: letter(place.unwrap_or(slot as usize)),
+        letter: place.map(letter),
     }
 }
 

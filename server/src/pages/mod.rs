@@ -51,6 +51,7 @@ pub mod runs;
 pub mod screening;
 pub mod screening_candidates;
 pub mod screening_grading;
+pub mod screening_rules;
 pub mod sign_in;
 mod snapshot_filters;
 pub mod snapshots;

@@ -35,8 +35,10 @@ struct FormPage {
     page: Page,
     project: Project,
     draft: FormDraft,
-    /// The newest version when the page was opened.
-    last: i32,
+    /// The newest version.
+    newest: i32,
+    /// The newest version that the reader has seen or compared theirs with; as they sent it, where it is that.
+    last: String,
     complaints: Vec<Complaint>,
     /// Somebody published a version since the page was opened.
     is_outdated: bool,
@@ -238,7 +240,8 @@ pub async fn index(
     let last = versions.first().map_or(0, |newest| newest.version);
     let view = FormPage {
         draft: FormDraft::of(&newest),
-        last,
+        newest: last,
+        last: last.to_string(),
         is_outdated: false,
         complaints: Vec::new(),
         changes: None,
@@ -270,6 +273,8 @@ pub async fn update(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()));
     let mut draft = FormDraft::read(pairs);
+    // Of two who publish at once the second sees what the first published.
+    store::projects::lock(&mut transaction, id).await?;
     let versions = store::forms::list(&mut transaction, id).await?;
     let newest = versions.first();
     let fields_of_last = match newest {
@@ -281,7 +286,8 @@ pub async fn update(
     let mut view = FormPage {
         page: page.titled("projects-form-title"),
         project,
-        last,
+        newest: last,
+        last: value("last").to_owned(),
         is_outdated: value("last") != last.to_string(),
         complaints: Vec::new(),
         changes: None,
@@ -326,6 +332,10 @@ pub async fn update(
         (_, true) => StatusCode::UNPROCESSABLE_ENTITY,
         _ => status_of(&view.complaints),
     };
+    // Only the changes show what somebody else published; rows that move, and what is wrong, come without them.
+    if view.changes.is_some() {
+        view.last = last.to_string();
+    }
     view.versions = version_rows(&view.page, versions)?;
     view.draft = draft;
     Ok((status, render(&view)?).into_response())

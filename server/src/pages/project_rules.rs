@@ -85,7 +85,9 @@ struct RulesPage {
     subject: Subject,
     texts: Texts,
     errors: Vec<FieldError>,
-    /// Somebody published a version since the page was opened.
+    /// The newest version that the reader has seen or compared theirs with.
+    last: i32,
+    /// Somebody published a version since.
     is_outdated: bool,
     preview: Option<Preview>,
     versions: Vec<RuleVersion>,
@@ -102,7 +104,7 @@ impl fmt::Display for Subject {
 
 impl RulesPage {
     /// The newest version; 0 where there is none.
-    fn last(&self) -> i32 {
+    fn newest_version(&self) -> i32 {
         self.versions.first().map_or(0, |newest| newest.version)
     }
 
@@ -193,6 +195,7 @@ pub async fn index(
         subject,
         texts,
         errors: Vec::new(),
+        last: versions.first().map_or(0, |newest| newest.version),
         is_outdated: false,
         preview: None,
         versions,
@@ -292,6 +295,11 @@ pub async fn update(
         changes: compare(&before.unwrap_or_default(), &texts),
         n_asked,
     });
+    // Only a comparison shows what somebody else published: what is wrong hides it, and is mended first.
+    let last = match preview {
+        Some(_) => newest,
+        None => form.last.unwrap_or(newest),
+    };
     let title = format!("projects-{subject}-title");
     let status = match is_outdated {
         true => StatusCode::CONFLICT,
@@ -303,6 +311,7 @@ pub async fn update(
         subject,
         texts,
         errors,
+        last,
         is_outdated,
         preview,
         versions,

@@ -45,7 +45,7 @@ struct ProjectPage {
     project: Project,
     figures: Figures,
     form: SettingsForm,
-    /// The settings that are in force, as a short name: see [`SettingsForm::fingerprint`].
+    /// The settings that the reader has seen, as a short name: see [`SettingsForm::fingerprint`].
     last: String,
     /// Somebody saved others since the page was opened: what differs between theirs and what was typed.
     meanwhile: Vec<(String, String)>,
@@ -224,8 +224,10 @@ pub async fn show(
     let settings = store::projects::find_settings(&mut db, id).await?;
     let settings = settings.ok_or(AppError::NotFound("project"))?;
     drop(db);
+    let form = SettingsForm::of(&settings);
     let shown = Shown {
-        form: SettingsForm::of(&settings),
+        last: form.fingerprint(),
+        form,
         is_saved: query.saved.is_some(),
         ..Shown::default()
     };
@@ -236,6 +238,7 @@ pub async fn show(
 #[derive(Default)]
 struct Shown {
     form: SettingsForm,
+    last: String,
     errors: Vec<FieldError>,
     meanwhile: Vec<(String, String)>,
     is_saved: bool,
@@ -249,8 +252,6 @@ async fn show_project(
 ) -> AppResult<Response> {
     let mut db = state.db.acquire().await?;
     let figures = store::projects::figures(&mut db, project.id).await?;
-    let settings = store::projects::find_settings(&mut db, project.id).await?;
-    let settings = settings.ok_or(AppError::NotFound("project"))?;
     drop(db);
     page.title.clone_from(&project.name);
     let status = match shown.meanwhile.is_empty() {
@@ -261,7 +262,7 @@ async fn show_project(
         page,
         project,
         figures,
-        last: SettingsForm::of(&settings).fingerprint(),
+        last: shown.last,
         form: shown.form,
         meanwhile: shown.meanwhile,
         errors: shown.errors,
@@ -283,11 +284,16 @@ pub async fn update(
     let project =
         store::members::find_administered(&mut transaction, visitor.account_id, id).await?;
     let form = SettingsForm::read(fields);
+    // Of two who save at once the second sees what the first saved.
+    store::projects::lock(&mut transaction, id).await?;
+    let old = store::projects::find_settings(&mut transaction, id).await?;
+    let old = SettingsForm::of(&old.ok_or(AppError::NotFound("project"))?);
     let settings = match form.parse() {
         Ok(settings) => settings,
         Err(errors) => {
             drop(transaction);
             let shown = Shown {
+                last: form.last(&old),
                 form,
                 errors,
                 ..Shown::default()
@@ -295,16 +301,13 @@ pub async fn update(
             return show_project(&state, page, project, shown).await;
         }
     };
-    // Of two who save at once the second sees what the first saved.
-    store::projects::lock(&mut transaction, id).await?;
-    let old = store::projects::find_settings(&mut transaction, id).await?;
-    let old = SettingsForm::of(&old.ok_or(AppError::NotFound("project"))?);
     let new = SettingsForm::of(&settings);
     let changes = new.changes(&old);
     if changes != serde_json::json!({}) && form.is_outdated(&old) {
         drop(transaction);
         let shown = Shown {
             meanwhile: details(&page, &changes),
+            last: old.fingerprint(),
             form,
             ..Shown::default()
         };

@@ -122,7 +122,7 @@ pub async fn update(
         {
             Notice::SubmittedElsewhere
         }
-        Err(error) if is_newer_draft(&error) || matches!(error, AppError::Invalid(_)) => {
+        Err(error) if error.is_newer_draft() || matches!(error, AppError::Invalid(_)) => {
             Notice::Refused(error)
         }
         Err(error) => return Err(error),
@@ -167,9 +167,4 @@ async fn submit(
     };
     store::submissions::submit_found(db, assignment, labeler.account_id, &new).await?;
     Ok(go_on(db, labeler).await)
-}
-
-/// Whether another window of the labeler saved first.
-fn is_newer_draft(error: &AppError) -> bool {
-    matches!(error, AppError::Conflict(message) if message.is("error-draft-newer"))
 }

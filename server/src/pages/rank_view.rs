@@ -16,7 +16,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::correcting::Correcting;
 use crate::pages::questions;
-use crate::pages::work::{path_of, progress_of};
+use crate::pages::work::{path_of, standing_of};
 use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::history::Version;
@@ -222,7 +222,7 @@ impl Notice {
     }
 
     fn is_newer_draft(&self) -> bool {
-        matches!(self, Self::Refused(AppError::Conflict(message)) if message.is("error-draft-newer"))
+        matches!(self, Self::Refused(error) if error.is_newer_draft())
     }
 }
 
@@ -234,23 +234,13 @@ pub(super) async fn show(
     input: &RankingInput,
     notice: Notice,
 ) -> AppResult<Response> {
-    let who = page.visitor.as_ref().ok_or(AppError::SignInRequired)?;
-    let who = who.account_id;
+    let visitor = page.visitor.as_ref().ok_or(AppError::SignInRequired)?;
+    let who = visitor.account_id;
     let form = store::assignments::find_form(db, assignment).await?;
     let task = store::tasks::find_view(db, assignment.task_id).await?;
-    let standing = match &page.visitor {
-        Some(visitor) if !visitor.is_labeler => {
-            let progress = progress_of(db, visitor).await?;
-            let (done, waiting) = (progress.done.to_string(), progress.waiting.to_string());
-            page.t_args("answer-progress", &[("done", done), ("waiting", waiting)])
-        }
-        _ => {
-            // A page that is fetched ahead is shown after one more submission.
-            let ahead = i64::from(matches!(notice, Notice::Ahead));
-            let today = store::tasks::count_today(db, who).await? + ahead;
-            page.t_with("rank-today", "n", today)
-        }
-    };
+    // A page that is fetched ahead is shown after one more submission.
+    let ahead = i64::from(matches!(notice, Notice::Ahead));
+    let standing = standing_of(db, &page, visitor, ahead).await?;
     let bindings = store::key_bindings::find(db, who).await?;
     let correcting = Correcting::find(&mut *db, assignment).await?;
     let versions = match correcting {

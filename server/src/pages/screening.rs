@@ -18,6 +18,7 @@ use crate::domain::screening::{LONGEST_WORDS, Outcome, Rules, TOPICS};
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::gold::share_of;
 use crate::pages::screening_candidates::{self, Shown};
+use crate::pages::screening_rules;
 use crate::pages::work::go_on;
 use crate::state::AppState;
 use crate::store;
@@ -117,7 +118,7 @@ impl ScreeningPage {
     }
 
     fn percent(&self, share: &f64) -> String {
-        format!("{:.0}", share * 100.0)
+        screening_rules::percent(*share)
     }
 
     fn grade(&self) -> String {

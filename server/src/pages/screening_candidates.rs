@@ -1,4 +1,5 @@
-//! What admins do about screenings: the cut-offs, the tasks that are asked, and who is invited.
+//! What admins do about screenings: the tasks that are asked, and who is invited. The cut-offs, on the same page, are
+//! in `screening_rules.rs`.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -15,6 +16,7 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::message::Message;
 use crate::pages::prompts::{choose_project, excerpt};
 use crate::pages::screening::{OutcomeView, topic_label};
+use crate::pages::screening_rules::RulesForm;
 use crate::pages::tasks;
 use crate::state::AppState;
 use crate::store;
@@ -29,7 +31,8 @@ struct CandidatesPage {
     page: Page,
     projects: Vec<Project>,
     project: Option<Project>,
-    rules: Rules,
+    /// The cut-offs as they were typed, otherwise those in force.
+    rules: RulesForm,
     sources: Vec<SourceRow>,
     candidates: Vec<CandidateRow>,
     shown: Shown,
@@ -64,6 +67,10 @@ pub(super) struct Shown {
     /// The address and the name as they were typed.
     email: String,
     name: String,
+    /// The cut-offs as they were typed, where they were not saved.
+    rules: Option<RulesForm>,
+    /// Somebody saved other cut-offs since the page was opened: what differs between theirs and what was typed.
+    meanwhile: Vec<(String, String)>,
 }
 
 impl Shown {
@@ -71,6 +78,21 @@ impl Shown {
     pub(super) fn after(done: String) -> Self {
         Self {
             done,
+            ..Self::default()
+        }
+    }
+
+    /// Cut-offs that were not saved, and why: what is wrong with them, or what they would change of those that
+    /// somebody saved meanwhile.
+    pub(super) fn unsaved(
+        rules: RulesForm,
+        errors: Vec<FieldError>,
+        meanwhile: Vec<(String, String)>,
+    ) -> Self {
+        Self {
+            errors,
+            rules: Some(rules),
+            meanwhile,
             ..Self::default()
         }
     }
@@ -95,10 +117,6 @@ impl CandidatesPage {
             .visitor
             .as_ref()
             .is_some_and(|visitor| visitor.is_admin)
-    }
-
-    fn percent(&self, share: &f64) -> String {
-        format!("{:.0}", share * 100.0)
     }
 
     fn status(&self, row: &CandidateRow) -> String {
@@ -141,13 +159,13 @@ pub(super) async fn show(
     page: Page,
     admin: &Visitor,
     slug: &str,
-    shown: Shown,
+    mut shown: Shown,
 ) -> AppResult<Response> {
     let projects = store::members::list_administered(db, admin.account_id).await?;
     let project = choose_project(&projects, slug)?;
-    let (mut sources, mut screenings, mut rules) = (Vec::new(), Vec::new(), Rules::default());
+    let (mut sources, mut screenings, mut in_force) = (Vec::new(), Vec::new(), Rules::default());
     if let Some(project) = &project {
-        rules = store::screenings::find_rules(db, project.id).await?;
+        in_force = store::screenings::find_rules(db, project.id).await?;
         sources = store::screenings::list_sources(db, project.id).await?;
         let whose = Whose {
             project_id: Some(project.id),
@@ -155,10 +173,13 @@ pub(super) async fn show(
         };
         screenings = store::screenings::list(db, whose).await?;
     }
-    let status = match shown.errors.is_empty() {
-        true => StatusCode::OK,
-        false => StatusCode::UNPROCESSABLE_ENTITY,
+    let status = match (shown.meanwhile.is_empty(), shown.errors.is_empty()) {
+        (false, _) => StatusCode::CONFLICT,
+        (_, false) => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::OK,
     };
+    let rules = shown.rules.take();
+    let rules = rules.unwrap_or_else(|| RulesForm::of(&in_force));
     let page = page.titled("screening-title");
     // Of somebody's several screenings only the newest can be followed by another.
     let is_newest = |index: usize| {
@@ -263,7 +284,11 @@ pub(super) async fn show_one(
 }
 
 /// A project that an admin may administer, by its short name.
-async fn find_project(db: &mut PgConnection, admin: &Visitor, slug: &str) -> AppResult<Project> {
+pub(super) async fn find_project(
+    db: &mut PgConnection,
+    admin: &Visitor,
+    slug: &str,
+) -> AppResult<Project> {
     let projects = store::members::list_administered(db, admin.account_id).await?;
     let found = projects.into_iter().find(|project| project.slug == slug);
     found.ok_or(AppError::NotFound("project"))
@@ -299,89 +324,8 @@ async fn log(
     store::audit_events::record(db, event).await
 }
 
-/// The form of the cut-offs.
-#[derive(Debug, serde::Deserialize)]
-pub struct RulesForm {
-    project: String,
-    /// In per cent.
-    #[serde(default)]
-    least_flags: String,
-    /// In per cent.
-    #[serde(default)]
-    least_ranks: String,
-    #[serde(default)]
-    least_demonstrations: String,
-    #[serde(default)]
-    graders: String,
-    /// The numbers that the page showed; who does not say, as a program may, is not asked.
-    #[serde(default)]
-    last: String,
-}
-
-impl RulesForm {
-    fn rules(&self) -> Result<Rules, Vec<FieldError>> {
-        let mut errors = Vec::new();
-        let mut read = |field: &str, text: &str, low: f64, high: f64| -> f64 {
-            let value: f64 = text.trim().parse().unwrap_or(f64::NAN);
-            let is_wrong = field == "graders" && value.fract() != 0.0;
-            if is_wrong || !(low..=high).contains(&value) {
-                let message = Message::new("error-outside").with("low", low);
-                errors.push(FieldError::new(field, message.with("high", high)));
-            }
-            value
-        };
-        let rules = Rules {
-            least_flags: read("least_flags", &self.least_flags, 0.0, 100.0) / 100.0,
-            least_ranks: read("least_ranks", &self.least_ranks, 0.0, 100.0) / 100.0,
-            least_demonstrations: read(
-                "least_demonstrations",
-                &self.least_demonstrations,
-                1.0,
-                7.0,
-            ),
-            graders: read("graders", &self.graders, 1.0, 10.0) as i16,
-        };
-        match errors.is_empty() {
-            true => Ok(rules),
-            false => Err(errors),
-        }
-    }
-}
-
-/// `POST /screening/rules`: the cut-offs of decisions to come.
-pub async fn set_rules(
-    State(state): State<AppState>,
-    page: Page,
-    ProjectAdmin(admin): ProjectAdmin,
-    HtmlForm(form): HtmlForm<RulesForm>,
-) -> AppResult<Response> {
-    let mut db = state.db.begin().await?;
-    let project = find_project(&mut db, &admin, &form.project).await?;
-    match form.rules() {
-        Ok(rules) => {
-            // Of two who save at once the second sees what the first saved.
-            store::projects::lock(&mut db, project.id).await?;
-            let old = store::screenings::find_rules(&mut db, project.id).await?;
-            let is_outdated = !form.last.is_empty() && form.last != old.fingerprint();
-            if is_outdated && rules != old {
-                return Err(AppError::conflict("error-cut-offs-meanwhile"));
-            }
-            store::screenings::set_rules(&mut db, project.id, &rules).await?;
-            let changes = rules.changes(&old);
-            if changes != serde_json::json!({}) {
-                let event = NewEvent::by(admin.account_id, AuditAction::ScreeningRules);
-                let event = event.to("project", project.id.0).within(project.id);
-                store::audit_events::record(&mut db, event.with(changes)).await?;
-            }
-            db.commit().await?;
-            Ok(back(&form.project, "rules"))
-        }
-        Err(errors) => refuse(&mut db, page, &admin, &form.project, errors).await,
-    }
-}
-
 /// The page again, which says what was done.
-fn back(slug: &str, done: &str) -> Response {
+pub(super) fn back(slug: &str, done: &str) -> Response {
     Redirect::to(&format!("/screening?project={slug}&done={done}")).into_response()
 }
 

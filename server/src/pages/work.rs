@@ -198,14 +198,23 @@ async fn lease_screening(db: &mut PgConnection, account_id: AccountId) -> AppRes
     Ok("/screening".to_owned())
 }
 
-/// How far somebody is: a candidate with their screening, a labeler with the queue.
+/// How far somebody is, as the pages of tasks say it: a candidate with their screening; a labeler with their day,
+/// `ahead` submissions from now, since a page that is shown all day has no time to count all that they ever did.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn progress_of(db: &mut PgConnection, worker: &Visitor) -> AppResult<Progress> {
+pub async fn standing_of(
+    db: &mut PgConnection,
+    page: &Page,
+    worker: &Visitor,
+    ahead: i64,
+) -> AppResult<String> {
     let who = worker.account_id;
-    Ok(match worker.is_labeler {
-        true => store::tasks::progress(db, who).await?,
-        false => store::screening_work::progress(db, who).await?,
-    })
+    if worker.is_labeler {
+        let today = store::tasks::count_today(db, who).await? + ahead;
+        return Ok(page.t_with("rank-today", "n", today));
+    }
+    let progress = store::screening_work::progress(db, who).await?;
+    let (done, waiting) = (progress.done.to_string(), progress.waiting.to_string());
+    Ok(page.t_args("answer-progress", &[("done", done), ("waiting", waiting)]))
 }

@@ -145,7 +145,8 @@ pub async fn list(
         FROM prompts p
         WHERE p.project_id = $1
           AND ($2 = '' OR p.category = $2)
-          AND ($3 = '' OR strpos(lower(p.external_id), lower($3)) > 0 OR strpos(lower(p.body::text), lower($3)) > 0)
+          AND ($3 = '' OR strpos(lower(p.external_id), lower($3)) > 0
+               OR strpos(lower(prompt_text(p.body)), lower($3)) > 0)
           AND ($4::uuid IS NULL OR p.id < $4)
         ORDER BY p.id DESC
         LIMIT $5

@@ -92,6 +92,23 @@ pub async fn lease(
     rng: &mut impl Rng,
 ) -> AppResult<Option<Lease>> {
     let mut transaction = db.begin().await?;
+    // Tasks before assignments and their screening, the order in which a submission or a skip locks them: the other
+    // way round, a window that submits and one that goes on would wait for each other.
+    sqlx::query!(
+        r#"
+        SELECT t.id
+        FROM tasks t
+        JOIN screening_items i ON i.task_id = t.id
+        JOIN screenings s ON s.id = i.screening_id
+        WHERE s.id = $1 AND s.account_id = $2 AND s.status = 'started'
+        ORDER BY t.id
+        FOR UPDATE OF t
+        "#,
+        id.0,
+        account_id.0
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
     // Two windows that go on at once get the same task.
     let screening = sqlx::query!(
         r#"
@@ -173,8 +190,7 @@ pub async fn progress(db: &mut PgConnection, account_id: AccountId) -> sqlx::Res
     sqlx::query_as!(
         Progress,
         r#"
-        SELECT 0::BIGINT AS "today!",
-               count(*) FILTER (WHERE a.status IN ('submitted', 'skipped')) AS "done!",
+        SELECT count(*) FILTER (WHERE a.status IN ('submitted', 'skipped')) AS "done!",
                count(*) FILTER (WHERE coalesce(a.status, 'expired') = 'expired') AS "waiting!"
         FROM screenings s
         JOIN screening_items i ON i.screening_id = s.id

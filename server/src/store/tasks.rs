@@ -109,8 +109,6 @@ pub async fn count_today(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::
 /// What a labeler has done and what waits for them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Progress {
-    /// Submissions since the day began, UTC.
-    pub today: i64,
     /// All submissions.
     pub done: i64,
     /// Tasks that they may take, counted up to [`MOST_COUNTED`].
@@ -128,9 +126,6 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
     let row = sqlx::query!(
         r#"
         SELECT
-            (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
-             WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication AND t.purpose <> 'screening'
-               AND a.ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') AS "today!",
             (SELECT count(*) FROM assignments a JOIN tasks t ON t.id = a.task_id
              WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication
                AND t.purpose <> 'screening') AS "done!",
@@ -156,7 +151,6 @@ pub async fn progress(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Res
     .fetch_one(db)
     .await?;
     Ok(Progress {
-        today: row.today,
         done: row.done,
         waiting: shown_waiting(row.waiting, row.unseen),
     })
@@ -296,8 +290,10 @@ pub async fn list(
           AND ($3::uuid IS NULL OR t.id < $3)
           AND ($5::TEXT IS NULL OR t.kind = $5)
           AND ($6 = '' OR p.category = $6)
-          AND ($7 = '' OR strpos(lower(p.external_id), lower($7)) > 0 OR strpos(lower(p.body::TEXT), lower($7)) > 0
-               OR strpos(lower(t.brief::TEXT), lower($7)) > 0 OR t.id::TEXT = lower($7))
+          AND ($7 = '' OR strpos(lower(p.external_id), lower($7)) > 0
+               OR strpos(lower(prompt_text(p.body)), lower($7)) > 0
+               OR strpos(lower(coalesce(t.brief ->> 'instruction', t.brief ->> 'use_case')), lower($7)) > 0
+               OR t.id::TEXT = lower($7))
           AND CASE $2
               WHEN 'open' THEN t.closed_at IS NULL AND t.n_held < t.overlap
               WHEN 'held' THEN n.n_leased > 0
