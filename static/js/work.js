@@ -16,6 +16,7 @@ export function startWork({ form, collect, bringBack, next, signal }) {
   const clock = startClock(form, signal);
   const draft = startDraft({ form, collect, bringBack, clock, signal });
   let sending = null;
+  watchBar(signal);
 
   // Something was said: save it. While a submission waits for a connection, what is said now counts.
   function changed() {
@@ -132,4 +133,13 @@ export function startWork({ form, collect, bringBack, next, signal }) {
   }
 
   return { begin, changed, clock, draft, isCorrection, isSending: () => sending !== null, submit, takeBreak };
+}
+
+// What the bar at the bottom covers, so that nothing that has the focus lies under it: it grows with what it says.
+function watchBar(signal) {
+  const watch = new ResizeObserver(([{ target }]) => {
+    document.documentElement.style.setProperty('--bar', `${target.offsetHeight}px`);
+  });
+  watch.observe(find('.finish'), { box: 'border-box' });
+  signal.addEventListener('abort', () => watch.disconnect());
 }
