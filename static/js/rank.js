@@ -239,7 +239,8 @@ function start() {
     query.set('part', 'true');
     try {
       const answer = await fetch(`${differencesForm.getAttribute('action')}?${query}`);
-      if (!answer.ok) throw new Error(answer.statusText);
+      // To sign in, for example, which is no part of this page.
+      if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
       place.innerHTML = await answer.text();
     } catch {
       place.textContent = words().differencesFailed;
