@@ -173,13 +173,6 @@ impl Page {
         visitor.map_or_else(Vec::new, |visitor| nav::groups(self, visitor))
     }
 
-    /// Whether the navigation has groups that open.
-    pub fn has_menus(&self) -> bool {
-        self.navigation()
-            .iter()
-            .any(|group| group.alone().is_none())
-    }
-
     /// Whether the browser may hold a labeler's or a candidate's submission that was not sent yet.
     pub fn may_have_outbox(&self) -> bool {
         self.visitor
