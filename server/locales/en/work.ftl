@@ -75,6 +75,7 @@ work-edit-draft = What you see is your draft of a correction, which is not submi
 work-version-saved = Version { $n } saved.
 work-draft-refused = The draft cannot be saved as it is: a text is far too long, or holds a character that cannot be kept.
 work-draft-brought-back = This browser kept what you wrote here and could not save. It stands in the form again and is being saved.
+work-corrected = Your correction is saved as a new version.
 work-draft-left = This browser kept what you wrote in a task, and a newer draft stands there.
 work-prompt-more = Show more
 work-prompt-less = Show less

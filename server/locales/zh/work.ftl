@@ -69,6 +69,7 @@ work-edit-draft = 您看到的是尚未提交的更正草稿。保存后将成�
 work-version-saved = 第 { $n } 版已保存。
 work-draft-refused = 草稿无法保存：某段文字过长，或含有无法保存的字符。
 work-draft-brought-back = 此浏览器保留了您在此填写但未能保存的内容。它已重新填入表单，正在保存。
+work-corrected = 您的更正已保存为新版本。
 work-draft-left = 此浏览器保留了您在某个任务中填写的内容，而该任务已有更新的草稿。
 work-prompt-more = 展开
 work-prompt-less = 收起

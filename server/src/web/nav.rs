@@ -221,6 +221,7 @@ mod tests {
             visitor: None,
             path: path.to_owned(),
             back: String::new(),
+            submitted: None,
         };
         groups(&page, visitor)
     }

@@ -13,6 +13,7 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::i18n::{Lang, find, text};
 use crate::message::Message;
 use crate::web::nav::{self, NavGroup};
+use crate::web::submitted::Submitted;
 
 /// The cookie that remembers the chosen language.
 pub const LANG_COOKIE: &str = "lang";
@@ -66,6 +67,8 @@ pub struct Page {
     pub path: String,
     /// Where the switch of the language leads: this page, or the nearest one that can be asked for.
     pub back: String,
+    /// What they submitted a moment ago, where this page follows.
+    pub submitted: Option<Submitted>,
 }
 
 impl Page {
@@ -204,6 +207,7 @@ impl Page {
             visitor: parts.extensions.get::<Visitor>().cloned(),
             path: parts.uri.path().to_owned(),
             back: way_back(parts),
+            submitted: parts.uri.query().and_then(Submitted::from_query),
         }
     }
 }
