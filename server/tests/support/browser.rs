@@ -230,7 +230,7 @@ impl Drop for Chrome {
     fn drop(&mut self) {
         // With all browsers that are still open: they are of the driver's process group.
         let _ = Command::new("sh")
-            .args(["-c", "kill -KILL -- -$0", &self.driver.id().to_string()])
+            .args(["-c", "kill -s KILL -- -$0", &self.driver.id().to_string()])
             .status();
         let _ = self.driver.wait();
     }
