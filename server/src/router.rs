@@ -16,7 +16,7 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 use tower_http::trace::TraceLayer;
 
 use crate::api;
-use crate::auth::visitor;
+use crate::auth::{owner, visitor};
 use crate::error::AppError;
 use crate::pages::{
     account, account_keys, accounts, adjudication, agreement, attention, audit, checkpoints,
@@ -246,7 +246,8 @@ pub fn router(state: AppState) -> Router {
 /// The layers, innermost first.
 fn add_layers(site: Router<AppState>, state: AppState) -> Router {
     let request_id = HeaderName::from_static(errors::REQUEST_ID);
-    site.layer(from_fn_with_state(state.clone(), visitor::identify))
+    site.layer(from_fn(owner::check))
+        .layer(from_fn_with_state(state.clone(), visitor::identify))
         .layer(CsrfLayer::new())
         .layer(CatchPanicLayer::custom(|_| {
             AppError::from(anyhow::anyhow!("a handler panicked")).into_response()

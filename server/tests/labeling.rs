@@ -27,7 +27,7 @@ async fn a_ranking_its_ratings_and_comparisons_are_written_from_a_plain_form(db:
     assert!(page.body.contains("What is 0 + 1?"));
     assert_eq!(
         ada.post(&path, FORM).await.location.as_deref(),
-        Some("/work")
+        Some("/work?submitted=in-time")
     );
 
     let order: Vec<i16> = sqlx::query_scalar("SELECT display_order FROM assignments")
@@ -122,7 +122,7 @@ async fn looking_at_the_queue_leases_nothing_and_each_submission_leads_to_the_ne
     let third = ada.post(&second, skip).await.location.unwrap();
     assert!(third.starts_with("/rank/") && third != second, "{third}");
     let after = ada.post(&third, FORM).await.location.unwrap();
-    assert_eq!(after, "/work");
+    assert_eq!(after, "/work?submitted=in-time");
     assert!(ada.get("/work").await.body.contains("Nothing is waiting"));
 }
 

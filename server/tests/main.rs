@@ -38,6 +38,7 @@ mod hostile_texts;
 mod import_keys;
 mod importing;
 mod informative;
+mod keeping_browser;
 mod keys;
 mod killed_training;
 mod labeling;

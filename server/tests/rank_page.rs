@@ -147,7 +147,7 @@ async fn work_sent_after_the_session_ended_can_be_sent_again(db: PgPool) {
     let again = app.sign_in(ada.account_id.unwrap()).await;
     assert_eq!(
         again.post(&path, &form).await.location.as_deref(),
-        Some("/work")
+        Some("/work?submitted=in-time")
     );
     let n: i64 = sqlx::query_scalar("SELECT count(*) FROM rankings")
         .fetch_one(&db)

@@ -1,6 +1,7 @@
 // Writing and reviewing with a script: counts of words, lists that grow and passages that are quoted, for forms
 // whose fields are named by their paths into the JSON; what it shares with the other kinds of tasks is in
 // work.js. Without this file the page is a plain form.
+import { submitByKey } from './keys.js';
 import { find, goToWork } from './page.js';
 import { startWork } from './work.js';
 
@@ -53,7 +54,9 @@ function bringBack(said) {
   measureAll();
 }
 
-const work = startWork({ form, collect, bringBack, next: goToWork, signal: new AbortController().signal });
+// This page has one task only.
+const { signal } = new AbortController();
+const work = startWork({ form, collect, bringBack, next: goToWork, signal });
 const { changed } = work;
 
 form.addEventListener('input', (event) => {
@@ -165,16 +168,7 @@ form.addEventListener('submit', (event) => {
   // Enter in a line of text.
   else work.draft.save();
 });
-document.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
-    if (find('dialog[open]')) return;
-    // In a form of its own, such as that of a question, it is not the task that is meant.
-    const own = event.target.form ?? event.target.closest('form');
-    if (own && own !== form) return;
-    event.preventDefault();
-    form.requestSubmit(find('#submit'));
-  }
-});
+submitByKey(form, () => form.requestSubmit(find('#submit')), signal);
 
 measureAll();
 work.begin();

@@ -153,6 +153,9 @@ export function startBoard({ cards, select, current, changed, signal }) {
       if (!chip.classList.contains('is-dragged')) {
         if (Math.hypot(x, y) < 6) return;
         chip.setPointerCapture(event.pointerId);
+        // Out of its column, which may scroll and would cut it off; where it is.
+        const { left, top } = chip.getBoundingClientRect();
+        Object.assign(chip.style, { left: `${left}px`, top: `${top}px` });
         chip.classList.add('is-dragged');
         select(cards.indexOf(card), false);
       }
@@ -164,7 +167,7 @@ export function startBoard({ cards, select, current, changed, signal }) {
       const dragged = chip.classList.contains('is-dragged');
       start = null;
       chip.classList.remove('is-dragged');
-      chip.style.translate = '';
+      Object.assign(chip.style, { left: '', top: '', translate: '' });
       mark(null);
       if (!dragged) return;
       // The click that follows is the end of the drag.

@@ -59,7 +59,8 @@ export function startClock(form, signal) {
   }
 
   const touch = () => { touched = Date.now(); };
-  for (const event of ['keydown', 'pointerdown', 'pointermove', 'wheel', 'scroll', 'input']) {
+  // Not `scroll`: a page scrolls by itself, too.
+  for (const event of ['keydown', 'pointerdown', 'pointermove', 'touchmove', 'wheel', 'input']) {
     addEventListener(event, touch, { passive: true, signal });
   }
   document.addEventListener('visibilitychange', tick, { signal });

@@ -1,3 +1,17 @@
+// Ctrl+Enter, which submits a task of any kind.
+const isEnter = (event) => event.key === 'Enter' && (event.ctrlKey || event.metaKey);
+
+export function submitByKey(form, submit, signal) {
+  document.addEventListener('keydown', (event) => {
+    if (!isEnter(event) || document.querySelector('dialog[open]')) return;
+    // In a form of its own, such as that of a question, it is not the task that is meant.
+    const own = event.target.form ?? event.target.closest('form');
+    if (own && own !== form) return;
+    event.preventDefault();
+    submit();
+  }, { signal });
+}
+
 // Keys of the labeling page, as the account chose them: `next=j previous=k ...`.
 export function startKeys(form, handlers, signal) {
   const actions = new Map();
@@ -10,14 +24,7 @@ export function startKeys(form, handlers, signal) {
 
   document.addEventListener('keydown', (event) => {
     if (document.querySelector('dialog[open]')) return;
-    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
-      // In a form of its own, such as that of a question, it is not the task that is meant.
-      const own = event.target.form ?? event.target.closest('form');
-      if (own && own !== form) return;
-      event.preventDefault();
-      handlers.submit();
-      return;
-    }
+    if (isEnter(event)) return;
     const writes = event.target.matches('textarea, select, input:not([type=radio], [type=checkbox])');
     if (writes && event.key === 'Escape') handlers.leave(event.target);
     if (writes || !areOn || event.ctrlKey || event.metaKey || event.altKey) return;

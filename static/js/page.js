@@ -20,7 +20,6 @@ export function notice(name, text, { kind = '', links = [] } = {}) {
   const line = document.createElement('p');
   line.className = `alert ${kind}`;
   line.dataset.notice = name;
-  line.setAttribute('role', 'status');
   line.append(text);
   for (const [label, address] of links) {
     const link = document.createElement('a');
@@ -29,6 +28,8 @@ export function notice(name, text, { kind = '', links = [] } = {}) {
     line.append(' ', link);
   }
   find('#notices').append(line);
+  // A live region that comes with its words is not heard.
+  announce(text);
   return line;
 }
 
@@ -39,9 +40,11 @@ export function dismiss(name) {
 // A request may outlive its page only if it is small; a long text is not sent at all otherwise.
 const SMALL = 60_000;
 
-// A request that a script makes: JSON both ways.
+// A request that a script makes: JSON both ways. It names the account whose page this is: somebody else may have
+// signed in since, in another window, and it is not theirs.
 export function ask(method, url, body, headers = {}) {
-  const options = { method, headers: { ...headers }, keepalive: true };
+  const owner = find('[data-owner]')?.dataset.owner;
+  const options = { method, headers: { ...headers, ...(owner && { 'plackett-account': owner }) }, keepalive: true };
   if (body !== undefined) {
     options.headers['content-type'] = 'application/json';
     options.body = JSON.stringify(body);

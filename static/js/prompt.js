@@ -11,23 +11,46 @@ export function startPrompt(signal) {
   const more = find('#prompt-more');
   const words = { more: more.textContent, less: more.dataset.less };
   let opened = false;
+  let isFolded = false;
+  // Its height with nothing folded away.
+  let whole = 0;
+  // What is written already: the same again would lay the page out once more, at every scroll.
+  let drawn = '';
 
   // It gives way as far as the page is scrolled, so that it never covers what comes after it; in the place of
   // what is folded away stands a margin, so that nothing moves.
   function fit() {
     const least = LEAST_REM * parseFloat(getComputedStyle(document.documentElement).fontSize);
-    // Not `offsetHeight`, which is rounded: the sum would creep, move the page and so call for the next scroll.
-    const whole = prompt.getBoundingClientRect().height + (parseFloat(prompt.style.marginBottom) || 0);
+    // Only as it is unfolded: what is measured of what this has written may move the page, and so call for the
+    // next scroll, and so on. Not `offsetHeight`, which is rounded.
+    if (!isFolded) whole = prompt.getBoundingClientRect().height;
     const passed = IS_ABOVE.matches ? Math.max(0, -prompt.parentElement.getBoundingClientRect().top) : 0;
     const height = Math.min(whole, Math.max(least, whole - passed));
     if (height > least) opened = false;
-    const isFolded = height < whole && !opened;
-    prompt.classList.toggle('is-small', isFolded && height === least);
+    isFolded = height < whole && !opened;
+    const isNeeded = height <= least && whole > least;
+    const wanted = [isFolded, isFolded && height, opened, isNeeded].join();
+    if (wanted !== drawn) draw(height, height === least, isNeeded);
+    drawn = wanted;
+  }
+
+  function draw(height, isLeast, isNeeded) {
+    prompt.classList.toggle('is-small', isFolded && isLeast);
     prompt.style.maxHeight = isFolded ? `${height}px` : '';
     prompt.style.marginBottom = isFolded ? `${whole - height}px` : '';
-    more.hidden = height > least || whole <= least;
+    // What is hidden loses the focus, and the keyboard its place.
+    if (!isNeeded && document.activeElement === more) prompt.focus({ preventScroll: true });
+    more.hidden = !isNeeded;
     more.textContent = opened ? words.less : words.more;
     more.setAttribute('aria-expanded', opened);
+  }
+
+  // Another width breaks the lines elsewhere.
+  function measureAgain() {
+    isFolded = false;
+    draw(0, false, !more.hidden);
+    drawn = '';
+    fit();
   }
 
   more.addEventListener('click', () => {
@@ -36,6 +59,6 @@ export function startPrompt(signal) {
     prompt.scrollTop = 0;
   }, { signal });
   addEventListener('scroll', fit, { passive: true, signal });
-  addEventListener('resize', fit, { signal });
+  addEventListener('resize', measureAgain, { signal });
   fit();
 }

@@ -1,4 +1,6 @@
 // Asks about the task without leaving its page. Without this file the form opens a window of its own.
+import { newKey } from './page.js';
+
 function start() {
   const part = document.querySelector('#questions');
   if (!part) return;
@@ -22,7 +24,7 @@ function start() {
       if (!own.length) throw new Error('the question is not there');
       asked.replaceChildren(...[...own].map((item) => document.importNode(item, true)));
       form.elements.question.value = '';
-      form.elements.key.value = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
+      form.elements.key.value = newKey();
       status.textContent = words.sent;
     } catch {
       status.textContent = words.failed;

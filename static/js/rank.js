@@ -2,7 +2,7 @@
 // kinds of tasks is in work.js. Without this file the page is a plain form.
 import { showPage, startAhead } from './ahead.js';
 import { startBoard } from './board.js';
-import { startKeys } from './keys.js';
+import { startKeys, submitByKey } from './keys.js';
 import { announce, fill, find, goToWork, words } from './page.js';
 import { startPrompt } from './prompt.js';
 import { startWork } from './work.js';
@@ -239,7 +239,8 @@ function start() {
     query.set('part', 'true');
     try {
       const answer = await fetch(`${differencesForm.getAttribute('action')}?${query}`);
-      if (!answer.ok) throw new Error(answer.statusText);
+      // To sign in, for example, which is no part of this page.
+      if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
       place.innerHTML = await answer.text();
     } catch {
       place.textContent = words().differencesFailed;
@@ -267,8 +268,8 @@ function start() {
   }
 
   const onCard = (then) => (isCompare ? undefined : () => { then(cards[current]); return true; });
+  submitByKey(form, () => form.requestSubmit(find('#submit')), signal);
   startKeys(form, {
-    submit: () => form.requestSubmit(find('#submit')),
     leave: (field) => field.closest('.candidate')?.focus(),
     digit(n, rates, event) {
       const card = cards[current];

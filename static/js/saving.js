@@ -1,12 +1,14 @@
 // Drafts that save themselves on every change, and what happens when two windows change the same task. What
 // the server does not have yet is kept in this browser, so that a window that is closed loses nothing.
 import { ask, find, notice, words } from './page.js';
-import { drop, findKept, keep } from './outbox.js';
+import { drop, dropOwn, eachLeft, keep } from './outbox.js';
 
 // `collect` reads what was said, and `bringBack` puts it into the form.
 export function startDraft({ form, collect, bringBack, clock, signal }) {
   const { id, owner } = form.dataset;
   const url = `/api/v1/assignments/${id}/draft`;
+  // Not `form.action`, which a button of that name hides.
+  const page = form.getAttribute('action');
   const status = find('#draft-status');
   const choice = find('#draft-choice');
   const revision = form.elements.revision;
@@ -17,6 +19,10 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
   let slow = 0;
   let saving = null;
   let stopped = false;
+  // The server has something newer, and the labeler has not said yet which of both counts.
+  let isOpen = false;
+  // What is here is being left for the newer one.
+  let isGivenUp = false;
 
   // A live region is read aloud whenever it changes, so the same words are not written again.
   function say(text) {
@@ -27,16 +33,19 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
     status.dataset.state = typed === kept ? 'saved' : 'changed';
   }
 
-  // Keeps in this browser what the server does not have, and returns what would be sent.
-  function keepHere() {
-    const body = { ...collect(), time: clock.time(), revision: Number(revision.value) };
-    if (typed !== kept) keep('draft', { id, owner, page: location.pathname, method: 'PUT', url, body });
-    return body;
+  const whole = () => ({ ...collect(), time: clock.time(), revision: Number(revision.value) });
+
+  // Keeps what is said in this browser; `more` says what is known of it.
+  function keepHere(more = {}) {
+    const body = whole();
+    // As over what came before the newer one, so that it never takes the place of that unasked.
+    if (isOpen) body.revision -= 1;
+    return keep('draft', { id, owner, page: location.pathname, method: 'PUT', url, body, ...more });
   }
 
   // Saves what was said so far. The request outlives the page where it is small enough.
   function save(isRetry = false) {
-    if (saving || stopped) return saving;
+    if (saving || stopped || isOpen) return saving;
     saving = send(isRetry).finally(() => { saving = null; });
     return saving;
   }
@@ -46,26 +55,30 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
     let retry = false;
     // Most saves are over before anybody could read that one began.
     if (!isRetry) slow = setTimeout(() => say(words().saving), 800);
-    const body = keepHere();
+    if (typed !== kept) keepHere();
     try {
-      const answer = await ask('PUT', url, body);
-      const said = await answer.json();
+      const answer = await ask('PUT', url, whole());
+      // What stands between here and the server answers in words of its own.
+      const said = answer.ok ? await answer.json() : await answer.json().catch(() => ({}));
       clearTimeout(slow);
       if (answer.ok) {
         // Also where a submission is on its way: what is typed after it failed is saved over this one.
         revision.value = said.revision;
         kept = sent;
-        if (typed === sent) drop('draft', id);
+        if (typed === sent) dropOwn('draft', id);
       }
       if (stopped) return;
-      retry = [401, 429].includes(answer.status) || answer.status >= 500;
+      const isBusy = answer.status === 429 || answer.status >= 500;
+      retry = isBusy || answer.status === 401;
       if (answer.ok) {
         clock.setLease(said.lease_until, said.is_held);
         say(words().saved);
+      } else if (isBusy) {
+        say(words().busy);
       } else {
         say({ 401: words().signedOut, 409: words().conflict, 422: words().refused }[answer.status] ?? said.detail);
       }
-      choice.hidden = answer.status !== 409;
+      showChoice(answer.status === 409);
     } catch {
       clearTimeout(slow);
       retry = true;
@@ -82,8 +95,16 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
     if (!stopped) timer = setTimeout(() => save(isRetry), delay);
   }
 
+  // What is hidden loses the focus, and the keyboard its place.
+  function showChoice(isShown) {
+    if (!isShown && choice.contains(document.activeElement)) status.focus({ preventScroll: true });
+    choice.hidden = !isShown;
+  }
+
   function changed() {
     typed += 1;
+    isOpen = false;
+    isGivenUp = false;
     mark();
     sayEdited();
     schedule();
@@ -95,8 +116,19 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
     if (parts[0]) [parts[0].hidden, parts[1].hidden] = [true, false];
   }
 
+  // What is in the form was refused for something newer, which the form is over now: submitting it again would
+  // take its place. Until the labeler does, or changes it, or says so, it is kept here only.
+  function leaveOpen() {
+    typed += 1;
+    isOpen = true;
+    mark();
+    keepHere();
+    say(words().conflict);
+    showChoice(true);
+  }
+
   async function newestRevision() {
-    const answer = await fetch(url.replace(/\/draft$/, ''));
+    const answer = await ask('GET', url.replace(/\/draft$/, ''));
     if (!answer.ok) throw new Error(answer.statusText);
     return (await answer.json()).draft_revision;
   }
@@ -105,23 +137,31 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
   find('#keep-mine').addEventListener('click', async () => {
     try {
       revision.value = await newestRevision();
+      isOpen = false;
       await save();
     } catch {
       say(words().offline);
     }
   }, { signal });
-  // Or the newer one is opened, and what is here is given up.
-  choice.querySelector('a').addEventListener('click', () => { stop(); drop('draft', id); }, { signal });
+  // Or the newer one is opened, here and not in another window, and what is here is given up.
+  document.addEventListener('click', (event) => {
+    const link = event.target.closest('#draft-choice a, #errors a');
+    const isHere = !(event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey);
+    if (isHere && link?.getAttribute('href') === page) isGivenUp = true;
+  }, { signal });
 
   // A page that goes away within the moment before a save sends what was typed first.
   function flush() {
-    if (typed === kept || stopped) return;
+    if (typed === kept || stopped || isGivenUp) return;
     clearTimeout(timer);
-    if (saving) keepHere();
+    if (saving || isOpen) keepHere();
     else save();
   }
   addEventListener('beforeunload', flush, { signal });
-  addEventListener('pagehide', flush, { signal });
+  addEventListener('pagehide', () => {
+    if (isGivenUp) dropOwn('draft', id);
+    else flush();
+  }, { signal });
   addEventListener('online', () => { if (typed !== kept) schedule(0); }, { signal });
   document.addEventListener('visibilitychange', () => {
     if (document.hidden) flush();
@@ -140,47 +180,42 @@ export function startDraft({ form, collect, bringBack, clock, signal }) {
     if (saving || stopped) return;
     const newest = await newestRevision();
     if (saving || stopped || newest <= Number(revision.value)) return;
-    if (typed === kept) { location.reload(); return; }
+    // Not again: this page may be what answered a form.
+    if (typed === kept) { location.replace(page); return; }
     say(words().conflict);
-    choice.hidden = false;
+    showChoice(true);
   }
 
-  // What an earlier page had not saved when it went away is in the form again, unless the server has it, or
-  // something newer: then the labeler decides.
-  async function lookForKeptDraft() {
-    const entry = findKept('draft', owner, id);
-    if (!entry) return;
+  // What an earlier page had not saved when it went away is in the form again at once, and saved over what it was
+  // typed over: where the server has something newer, it says so, and the labeler decides.
+  function takeOver(entry) {
     const { time, revision: seen, ...said } = entry.body;
-    if (isSame(said, collect())) { drop('draft', id); return; }
-    // Its last save may have arrived after this page was made.
-    const newest = await newestRevision();
+    if (isSame(said, collect())) { drop(entry); return; }
+    // What is typed here comes first; that one waits for the next page.
     if (typed || stopped) return;
-    if (newest > Number(revision.value)) { location.reload(); return; }
     bringBack(said);
-    if (seen === newest) {
-      notice('brought-back', words().draftBroughtBack);
-      changed();
-      return;
-    }
-    typed += 1;
-    mark();
-    say(words().conflict);
-    choice.hidden = false;
+    revision.value = seen;
+    notice('brought-back', words().draftBroughtBack);
+    changed();
+    keepHere();
+    drop(entry);
   }
 
   return {
     changed,
-    flush,
+    isTouched: () => typed > 0,
+    hasUnsaved: () => typed !== kept,
+    keepHere,
+    leaveOpen,
     say,
     save: () => { clearTimeout(timer); return save(); },
-    isKept: () => typed === kept,
     // The save that is under way.
     settled: () => saving ?? Promise.resolve(),
     // Nothing is left to be kept: it is being submitted.
-    forget: () => drop('draft', id),
+    forget: () => dropOwn('draft', id),
     stop,
     goOn() { stopped = false; },
-    lookForKept: () => lookForKeptDraft().catch(() => {}),
+    lookForKept: () => eachLeft('draft', owner, id, takeOver),
   };
 }
 

@@ -1,7 +1,7 @@
 // What every kind of task shares: its clock and its break, its draft, and its submission, which is kept in the
 // browser until the server has it.
 import { startClock } from './clock.js';
-import { confirmSubmitted, deliver, drop, findKept, keep, noteSubmitted } from './outbox.js';
+import { confirmSubmitted, deliver, drop, eachLeft, keep, noteHandedOver, noteSubmitted } from './outbox.js';
 import { ask, find, newKey, notice, words } from './page.js';
 import { startDraft } from './saving.js';
 
@@ -16,6 +16,7 @@ export function startWork({ form, collect, bringBack, next, signal }) {
   const clock = startClock(form, signal);
   const draft = startDraft({ form, collect, bringBack, clock, signal });
   let sending = null;
+  watchBar(signal);
 
   // Something was said: save it. While a submission waits for a connection, what is said now counts.
   function changed() {
@@ -30,19 +31,19 @@ export function startWork({ form, collect, bringBack, next, signal }) {
     const replaces = form.elements.replaces.value;
     // Which version is the newest only the server knows.
     if (replaces === 'newest') { handOver(); return; }
-    const entry = {
+    const entry = keep('submission', {
       id, owner, page: location.pathname,
       url: `/api/v1/assignments/${id}/submission${replaces && `?replaces=${replaces}`}`,
       key: form.elements.idempotency_key.value,
       body: { ...collect(), time: clock.time(), revision: Number(form.elements.revision.value) },
-    };
-    keep('submission', entry);
+    });
     draft.forget();
     finish(entry);
   }
 
   async function finish(entry, isLeftover = false) {
-    const own = sending = new AbortController();
+    const own = new AbortController();
+    sending = { own, entry };
     signal.addEventListener('abort', () => own.abort());
     draft.say(words().sending);
     if (!isLeftover) {
@@ -53,34 +54,51 @@ export function startWork({ form, collect, bringBack, next, signal }) {
       entry.body.revision = Number(form.elements.revision.value);
       keep('submission', entry);
     }
-    const tell = (state) => draft.say(state === 'signed-out' ? words().keptSignedOut : words().kept);
-    const { state, said } = await deliver(entry, own.signal, tell);
+    const tell = (state) => {
+      draft.say({ 'signed-out': words().keptSignedOut, busy: words().keptBusy }[state] ?? words().kept);
+    };
+    const { state, status, said } = await deliver(entry, own.signal, tell);
     if (state === 'stopped') return;
-    drop('submission', id);
-    if (state === 'sent') await goOn(said.version);
-    else if (isLeftover) takeBack(entry);
-    else handOver();
+    if (state === 'sent') {
+      drop(entry);
+      await goOn(said.version);
+    } else if (status === 403 || status === 404) leave(said.detail);
+    else if (isLeftover) takeBack(entry, status);
+    else handOver(entry);
   }
 
-  // What an earlier page kept was not taken, so it is in the form again, and the labeler decides.
-  function takeBack(entry) {
+  // The task is not this account's to work on any more. That may change, so it stays kept.
+  function leave(reason) {
+    sending = null;
+    draft.goOn();
+    draft.say(reason);
+  }
+
+  // What an earlier page kept, and this one has in its form, was not taken: the labeler decides.
+  function takeBack(entry, status) {
     sending = null;
     draft.goOn();
     notice('brought-back', words().broughtBack, { kind: 'alert-warn' });
-    bringBack(entry.body);
-    draft.changed();
+    if (status === 409) draft.leaveOpen();
+    else draft.changed();
+    draft.keepHere();
+    drop(entry);
   }
 
   function stopSending() {
-    sending.abort();
+    sending.own.abort();
+    draft.keepHere();
+    drop(sending.entry);
     sending = null;
-    drop('submission', id);
     form.elements.idempotency_key.value = newKey();
     draft.goOn();
   }
 
-  // The server refused it: its own page says why, in words, with everything still there.
-  function handOver() {
+  // The server refused it: its own page says why, in words, with everything still there. Kept until that page is
+  // there, since the connection may be lost before.
+  function handOver(entry) {
+    noteHandedOver(draft.keepHere());
+    if (entry) drop(entry);
     const action = document.createElement('input');
     Object.assign(action, { type: 'hidden', name: 'action', value: 'submit' });
     form.append(action);
@@ -113,23 +131,38 @@ export function startWork({ form, collect, bringBack, next, signal }) {
   }
   if (form.dataset.isOpened === 'false') open().catch(() => {});
 
-  // What is given back is not written any more.
-  find('#skip form')?.addEventListener('submit', () => { draft.stop(); draft.forget(); }, { signal });
+  // What is given back is not written any more, once it is given back: the page that follows finds out.
+  find('#skip form')?.addEventListener('submit', () => {
+    draft.stop();
+    if (draft.hasUnsaved()) draft.keepHere({ isGivenBack: true });
+  }, { signal });
 
   // Once the page is drawn: what earlier pages left.
   function begin() {
     confirmSubmitted();
-    const left = findKept('submission', owner, id);
     const errors = find('#errors');
-    if (left) {
+    errors?.focus();
+    // What a refused submit brought back may be newer than the draft; or there is a newer one.
+    if (errors?.querySelector(`a[href="${form.getAttribute('action')}"]`)) draft.leaveOpen();
+    else if (errors) draft.changed();
+    eachLeft('submission', owner, id, (left) => {
+      // What is typed here comes first; that one waits for the next page.
+      if (signal.aborted || sending || draft.isTouched()) return undefined;
       draft.stop();
-      finish(left, true);
-    } else if (errors) {
-      errors.focus();
-      // What a refused submit brought back may be newer than the draft.
-      if (!errors.querySelector(`a[href="${form.getAttribute('action')}"]`)) draft.changed();
-    } else draft.lookForKept();
+      bringBack(left.body);
+      return finish(left, true);
+    });
+    draft.lookForKept();
   }
 
   return { begin, changed, clock, draft, isCorrection, isSending: () => sending !== null, submit, takeBreak };
+}
+
+// What the bar at the bottom covers, so that nothing that has the focus lies under it: it grows with what it says.
+function watchBar(signal) {
+  const watch = new ResizeObserver(([{ target }]) => {
+    document.documentElement.style.setProperty('--bar', `${target.offsetHeight}px`);
+  });
+  watch.observe(find('.finish'), { box: 'border-box' });
+  signal.addEventListener('abort', () => watch.disconnect());
 }

@@ -1,5 +1,6 @@
 //! Who is asking, and how they prove it.
 
+pub mod owner;
 pub mod password;
 pub mod session;
 pub mod throttle;

@@ -17,7 +17,7 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult, FieldError};
 use crate::pages::answer_form::AnswerForm;
 use crate::pages::correcting::Correcting;
-use crate::pages::work::{go_on, path_of, standing_of};
+use crate::pages::work::{go_on, go_on_from, path_of, standing_of};
 use crate::pages::{newer_draft, questions};
 use crate::state::AppState;
 use crate::store;
@@ -25,6 +25,7 @@ use crate::store::assignments::Assignment;
 use crate::store::submissions::NewSubmission;
 use crate::store::tasks::TaskView;
 use crate::web::page::Page;
+use crate::web::submitted::Submitted;
 
 /// A page on which one kind of task is done.
 pub trait AnswerPage {
@@ -436,8 +437,13 @@ pub async fn update<P: AnswerPage>(
             replaces: form.replaces(),
             revision: form.revision(),
         };
-        match store::submissions::submit(&mut db, id, who, &new).await {
-            Ok(_) => return Ok(go_on(&mut db, labeler).await),
+        let assignment = store::assignments::find(&mut db, id, who).await?;
+        let is_late = assignment.is_late();
+        match store::submissions::submit_found(&mut db, assignment, who, &new).await {
+            Ok(written) => {
+                let submitted = Submitted::new(written.version, is_late);
+                return Ok(go_on_from(&mut db, labeler, submitted).await);
+            }
             Err(error) => Err(error),
         }
     };

@@ -89,6 +89,7 @@ mod tests {
             visitor: None,
             path: String::new(),
             back: String::new(),
+            submitted: None,
         }
     }
 

@@ -382,6 +382,7 @@ mod tests {
             back: "/".to_owned(),
             path: "/agreement".to_owned(),
             theme: Default::default(),
+            submitted: None,
         }
     }
 

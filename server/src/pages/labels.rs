@@ -20,6 +20,8 @@ pub struct Row {
 pub struct Cell {
     /// Who.
     pub title: String,
+    /// Whether a program acted as them.
+    pub is_simulated: bool,
     /// 1 is best; none where it could not be judged.
     pub rank: Option<i16>,
     /// Overall quality.
@@ -154,6 +156,7 @@ fn cell(page: &Page, column: &Column, slot: i16, form: &Form) -> Cell {
     let lang = page.lang.tag();
     Cell {
         title: column.title.clone(),
+        is_simulated: label.is_simulated,
         rank: said.rank,
         rating: said.rating,
         scales: said

@@ -16,12 +16,13 @@ use crate::domain::task::TaskKind;
 use crate::error::{AppError, AppResult};
 use crate::pages::rank_form::{RankForm, Replaces};
 use crate::pages::rank_view::{self, Notice};
-use crate::pages::work::{go_on, path_of};
+use crate::pages::work::{go_on, go_on_from, path_of};
 use crate::state::AppState;
 use crate::store;
 use crate::store::assignments::Assignment;
 use crate::store::submissions::{CORRECTABLE, NewSubmission, list_correctable};
 use crate::web::page::Page;
+use crate::web::submitted::Submitted;
 
 /// The query of a task's page.
 #[derive(serde::Deserialize)]
@@ -165,6 +166,9 @@ async fn submit(
         replaces,
         revision: form.revision(),
     };
-    store::submissions::submit_found(db, assignment, labeler.account_id, &new).await?;
-    Ok(go_on(db, labeler).await)
+    let is_late = assignment.is_late();
+    let who = labeler.account_id;
+    let written = store::submissions::submit_found(db, assignment, who, &new).await?;
+    let submitted = Submitted::new(written.version, is_late);
+    Ok(go_on_from(db, labeler, submitted).await)
 }

@@ -17,6 +17,7 @@ use crate::store::members::Place;
 use crate::store::queue::Lease;
 use crate::store::tasks::Progress;
 use crate::web::page::{Page, render};
+use crate::web::submitted::Submitted;
 
 #[derive(Template)]
 #[template(path = "work/index.html")]
@@ -175,15 +176,24 @@ pub(super) async fn lease_fresh(
 /// After work that is written: on to the next task. When leasing fails the work is still safe, so
 /// the labeler sees the page that offers the next task instead of an error.
 pub async fn go_on(db: &mut PgConnection, worker: &Visitor) -> Response {
+    Redirect::to(&next(db, worker).await).into_response()
+}
+
+/// The same after a submission, which the page that follows confirms.
+pub async fn go_on_from(db: &mut PgConnection, worker: &Visitor, submitted: Submitted) -> Response {
+    let next = next(db, worker).await;
+    Redirect::to(&submitted.say_at(&next)).into_response()
+}
+
+async fn next(db: &mut PgConnection, worker: &Visitor) -> String {
     let next = match worker.is_labeler {
         true => lease_next(db, worker.account_id).await,
         false => lease_screening(db, worker.account_id).await,
     };
-    let next = next.unwrap_or_else(|error| {
+    next.unwrap_or_else(|error| {
         tracing::warn!(?error, "the next task could not be leased");
         "/work".to_owned()
-    });
-    Redirect::to(&next).into_response()
+    })
 }
 
 /// The path of a candidate's next task; of their screening when all is done.

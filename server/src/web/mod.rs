@@ -14,5 +14,6 @@ pub mod nav;
 pub mod page;
 pub mod scatter;
 pub mod security;
+pub mod submitted;
 pub mod text_view;
 pub mod timeline;

@@ -145,6 +145,11 @@ impl NavGroup {
     }
 }
 
+/// Whether some of them open.
+pub fn has_menus(groups: &[NavGroup]) -> bool {
+    groups.iter().any(|group| group.alone().is_none())
+}
+
 /// What the visitor of a page finds in its navigation.
 pub fn groups(page: &Page, visitor: &Visitor) -> Vec<NavGroup> {
     let own = LINKS.iter().filter(|(.., who, _)| who(visitor));
@@ -216,6 +221,7 @@ mod tests {
             visitor: None,
             path: path.to_owned(),
             back: String::new(),
+            submitted: None,
         };
         groups(&page, visitor)
     }

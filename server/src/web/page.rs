@@ -13,6 +13,7 @@ use crate::error::{AppError, AppResult, FieldError};
 use crate::i18n::{Lang, find, text};
 use crate::message::Message;
 use crate::web::nav::{self, NavGroup};
+use crate::web::submitted::Submitted;
 
 /// The cookie that remembers the chosen language.
 pub const LANG_COOKIE: &str = "lang";
@@ -66,6 +67,8 @@ pub struct Page {
     pub path: String,
     /// Where the switch of the language leads: this page, or the nearest one that can be asked for.
     pub back: String,
+    /// What they submitted a moment ago, where this page follows.
+    pub submitted: Option<Submitted>,
 }
 
 impl Page {
@@ -173,13 +176,6 @@ impl Page {
         visitor.map_or_else(Vec::new, |visitor| nav::groups(self, visitor))
     }
 
-    /// Whether the navigation has groups that open.
-    pub fn has_menus(&self) -> bool {
-        self.navigation()
-            .iter()
-            .any(|group| group.alone().is_none())
-    }
-
     /// Whether the browser may hold a labeler's or a candidate's submission that was not sent yet.
     pub fn may_have_outbox(&self) -> bool {
         self.visitor
@@ -211,6 +207,7 @@ impl Page {
             visitor: parts.extensions.get::<Visitor>().cloned(),
             path: parts.uri.path().to_owned(),
             back: way_back(parts),
+            submitted: parts.uri.query().and_then(Submitted::from_query),
         }
     }
 }

@@ -208,6 +208,7 @@ mod tests {
             path: "/".to_owned(),
             back: "/".to_owned(),
             theme: Default::default(),
+            submitted: None,
         };
         let conversation = Conversation::new(prompt, language);
         Shown { page, conversation }.render().unwrap()

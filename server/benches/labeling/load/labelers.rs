@@ -333,7 +333,9 @@ impl Visitor {
                 submit,
                 assignment,
             });
-            location = answer.location.unwrap_or_default();
+            let place = answer.location.unwrap_or_default();
+            // The query says what became of the submission.
+            location = place.split('?').next().unwrap_or_default().to_owned();
         }
         self.shared.done.notify_one();
         Ok(())
