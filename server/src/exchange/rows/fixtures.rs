@@ -1,6 +1,5 @@
 //! A few records of every kind that never change, as the database sends them: what formats make of them is known to
 //! the byte.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use serde_json::{Value, json};
 use trainer::records::{DemonstrationRecord, Message, Prompt, PromptRecord, TextRecord};
