@@ -108,8 +108,8 @@ async fn a_waiting_task_that_is_never_opened_comes_back_and_a_submission_leads_t
     assert_eq!(bob.open_task().await, "/work");
     let after = ada.post(&first, &format!("{RANKS}k")).await.location;
     assert_eq!(
-        after.as_ref(),
-        Some(&next),
+        after,
+        Some(format!("{next}?submitted=in-time")),
         "without a script it is the next one too"
     );
     // As one that was never opened, whose short lease ran out.

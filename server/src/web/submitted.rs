@@ -38,7 +38,7 @@ impl Submitted {
     }
 
     /// The key of its sentence in the catalogue.
-    pub fn key(&self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::InTime => "work-submitted",
             Self::Late => "work-submitted-late",
