@@ -9,6 +9,7 @@ use server::exchange::export::{create_snapshot, write_snapshot};
 use server::store;
 use sqlx::PgPool;
 
+use crate::screening::assignment_of;
 use crate::support::{Answer, Client, TestApp, encode, fake};
 
 const RANKING: &str =
@@ -47,7 +48,7 @@ fn found(answer: &Answer) -> String {
 
 /// The project of the task at an address.
 async fn project_of(db: &PgPool, path: &str) -> ProjectId {
-    let id: uuid::Uuid = path.rsplit('/').next().unwrap().parse().unwrap();
+    let id = assignment_of(path).0;
     let project: uuid::Uuid = sqlx::query_scalar(
         "SELECT t.project_id FROM assignments a JOIN tasks t ON t.id = a.task_id WHERE a.id = $1",
     )
@@ -103,7 +104,10 @@ async fn what_was_not_read_in_one_project_keeps_nobody_from_another(db: PgPool) 
     assert!(home.contains("First: a new consent"), "{home}");
     // When nothing else is left, what waits to be read comes up.
     let last = found(&ada.post(&next, RANKING).await);
-    assert_eq!(last, format!("/guidelines#project-{first}"));
+    assert_eq!(
+        last,
+        format!("/guidelines?submitted=in-time#project-{first}")
+    );
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

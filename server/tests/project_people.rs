@@ -52,7 +52,7 @@ async fn changed_guidelines_are_read_before_the_next_task_and_not_before(db: PgP
         "rank-1=1&rank-2=2&rank-3=3&rank-4=4&note=&action=submit&idempotency_key=k&confirmed=yes";
     let next = ada.post(&task, ranking).await;
     assert!(
-        found(&next).starts_with("/guidelines#"),
+        found(&next).starts_with("/guidelines?submitted=in-time#"),
         "{:?}",
         next.location
     );

@@ -54,6 +54,7 @@ pub(crate) async fn start(candidate: &Client<'_>, id: ScreeningId) -> Assignment
 }
 
 pub(crate) fn assignment_of(path: &str) -> AssignmentId {
+    let (path, _) = path.split_once('?').unwrap_or((path, ""));
     path.rsplit('/').next().unwrap().parse().unwrap()
 }
 

@@ -94,7 +94,7 @@ async fn a_text_is_graded_without_a_name_and_the_last_grade_decides(db: PgPool) 
     // What goes on can be corrected, so that nobody grades it yet.
     assert_eq!(shown(&alice).await.0, None);
     let over = write(&zoe, assignment_of(&on), "Good day!").await;
-    assert_eq!(over, "/screening");
+    assert_eq!(over, "/screening?submitted=in-time");
     assert_eq!(status(&db, id).await, "waiting");
     let page = zoe.get(&format!("/screening/{id}")).await;
     assert!(page.body.contains("People are reading"), "{}", page.body);
