@@ -68,6 +68,12 @@ async fn refusals_are_in_the_readers_language_and_those_of_the_api_in_english(db
     let body = Body::from(r#"{"reason":"other"}"#);
     let answer = admin.send(request.body(body).unwrap()).await;
     assert_eq!(answer.json()["detail"], "this assignment does not exist");
+    let request = admin
+        .request("GET", "/tasks/abc")
+        .header(ACCEPT_LANGUAGE, "zh-CN");
+    let page = admin.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(page.status, StatusCode::BAD_REQUEST);
+    assert!(page.body.contains("无法读取"), "{}", page.body);
 }
 
 #[sqlx::test(migrator = "server::MIGRATOR")]

@@ -275,8 +275,12 @@ async fn a_missing_rank_is_said_on_the_page_and_all_bad_needs_none(db: PgPool) {
     .await;
     look(&browser, "rank-missing").await;
     check_accessible(&browser).await;
+    // What is mended is complained of no more, line by line.
+    press(&browser, "j3").await;
+    wait_for(&browser, "#errors:not(:has(#wrong-rank-3)) #wrong-rank-4").await;
     press(&browser, "x").await;
     wait_for(&browser, "input[name='all_bad']:checked").await;
+    wait_for(&browser, "body:not(:has(#errors))").await;
     wait_until_saved(&browser).await;
     submit(&browser).await;
     wait_for_text(&browser, "h1", "Nothing is waiting").await;

@@ -60,6 +60,7 @@ function start() {
   // Something was said: draw it, and save it.
   function touched(part) {
     part.querySelector?.('.rank[aria-invalid]')?.removeAttribute('aria-invalid');
+    forgive();
     draw();
     work.changed();
   }
@@ -145,6 +146,7 @@ function start() {
     const box = document.createElement('div');
     box.className = 'alert alert-error';
     box.id = 'errors';
+    box.dataset.live = '';
     box.tabIndex = -1;
     const list_ = document.createElement('ul');
     for (const [anchor, text] of wrong) {
@@ -164,6 +166,15 @@ function start() {
     box.append(head, list_);
     find('#notices').prepend(box);
     box.focus();
+  }
+
+  // Of what this page complained of, what was mended since is complained of no more.
+  function forgive() {
+    const lines = document.querySelectorAll('#errors[data-live] li');
+    if (!lines.length) return;
+    const wrong = complaints().map(([anchor]) => `wrong-${anchor}`);
+    for (const line of lines) if (!wrong.includes(line.id)) line.remove();
+    if (!wrong.length) find('#errors').remove();
   }
 
   const isUntouched = () => !isCompare && collect().candidates.every((item) => item.rank === item.position);

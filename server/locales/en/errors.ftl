@@ -15,6 +15,7 @@ error-no-nul = leave out the character U+0000
 error-too-large = this is larger than the server accepts
 error-upload-too-large = the file is larger than { $most } MiB, the most that this page takes: split it, import it with “plackett import”, or let the server take more with --max-upload-mib (PLACKETT_MAX_UPLOAD_MIB)
 error-other-method = this address does not take that method
+error-unreadable-address = something in this address, or in what was sent to it, cannot be read
 error-other-site = this request came from another site
 error-took-too-long = this took too long
 error-comes-twice = comes twice

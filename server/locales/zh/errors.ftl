@@ -31,6 +31,7 @@ error-no-nul = 请去掉字符 U+0000
 error-too-large = 内容超过服务器接受的大小
 error-upload-too-large = 文件超过本页面的上限 { $most } MiB：请拆分文件，改用 plackett import 导入，或用 --max-upload-mib（PLACKETT_MAX_UPLOAD_MIB）调高服务器的上限
 error-other-method = 此地址不接受该请求方法
+error-unreadable-address = 此地址或发送到此地址的内容中有无法读取的部分
 error-other-site = 此请求来自其他网站
 error-took-too-long = 处理时间过长
 error-comes-twice = 重复出现

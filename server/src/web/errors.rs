@@ -116,6 +116,7 @@ fn find_error(path: &str, response: &Response) -> Option<AppError> {
     (refused && is_text).then(|| {
         let reason = match status {
             StatusCode::NOT_FOUND => return AppError::NotFound("page"),
+            StatusCode::BAD_REQUEST => Message::new("error-unreadable-address"),
             StatusCode::PAYLOAD_TOO_LARGE => Message::new("error-too-large"),
             StatusCode::METHOD_NOT_ALLOWED => Message::new("error-other-method"),
             StatusCode::FORBIDDEN => Message::new("error-other-site"),
