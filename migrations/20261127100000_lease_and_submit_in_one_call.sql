@@ -31,16 +31,20 @@ ALTER VIEW comparisons_of_ratings RENAME TO comparisons;
 COMMENT ON VIEW comparisons IS 'the C(K,2) pairs of a ranking, of candidates that have a rank; for a tie the two stand in slot order';
 
 -- A rating is of a candidate of its ranking's task, which says more than that its completion exists; asked once
--- for all ratings of a ranking, and not for each.
+-- for all ratings of a ranking, and not for each. `OFFSET 0`, here and below, has rows looked up by their keys: made a
+-- join, the plan of a table that was small when it was first asked for would read all of it ever after.
 CREATE FUNCTION refuse_ratings_of_others() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
     IF EXISTS (
         SELECT 1
         FROM new_ratings n
-        JOIN rankings r ON r.id = n.ranking_id
-        JOIN assignments a ON a.id = r.assignment_id
-        LEFT JOIN candidates c ON c.task_id = a.task_id AND c.slot = n.slot AND c.completion_id = n.completion_id
-        WHERE c.task_id IS NULL)
+        WHERE NOT EXISTS (
+            SELECT 1
+            FROM candidates c
+            WHERE c.slot = n.slot AND c.completion_id = n.completion_id
+              AND c.task_id = (SELECT a.task_id FROM assignments a
+                               WHERE a.id = (SELECT r.assignment_id FROM rankings r WHERE r.id = n.ranking_id))
+            OFFSET 0))
     THEN
         RAISE EXCEPTION 'a rating is of a candidate of its task' USING ERRCODE = 'foreign_key_violation';
     END IF;
@@ -82,7 +86,7 @@ BEGIN
         JOIN projects p ON p.id = t.project_id
         CROSS JOIN LATERAL (
             SELECT n::SMALLINT AS place FROM generate_series(0, t.n_held) AS n
-            WHERE NOT EXISTS (SELECT 1 FROM assignments b WHERE b.task_id = t.id AND b.place = n)
+            WHERE NOT EXISTS (SELECT 1 FROM assignments b WHERE b.task_id = t.id AND b.place = n OFFSET 0)
             ORDER BY n LIMIT 1
         ) AS free
         WHERE t.id = held_task
@@ -420,8 +424,9 @@ BEGIN
     SELECT new_id, c.completion_id, c.slot, n.rank, n.overall, n.scales, n.flags, n.note
     FROM unnest(slots, ranks, overalls, all_scales, all_flags, notes) AS n (slot, rank, overall, scales, flags, note)
     JOIN candidates c ON c.task_id = own.task_id AND c.slot = n.slot;
+    -- Asked by the end and not by the status, which an index of all that was submitted serves: it would be read.
     IF own.purpose = 'label' AND EXISTS (
-        SELECT 1 FROM assignments a WHERE a.task_id = own.task_id AND a.id <> ranked AND a.status = 'submitted')
+        SELECT 1 FROM assignments a WHERE a.task_id = own.task_id AND a.id <> ranked AND a.ended_at IS NOT NULL)
     THEN
         PERFORM measure_conflicts(ARRAY[own.task_id]);
     END IF;
