@@ -310,10 +310,11 @@ async fn a_lease_that_postgres_ended_for_a_deadlock_is_tried_again(db: PgPool) {
         let mut rng = rand_chacha::ChaCha12Rng::seed_from_u64(1);
         store::queue::lease(&mut connection, project, ada, &mut rng).await
     });
+    // Asked outside the transaction, which would see the same activity for ever.
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while sqlx::query_scalar::<_, i64>(waiting)
-        .fetch_one(&mut *other)
+        .fetch_one(&db)
         .await
         .unwrap()
         == 0
