@@ -80,7 +80,8 @@ pub struct Assignment {
     pub opened_at: Option<chrono::DateTime<chrono::Utc>>,
     /// How the time in it was spent so far.
     pub time: TimeSpent,
-    /// Milliseconds since its page was first shown, or since the lease where it was not.
+    /// Milliseconds since its page was first shown under this lease, or since the lease where it was not, and those
+    /// spent before the lease was renewed.
     pub elapsed_ms: i64,
 }
 
