@@ -79,6 +79,11 @@ pub struct ServeConfig {
     #[arg(long, env = "PLACKETT_DEMO")]
     pub demo: bool,
 
+    /// Connections to Postgres at most. Default: 4 for each core, at least 12 and at most 32. More make
+    /// it slower where it shares these cores: labelers then wait for each other's locks, not for work.
+    #[arg(long, env = "PLACKETT_DATABASE_CONNECTIONS", value_parser = clap::value_parser!(u32).range(4..=1000))]
+    pub database_connections: Option<u32>,
+
     /// A session ends after this many hours without a request.
     #[arg(long, env = "PLACKETT_SESSION_IDLE_HOURS", default_value_t = 12)]
     pub session_idle_hours: u32,
@@ -107,6 +112,13 @@ impl ServeConfig {
             .to_owned()
     }
 
+    /// Connections to Postgres at most.
+    pub fn database_connections(&self) -> u32 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let usual = u32::try_from(4 * cores).unwrap_or(u32::MAX).clamp(12, 32);
+        self.database_connections.unwrap_or(usual)
+    }
+
     /// Whether browsers reach us by https, so that cookies may be Secure.
     pub fn is_https(&self) -> bool {
         self.public_url().starts_with("https://")
@@ -120,6 +132,7 @@ impl Default for ServeConfig {
             public_url: None,
             no_worker: true,
             demo: false,
+            database_connections: None,
             session_idle_hours: 12,
             session_days: 14,
             max_upload_mib: 1024,

@@ -29,7 +29,7 @@ pub async fn run(data: DataConfig, config: ServeConfig) -> anyhow::Result<()> {
             config.listen
         )
     })?;
-    let database = Database::open(&data, 32).await?;
+    let database = Database::open(&data, config.database_connections()).await?;
     let mut state = AppState::new(database.pool.clone(), config, data);
     let metrics = PrometheusBuilder::new()
         .install_recorder()

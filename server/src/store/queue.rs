@@ -199,10 +199,7 @@ pub(crate) async fn hold_place(
         guidelines_version,
         form_version
     )
-    .fetch_optional(db)
+    .fetch_one(db)
     .await?;
-    match row {
-        Some(row) => read_lease(row.lease_id, Some(task_id.0), row.task_kind, row.shown),
-        None => Ok(None),
-    }
+    read_lease(row.lease_id, Some(task_id.0), row.task_kind, row.shown)
 }

@@ -94,11 +94,18 @@ pub async fn find_view(db: &mut PgConnection, id: TaskId) -> sqlx::Result<TaskVi
 pub async fn count_today(db: &mut PgConnection, labeler_id: AccountId) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
         r#"
-        SELECT count(*) AS "n!"
-        FROM assignments a
-        JOIN tasks t ON t.id = a.task_id
-        WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication AND t.purpose <> 'screening'
-          AND a.ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        WITH today AS (
+            SELECT a.task_id
+            FROM assignments a
+            WHERE a.labeler_id = $1 AND a.status = 'submitted' AND NOT a.is_adjudication
+              AND a.ended_at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+        )
+        SELECT (SELECT count(*) FROM today)
+               -- Looked up from their few screenings, since most of a day's tasks are none of a screening.
+               - (SELECT count(*)
+                  FROM screenings s
+                  JOIN screening_items i ON i.screening_id = s.id
+                  WHERE s.account_id = $1 AND i.task_id IN (SELECT task_id FROM today)) AS "n!"
         "#,
         labeler_id.0
     )
