@@ -6,16 +6,17 @@
 //! their names, so that a sum over them is the same sum in every run.
 
 mod average;
+mod in_place;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::average::WeightAverage;
+use self::in_place::{Moments, Update, add, sum_of_squares};
 use crate::error::{Result, TrainerError};
 
 /// Where epsilon stands in the update; it matters for small gradients. With |g| = 1e-6 and epsilon
@@ -54,7 +55,14 @@ pub struct AdamConfig {
 /// Gradients by parameter name, summed over micro-batches.
 #[derive(Default)]
 pub struct Gradients {
-    sums: BTreeMap<String, Tensor>,
+    sums: BTreeMap<String, Sum>,
+}
+
+/// The sum so far.
+struct Sum {
+    tensor: Tensor,
+    /// Nobody else has it, so that it can grow where it is.
+    is_own: bool,
 }
 
 impl Gradients {
@@ -73,10 +81,22 @@ impl Gradients {
             let Some(gradient) = store.get(variable) else {
                 continue;
             };
-            let gradient = (gradient.detach() * scale)?;
+            let gradient = gradient.detach();
             let sum = match self.sums.remove(name) {
-                Some(sum) => (sum + gradient)?,
-                None => gradient,
+                Some(sum) if sum.is_own && add(&sum.tensor, &gradient, scale)? => sum,
+                Some(sum) => Sum {
+                    tensor: (sum.tensor + (gradient * scale)?)?,
+                    is_own: true,
+                },
+                // The store has it too, which is not ours to change.
+                None if scale == 1.0 => Sum {
+                    tensor: gradient,
+                    is_own: false,
+                },
+                None => Sum {
+                    tensor: (gradient * scale)?,
+                    is_own: true,
+                },
             };
             self.sums.insert(name.clone(), sum);
         }
@@ -85,15 +105,8 @@ impl Gradients {
 
     /// The gradient of a parameter.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
-        self.sums.get(name)
+        self.sums.get(name).map(|sum| &sum.tensor)
     }
-}
-
-/// First and second moment of a parameter.
-#[derive(Default)]
-struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
 }
 
 /// AdamW (Loshchilov and Hutter, arXiv 1711.05101).
@@ -125,16 +138,14 @@ impl AdamW {
         factor: f64,
     ) -> Result<f64> {
         let mut present = Vec::with_capacity(variables.len());
+        let mut squares = 0.0;
         for (name, variable) in variables {
             if let Some(gradient) = gradients.get(name) {
-                present.push((name, variable, flat(gradient)?));
+                squares += sum_of_squares(gradient)?;
+                present.push((name, variable, gradient));
             }
         }
-        let norm = present
-            .iter()
-            .map(|(_, _, gradient)| sum_of_squares(gradient))
-            .sum::<f64>()
-            .sqrt();
+        let norm = squares.sqrt();
         if !norm.is_finite() {
             return Err(TrainerError::Diverged(format!(
                 "the gradient of step {} is not finite; lower the learning rate",
@@ -145,16 +156,8 @@ impl AdamW {
         let update = self.update(factor, norm);
         for (name, variable, gradient) in present {
             let moments = self.moments.entry(name.clone()).or_default();
-            moments.first.resize(gradient.len(), 0.0);
-            moments.second.resize(gradient.len(), 0.0);
-            let mut weights = flat(variable.as_tensor())?;
             let decays = variable.rank() > 1;
-            update.apply(&mut weights, moments, &gradient, decays);
-            variable.set(&Tensor::from_vec(
-                weights,
-                variable.shape(),
-                variable.device(),
-            )?)?;
+            update.apply(variable, moments, gradient, decays)?;
         }
         Ok(norm)
     }
@@ -273,45 +276,6 @@ fn flat(tensor: &Tensor) -> Result<Vec<f32>> {
         .to_dtype(DType::F32)?
         .flatten_all()?
         .to_vec1::<f32>()?)
-}
-
-fn sum_of_squares(values: &[f32]) -> f64 {
-    values
-        .iter()
-        .map(|value| f64::from(*value).powi(2))
-        .sum::<f64>()
-}
-
-/// The numbers of one step, the same for every parameter.
-struct Update {
-    clip: f32,
-    beta1: f32,
-    beta2: f32,
-    epsilon: f32,
-    step_length: f32,
-    root_scale: f32,
-    keep: f32,
-}
-
-impl Update {
-    fn apply(&self, weights: &mut [f32], moments: &mut Moments, gradient: &[f32], decays: bool) {
-        const CHUNK: usize = 1 << 15;
-        let keep = if decays { self.keep } else { 1.0 };
-        weights
-            .par_chunks_mut(CHUNK)
-            .zip(moments.first.par_chunks_mut(CHUNK))
-            .zip(moments.second.par_chunks_mut(CHUNK))
-            .zip(gradient.par_chunks(CHUNK))
-            .for_each(|(((weights, first), second), gradient)| {
-                for (index, weight) in weights.iter_mut().enumerate() {
-                    let slope = gradient[index] * self.clip;
-                    first[index] = self.beta1 * first[index] + (1.0 - self.beta1) * slope;
-                    second[index] = self.beta2 * second[index] + (1.0 - self.beta2) * slope * slope;
-                    let root = second[index].sqrt() * self.root_scale + self.epsilon;
-                    *weight = *weight * keep - self.step_length * first[index] / root;
-                }
-            });
-    }
 }
 
 #[cfg(test)]
