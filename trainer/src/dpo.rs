@@ -116,7 +116,7 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     self_check::padding_invariance("policy", &policy, row, codec.pad_id, progress)?;
 
     // 3. Ask the reference.
-    let mut learner = Learner::new(config, codec.pad_id, plan.rows);
+    let mut learner = Learner::new(config, plan.rows);
     match &resumed {
         Some(point) if policy.n_frozen() == 0 => {
             let kept = point.group("reference");

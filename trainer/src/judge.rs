@@ -11,8 +11,8 @@ use crate::model::heads::RewardModel;
 use crate::records::{Placed, Prompt, RankedPrompt};
 use crate::text::TextCodec;
 
-/// Rows that pass through the model together.
-const MICRO_ROWS: usize = 8;
+/// Rows that pass through the model together: as many completions as a labeler ranks at once.
+const MICRO_ROWS: usize = 9;
 
 /// A reward model, ready to score.
 pub struct Judge {
@@ -96,8 +96,7 @@ impl Judge {
     pub fn scores_with_deviation(&self, rows: &Rows) -> Result<Vec<(f32, f64)>> {
         let mut scores = Vec::with_capacity(rows.rows.len());
         for rows in rows.rows.chunks(MICRO_ROWS) {
-            let pad_id = self.codec.pad_id;
-            scores.extend(self.model.score_rows_with_deviation(rows, pad_id)?);
+            scores.extend(self.model.score_rows_with_deviation(rows)?);
         }
         Ok(scores)
     }
@@ -122,7 +121,7 @@ impl Judge {
         }
         let mut members = vec![Vec::with_capacity(rows.len()); self.n_members()];
         for rows in rows.chunks(MICRO_ROWS) {
-            for scores in self.model.score_rows_by_member(rows, self.codec.pad_id)? {
+            for scores in self.model.score_rows_by_member(rows)? {
                 for (member, score) in members.iter_mut().zip(scores) {
                     member.push(f64::from(score));
                 }
@@ -141,28 +140,28 @@ impl Judge {
         let prompt = self.codec.encode_prompt(prompt)?;
         let room = self.model.trunk.config.max_position_embeddings;
         let mut rows = Vec::with_capacity(texts.len());
-        let mut n_cut = 0;
-        for text in texts {
+        let (mut whole, mut cut) = (Vec::new(), Vec::new());
+        for (index, text) in texts.iter().enumerate() {
             let mut row = prompt.clone();
             row.extend(self.codec.encode(text)?);
             row.push(self.codec.eos_id);
             if row.len() > room {
                 row.drain(..row.len() - room);
-                n_cut += 1;
+                cut.push(index);
+            } else {
+                whole.push(index);
             }
             rows.push(row);
         }
-        // Rows of similar length together waste little on padding.
-        let mut order: Vec<usize> = (0..rows.len()).collect();
-        order.sort_by_key(|index| rows[*index].len());
         let mut scores = vec![0.0; rows.len()];
-        for places in order.chunks(MICRO_ROWS) {
+        // Those that are cut begin unlike the others.
+        for places in whole.chunks(MICRO_ROWS).chain(cut.chunks(MICRO_ROWS)) {
             let micro: Vec<Vec<u32>> = places.iter().map(|index| rows[*index].clone()).collect();
-            let found = self.model.score_rows(&micro, self.codec.pad_id)?;
+            let found = self.model.score_rows(&micro)?;
             for (index, score) in places.iter().zip(found) {
                 scores[*index] = score;
             }
         }
-        Ok((scores, n_cut))
+        Ok((scores, cut.len()))
     }
 }

@@ -6,6 +6,7 @@
 //! operations for CPU.
 
 pub mod network;
+pub mod ranked;
 pub mod runs;
 
 use std::collections::BTreeMap;

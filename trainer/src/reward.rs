@@ -4,14 +4,15 @@
 //! 2. Check the model.
 //! 3. Cross-validate, where asked: how well do such models order prompts they never saw, and as
 //!    labelers would that they never heard?
-//! 4. Train: for each batch of prompts one forward pass for each completion, the loss over all
-//!    pairs of a prompt as one element, backward, step; measure held-out accuracy.
+//! 4. Train: for each batch of prompts one forward pass of each prompt with all its completions, the
+//!    loss over all pairs of a prompt as one element, backward, step; measure held-out accuracy.
 //! 5. Report: compare it with what length alone predicts and with how far labelers agree.
 //! 6. Shift the scores so that demonstrations (or, without any, training completions) score mean
 //!    0, and write.
 
 pub(crate) mod accuracy;
 mod agreement;
+mod bench;
 mod calibration;
 mod card;
 mod correlation;
@@ -22,6 +23,7 @@ mod labeler_folds;
 mod learner;
 mod length;
 mod measured;
+pub(crate) mod passes;
 mod report;
 mod slices;
 mod units;
@@ -38,6 +40,7 @@ pub use self::accuracy::{
 };
 use self::accuracy::{count_by_length, count_by_scores, difference, longer_is_better};
 pub use self::agreement::Agreement;
+pub use self::bench::{StepBench, StepShape};
 pub use self::calibration::{Bin, Calibration, Distances};
 pub use self::correlation::Correlations;
 use self::data::Data;
@@ -192,8 +195,8 @@ pub fn run(job: &RewardJob, listener: &mut dyn Progress) -> Result<Outcome> {
         codec.pad_id,
         progress,
     )?;
-    check_scores_beside_padding(&model, &train[0].rows[0], codec.pad_id, progress)?;
-    let mut learner = Learner::new(config, codec.pad_id, &plan);
+    check_scores_beside_others(&model, &train[0].rows, progress)?;
+    let mut learner = Learner::new(config, &plan);
     let mut gradients = Gradients::default();
     let variables = model.trunk.weights().variables();
     lora::while_open(variables, || {
@@ -409,26 +412,29 @@ pub(crate) fn telling<'a>(groups: impl IntoIterator<Item = &'a Group>) -> Option
     groups.into_iter().position(differs)
 }
 
-/// The pass that trains looks at the last token only; it must not see padding either.
-fn check_scores_beside_padding(
+/// Two completions of a prompt that is there once score what each scores by itself.
+fn check_scores_beside_others(
     model: &RewardModel,
-    row: &[u32],
-    pad_id: u32,
+    rows: &[Vec<u32>],
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    let score = |rows: &[Vec<u32>]| -> Result<f32> {
-        let batch = TokenBatch::new(rows, pad_id, &model.trunk.device)?;
+    let scores = |rows: &[Vec<u32>]| -> Result<Vec<f32>> {
+        let batch = TokenBatch::alike(rows, &model.trunk.device)?;
         let lower = model.trunk.lower(&batch)?;
         let scores = model.scores_from(&lower, &batch, Pass::Tracked)?;
-        Ok(scores.to_vec1::<f32>()?[0])
+        Ok(scores.to_vec1::<f32>()?)
     };
-    let room = model.trunk.config.max_position_embeddings - row.len();
-    let longer = [row, &vec![pad_id; room.min(7)]].concat();
-    let difference = (score(&[row.to_vec()])? - score(&[row.to_vec(), longer])?).abs();
+    let two = &rows[..rows.len().min(2)];
+    let mut distances = Vec::with_capacity(two.len());
+    for (row, together) in two.iter().zip(scores(two)?) {
+        let alone = scores(std::slice::from_ref(row))?;
+        distances.extend(alone.iter().map(|alone| f64::from(alone - together).abs()));
+    }
+    let difference = self_check::largest(distances);
     progress.check(
-        "padding invariance: score",
+        "a prompt shared by its completions: score",
         difference < 1e-3,
-        format!("difference {difference:.2e}, at most 1e-3 allowed"),
+        format!("largest difference {difference:.2e}, at most 1e-3 allowed"),
     )
 }
 

@@ -168,7 +168,7 @@ fn scores_are_those_of_transformers_by_the_long_way_and_the_short() {
         safetensors::serialize_to_file(&tensors, None, &file).unwrap();
         let judge = RewardModel::load(&folder, &Device::Cpu, Trainable::Everything).unwrap();
         let rows = &family.expected.rows;
-        let scores = judge.score_rows(rows, 0).unwrap();
+        let scores = judge.score_rows(rows).unwrap();
         for (found, wanted) in scores.iter().zip(&family.expected.scores) {
             assert!((found - wanted).abs() < 1e-4, "{name}: {scores:?}");
         }

@@ -26,7 +26,8 @@ use tiny::Kept;
 use trainer::config::{DpoConfig, LoraConfig, PpoConfig, Preset, RewardConfig, SftConfig, overlay};
 use trainer::error::Result;
 use trainer::memory::Estimate;
-use trainer::memory::runs::{self, Demonstrations, Players, RankedRows};
+use trainer::memory::ranked::{self, Ranked, RankedRows};
+use trainer::memory::runs::{self, Demonstrations, Players};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::transformer::{Transformer, TransformerConfig};
@@ -372,8 +373,13 @@ fn estimates(config: &TransformerConfig, rows: usize, lora: Option<&LoraConfig>)
         batch: time,
         judge: Some(config),
     };
+    let ranking = Ranked {
+        common: time / 2,
+        rows: vec![time; 9],
+        learnt: time,
+    };
     let ranked = RankedRows {
-        groups: vec![vec![time; 9]; 3],
+        rankings: vec![ranking; 3],
         others: time,
     };
     let ppo = PpoConfig {
@@ -399,7 +405,7 @@ fn estimates(config: &TransformerConfig, rows: usize, lora: Option<&LoraConfig>)
         [
             runs::sft(config, &sft, &data, rows, again),
             runs::sft(config, &unpacked, &data, rows, again),
-            runs::reward(config, &reward, &ranked, rows, rows, again),
+            ranked::reward(config, &reward, &ranked, rows, rows, again),
             runs::ppo(&players, &ppo, time, true, rows, again),
         ]
     });

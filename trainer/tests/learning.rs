@@ -124,14 +124,14 @@ fn demonstrations_score_mean_0_when_they_are_given() {
             row
         })
         .collect();
-    let scores = model.score_rows(&rows, codec.pad_id).unwrap();
+    let scores = model.score_rows(&rows).unwrap();
     let mean = scores.iter().map(|score| f64::from(*score)).sum::<f64>() / scores.len() as f64;
     assert!(mean.abs() < 1e-5, "{mean}");
 
     // The same run without them differs by one number for all, so no pair changes its order.
     let without = place.trained_reward("without demonstrations");
     let without = RewardModel::load(&without, &Device::Cpu, Trainable::Nothing).unwrap();
-    let others = without.score_rows(&rows, codec.pad_id).unwrap();
+    let others = without.score_rows(&rows).unwrap();
     let shifts: Vec<f32> = scores.iter().zip(&others).map(|(a, b)| a - b).collect();
     let shift = (model.bias - without.bias) as f32;
     assert!(shift.abs() > 1e-3, "the two shifts are the same: {shift}");

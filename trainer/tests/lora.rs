@@ -263,11 +263,11 @@ fn adapter_and_head_on_their_base_give_the_same_scores_to_the_bit() {
         model.bias = 0.25;
         let folder = place.path(&format!("judge-{index}"));
         write_judge(&base, &model, &folder);
-        let wanted = model.score_rows(&rows(), 0).unwrap();
+        let wanted = model.score_rows(&rows()).unwrap();
         let on = Transformer::load(&base, &Device::Cpu, Trainable::Nothing).unwrap();
         let found = adapter::read_for_folder(&folder, &base).unwrap().unwrap();
         let again = RewardModel::on_base(&on, &found, 0.25, Trainable::Nothing).unwrap();
-        let scores = again.score_rows(&rows(), 0).unwrap();
+        let scores = again.score_rows(&rows()).unwrap();
         assert_eq!(
             scores
                 .iter()
@@ -279,7 +279,7 @@ fn adapter_and_head_on_their_base_give_the_same_scores_to_the_bit() {
                 .collect::<Vec<_>>()
         );
         let whole = RewardModel::load(&folder, &Device::Cpu, Trainable::Nothing).unwrap();
-        for (merged, wanted) in whole.score_rows(&rows(), 0).unwrap().iter().zip(&wanted) {
+        for (merged, wanted) in whole.score_rows(&rows()).unwrap().iter().zip(&wanted) {
             assert!((merged - wanted).abs() < 1e-5, "{merged} {wanted}");
         }
         let other = adapter::read_for(&folder, "another hash", &on.config).unwrap();
@@ -491,8 +491,8 @@ fn an_ensembles_checkpoint_scores_the_mean_of_its_members() {
     let single = RewardModel::load(&made.checkpoint, &Device::Cpu, Trainable::Nothing).unwrap();
     let all = RewardModel::load_members(&made.checkpoint, &Device::Cpu).unwrap();
     assert_eq!((single.n_members(), all.n_members()), (1, 3));
-    let single_scores = single.score_rows(&rows(), 0).unwrap();
-    assert_eq!(all.score_rows(&rows(), 0).unwrap(), single_scores);
+    let single_scores = single.score_rows(&rows()).unwrap();
+    assert_eq!(all.score_rows(&rows()).unwrap(), single_scores);
     let batch = TokenBatch::new(&rows(), 0, &Device::Cpu).unwrap();
     let hidden = all.trunk.hidden(&batch, Pass::Frozen).unwrap();
     let members: Vec<Vec<f32>> = all
@@ -500,7 +500,7 @@ fn an_ensembles_checkpoint_scores_the_mean_of_its_members() {
         .unwrap()
         .to_vec2()
         .unwrap();
-    let told = all.score_rows_with_deviation(&rows(), 0).unwrap();
+    let told = all.score_rows_with_deviation(&rows()).unwrap();
     for ((own, score), (_, deviation)) in members.iter().zip(&single_scores).zip(told) {
         let mean = own.iter().sum::<f32>() / 3.0;
         assert!((mean - score).abs() < 1e-5, "{own:?} {score}");

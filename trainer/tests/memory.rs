@@ -128,8 +128,9 @@ fn what_a_pass_keeps_is_counted() {
     let _turn = alone();
     for folder in families() {
         let config = TransformerConfig::read(&folder).unwrap();
-        let rows = Rows::new(24, config.max_position_embeddings.min(48));
-        let tokens = vec![vec![5; rows.time]; rows.n];
+        let time = config.max_position_embeddings.min(48);
+        let rows = Rows::new(24, time);
+        let tokens = vec![vec![5; time]; rows.n];
         let [none, all, _] = adapters();
         let parts = PARTS
             .into_iter()

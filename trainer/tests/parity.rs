@@ -445,7 +445,7 @@ fn scores_equal_those_of_transformers_and_survive_saving_to_the_bit() {
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     judge_folder(&first);
     let judge = RewardModel::load(&first, &Device::Cpu, Trainable::Everything).unwrap();
-    let scores = judge.score_rows(&ids(&expected), 0).unwrap();
+    let scores = judge.score_rows(&ids(&expected)).unwrap();
     for (found, wanted) in scores.iter().zip(&expected.scores) {
         assert!((found - wanted).abs() < 1e-4, "{scores:?}");
     }
@@ -453,7 +453,7 @@ fn scores_equal_those_of_transformers_and_survive_saving_to_the_bit() {
     let lineage = Lineage::new(CheckpointKind::Reward);
     checkpoint::write(&second, &first, tensors, Some(judge.bias), &lineage).unwrap();
     let again = RewardModel::load(&second, &Device::Cpu, Trainable::Nothing).unwrap();
-    assert_eq!(scores, again.score_rows(&ids(&expected), 0).unwrap());
+    assert_eq!(scores, again.score_rows(&ids(&expected)).unwrap());
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn numbers(policy: &Path, reward: &Path, tells_logits: bool) -> Value {
                 "text": text,
                 "log_prob": mean_log_prob(&model, &prompt_ids, &completion_ids),
                 "logits": tells_logits.then(|| logits(&model, &row)),
-                "score": judge.score_rows(&[row], codec.pad_id).unwrap()[0],
+                "score": judge.score_rows(&[row]).unwrap()[0],
                 "prompt_ids": prompt_ids,
                 "completion_ids": completion_ids,
             })
@@ -186,7 +186,7 @@ fn adapter_case(base: &Path, name: &str, lora: &LoraConfig, is_judge: bool, at: 
         "name": name, "base": base, "adapter": at.join(adapter::FOLDER), "rows": rows,
     });
     match &judge {
-        Some(judge) => case["scores"] = json!(judge.score_rows(&rows, 0).unwrap()),
+        Some(judge) => case["scores"] = json!(judge.score_rows(&rows).unwrap()),
         None => {
             let batch = TokenBatch::new(&rows, 0, &Device::Cpu).unwrap();
             let last = batch.last(&model.hidden(&batch, Pass::Frozen).unwrap());

@@ -1,17 +1,19 @@
 //! `plackett bench`: how fast the trainer is on this machine, one JSON line for each case. Compare
 //! lines of one run: machines are noisy, and a single figure says little.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use serde_json::json;
+use trainer::config::{Preset, SftConfig};
 use trainer::generate::{SampleRequest, generate};
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
-use trainer::optim::Gradients;
+use trainer::optim::{AdamW, Gradients};
+use trainer::reward::{StepBench, StepShape};
 use trainer::sampling::SamplingConfig;
 use trainer::sft::{LearningRow, add_gradient};
 
@@ -30,6 +32,22 @@ pub struct BenchCommand {
     /// Repeats of each case, after one that is not counted.
     #[arg(long, default_value_t = 3)]
     pub repeats: usize,
+
+    /// Only cases whose names begin so, for example reward.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub only: String,
+}
+
+/// How often each case is measured, and which are.
+struct Wanted {
+    repeats: usize,
+    only: String,
+}
+
+impl Wanted {
+    fn has(&self, case: &str) -> bool {
+        case.starts_with(&self.only)
+    }
 }
 
 /// Measures and prints.
@@ -39,11 +57,39 @@ pub struct BenchCommand {
 pub async fn run(data: &DataConfig, command: BenchCommand) -> anyhow::Result<()> {
     let default = data.models_dir().join("smollm2-135m-instruct");
     let folder = command.model.unwrap_or(default);
-    let repeats = command.repeats.max(1);
-    tokio::task::spawn_blocking(move || measure_all(&folder, repeats)).await?
+    let wanted = Wanted {
+        repeats: command.repeats.max(1),
+        only: command.only,
+    };
+    tokio::task::spawn_blocking(move || {
+        measure_all(&folder, &wanted)?;
+        measure_rewards(&folder, &wanted)
+    })
+    .await?
 }
 
-fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
+/// Steps of reward training: 4 prompts with K completions of 128 tokens. In each case first with a pass
+/// of its own for each completion, prompt and all (`apart`), then with the prompt there once.
+fn measure_rewards(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
+    for (completions, prompt_tokens) in [(5, 64), (9, 64), (5, 256), (9, 256)] {
+        let shape = StepShape {
+            prompts: 4,
+            completions,
+            prompt_tokens,
+            completion_tokens: 128,
+        };
+        for (how, rows) in [("_apart", 1), ("", completions)] {
+            let case = format!("reward_k{completions}_prompt{prompt_tokens}{how}");
+            if wanted.has(&case) {
+                let mut step = StepBench::new(folder, shape, rows)?;
+                report(&case, shape.n_tokens(), wanted, || step.step())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn measure_all(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
     let device = trainer::Device::Cpu;
     let (rows, time) = BATCH;
     let tokens: Vec<Vec<u32>> = (0..rows)
@@ -57,23 +103,30 @@ fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
         ("train_upper_4", Trainable::UpperLayers(4)),
         ("train_everything", Trainable::Everything),
     ] {
+        if !wanted.has(case) {
+            continue;
+        }
         let model = Transformer::load(folder, &device, trainable)?;
-        report(case, rows * time, repeats, || {
-            let rows: Vec<LearningRow> = tokens
-                .iter()
-                .map(|row| LearningRow {
-                    tokens: row.clone(),
-                    start: 1,
-                })
-                .collect();
+        report(case, rows * time, wanted, || {
             let mut gradients = Gradients::default();
-            add_gradient(&model, &rows, 0, 1e-3, &mut gradients)?;
+            add_gradient(&model, &learning_rows(&tokens), 0, 1e-3, &mut gradients)?;
+            Ok(())
+        })?;
+    }
+    if wanted.has("sft_step") {
+        let model = Transformer::load(folder, &device, Trainable::Everything)?;
+        let config = SftConfig::preset(Preset::Tiny);
+        let mut optimiser = AdamW::new(config.optimiser);
+        report("sft_step", rows * time, wanted, || {
+            let mut gradients = Gradients::default();
+            add_gradient(&model, &learning_rows(&tokens), 0, 1e-3, &mut gradients)?;
+            optimiser.step(model.weights().variables(), &gradients, 1.0)?;
             Ok(())
         })?;
     }
     let model = Transformer::load(folder, &device, Trainable::Nothing)?;
     let batch = TokenBatch::new(&tokens, 0, &device)?;
-    report("forward", rows * time, repeats, || {
+    report("forward", rows * time, wanted, || {
         model.hidden(&batch, Pass::Frozen)?;
         Ok(())
     })?;
@@ -101,7 +154,7 @@ fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
         report(
             case,
             requests.len() * sampling.max_new_tokens,
-            repeats,
+            wanted,
             || {
                 generate(
                     &model,
@@ -118,12 +171,26 @@ fn measure_all(folder: &std::path::Path, repeats: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rows of which every token but the first is learnt.
+fn learning_rows(tokens: &[Vec<u32>]) -> Vec<LearningRow> {
+    let rows = tokens.iter().map(|row| LearningRow {
+        tokens: row.clone(),
+        start: 1,
+    });
+    rows.collect()
+}
+
+/// Measures and prints a case, where it is wanted.
 fn report(
     case: &str,
     n_tokens: usize,
-    repeats: usize,
+    wanted: &Wanted,
     mut work: impl FnMut() -> trainer::Result<()>,
 ) -> anyhow::Result<()> {
+    if !wanted.has(case) {
+        return Ok(());
+    }
+    let repeats = wanted.repeats;
     work().with_context(|| format!("case {case}"))?;
     let mut seconds = Vec::with_capacity(repeats);
     for _ in 0..repeats {

@@ -5,7 +5,7 @@ use super::learner::MICRO_ROWS;
 use crate::checkpoint::check_writes;
 use crate::config::DpoConfig;
 use crate::error::{Result, TrainerError};
-use crate::memory::runs::DirectRows;
+use crate::memory::ranked::RankedRows;
 use crate::memory::{self, Plan};
 use crate::model::transformer::TransformerConfig;
 use crate::records::{self, Placed, RankedPrompt};
@@ -46,25 +46,17 @@ impl Data {
 
     /// How batches of these rankings are taken apart, and what memory the run needs.
     pub(super) fn plan(&self, config: &DpoConfig, shape: &TransformerConfig) -> Result<Plan> {
-        let ranking = |group: &Group| -> Vec<(usize, usize)> {
-            let lengths = group.rows.iter().zip(&group.lengths);
-            let lengths = lengths.map(|(row, completion)| (row.len(), completion + 1));
-            lengths.collect()
-        };
-        let data = DirectRows {
-            rankings: self
-                .train
-                .iter()
-                .chain(&self.held_out)
-                .map(ranking)
-                .collect(),
+        let all = self.train.iter().chain(&self.held_out);
+        let data = RankedRows {
+            rankings: all.map(|group| group.ranked(true)).collect(),
+            others: 0,
         };
         let sizes = memory::halves(config.micro_rows, MICRO_ROWS);
         let candidates = memory::in_turn(&sizes, config.recompute_activations);
         Plan::choose(
             config.memory_limit_gib,
             &candidates,
-            |_, rows, recomputes| memory::runs::dpo(shape, config, &data, rows, recomputes),
+            |_, rows, recomputes| memory::ranked::dpo(shape, config, &data, rows, recomputes),
         )
     }
 }

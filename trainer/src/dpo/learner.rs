@@ -12,21 +12,22 @@ use crate::config::DpoConfig;
 use crate::error::{Result, TrainerError};
 use crate::memory::LOWER_CACHE_BYTES;
 use crate::model::attention::Pass;
-use crate::model::batch::TokenBatch;
 use crate::model::recompute;
 use crate::model::token_log_probs;
 use crate::model::transformer::Transformer;
 use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::Progress;
 use crate::reward::groups::Group;
+use crate::reward::passes::{lower_of, passes};
 use crate::rng::stream;
 use crate::savepoint::Savepoint;
 use crate::self_check::largest;
 use crate::sft::{LearningRow, learning_positions};
 
-/// Completions that pass through the network side by side, unless a setting or a limit asks for
-/// fewer. The activations of all of a prompt's are held until its loss has told its gradient.
-pub(super) const MICRO_ROWS: usize = 8;
+/// Completions that pass through the network together, unless a setting or a limit asks for fewer: as
+/// many as a labeler ranks at once, so that their prompt is there once. The activations of all of a
+/// prompt's are held until its loss has told its gradient.
+pub(super) const MICRO_ROWS: usize = 9;
 
 /// A ranking to learn from.
 pub(super) struct Ranking {
@@ -148,17 +149,15 @@ struct Seen {
 /// What every pass needs.
 pub(super) struct Learner<'a> {
     config: &'a DpoConfig,
-    pad_id: u32,
     micro_rows: usize,
     /// Bytes left for the output of frozen blocks.
     room: usize,
 }
 
 impl<'a> Learner<'a> {
-    pub(super) fn new(config: &'a DpoConfig, pad_id: u32, micro_rows: usize) -> Self {
+    pub(super) fn new(config: &'a DpoConfig, micro_rows: usize) -> Self {
         Self {
             config,
-            pad_id,
             micro_rows,
             room: LOWER_CACHE_BYTES,
         }
@@ -210,9 +209,9 @@ impl<'a> Learner<'a> {
     }
 
     /// One pass over `train` in an order drawn for `epoch`: for each batch of prompts one pass of
-    /// the policy for each completion, the loss over all pairs of a prompt as one element,
-    /// backward, step. `report` hears each step's figures. Batches whose steps are done are passed
-    /// over.
+    /// the policy over each prompt with all its completions, the loss over all pairs of a prompt as
+    /// one element, backward, step. `report` hears each step's figures. Batches whose steps are done
+    /// are passed over.
     pub(super) fn epoch(
         &mut self,
         fit: &mut Fit,
@@ -317,22 +316,21 @@ impl<'a> Learner<'a> {
         Ok(largest(off))
     }
 
-    /// One forward pass for each completion of the rankings, as many side by side as may be.
+    /// One forward pass of each ranking's prompt with all its completions.
     fn pass(&mut self, model: &Transformer, rankings: &mut [Ranking], pass: Pass) -> Result<Seen> {
         let rows: Vec<LearningRow> = rankings.iter().flat_map(Ranking::learning_rows).collect();
-        let slots = rankings.iter_mut();
-        let slots = slots.flat_map(|ranking| &mut ranking.group.lowers);
-        let mut slots: Vec<&mut Option<Tensor>> = slots.collect();
+        let mut groups: Vec<&mut Group> = rankings.iter_mut().map(|one| &mut one.group).collect();
+        let sizes: Vec<usize> = groups.iter().map(|group| group.rows.len()).collect();
         let (mut hidden, mut targets) = (Vec::new(), Vec::new());
-        let slots = slots.chunks_mut(self.micro_rows);
-        for (rows, slots) in rows.chunks(self.micro_rows).zip(slots) {
-            let tokens: Vec<Vec<u32>> = rows.iter().map(|row| row.tokens.clone()).collect();
-            let batch = TokenBatch::new(&tokens, self.pad_id, &model.device)?;
+        let mut rest = rows.as_slice();
+        for bundles in passes(sizes, self.micro_rows) {
+            let (batch, lower) = lower_of(model, &mut groups, &bundles, &mut self.room)?;
+            let (rows, others) = rest.split_at(batch.lengths.len());
+            rest = others;
             let (positions, own) = learning_positions(&batch, rows);
             let n = positions.len();
             let positions = Tensor::from_vec(positions, n, &model.device)?;
-            let lower = self.lower_of(model, slots, &batch)?;
-            let all = model.upper(&lower, pass)?.flatten(0, 1)?;
+            let all = model.upper_of(&lower, &batch, pass)?.flatten(0, 1)?;
             hidden.push(all.index_select(&positions, 0)?);
             targets.extend(own);
         }
@@ -358,31 +356,6 @@ impl<'a> Learner<'a> {
             targets,
             log_probs,
         })
-    }
-
-    /// Output of the frozen blocks for the rows of `batch`, `[rows, time, hidden]`: what their slots
-    /// hold, or a new one that is kept there while there is room.
-    fn lower_of(
-        &mut self,
-        model: &Transformer,
-        slots: &mut [&mut Option<Tensor>],
-        batch: &TokenBatch,
-    ) -> Result<Tensor> {
-        let kept: Option<Vec<&Tensor>> = slots.iter().map(|slot| slot.as_ref()).collect();
-        if let Some(kept) = kept {
-            return batch.stack(&kept);
-        }
-        let lower = model.lower(batch)?;
-        if model.n_frozen() > 0 {
-            for (slot, own) in slots.iter_mut().zip(batch.unstack(&lower)?) {
-                let bytes = own.elem_count() * size_of::<f32>();
-                if slot.is_none() && bytes <= self.room {
-                    self.room -= bytes;
-                    **slot = Some(own);
-                }
-            }
-        }
-        Ok(lower)
     }
 }
 

@@ -155,7 +155,7 @@ fn three_steps_of_each_loss_are_those_of_pytorch() {
     for ((micro_rows, recomputes), (name, run)) in runs.into_iter().flatten() {
         let config = config(&expected.adam, run);
         config.check().unwrap();
-        let mut learner = Learner::new(&config, expected.eos, micro_rows);
+        let mut learner = Learner::new(&config, micro_rows);
         let mut rankings = rankings(&expected);
         let reference = load(&run.reference, Trainable::Nothing);
         learner

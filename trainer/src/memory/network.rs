@@ -25,42 +25,30 @@ pub struct Network<'a> {
     pub lora: Option<&'a LoraConfig>,
 }
 
-/// Rows of tokens padded to one length.
+/// Rows of tokens that pass together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rows {
     /// How many rows.
     pub n: usize,
-    /// Their length, in tokens.
-    pub time: usize,
-    /// They are texts that share rows, see [`crate::model::segments`].
-    pub is_packed: bool,
+    /// Tokens of all of them, padding included, and once what is there once for several.
+    pub tokens: usize,
     /// The pass draws dropout.
     pub drops: bool,
 }
 
 impl Rows {
-    /// Rows side by side.
+    /// Rows padded to `time`.
     pub fn new(n: usize, time: usize) -> Self {
+        Self::sharing(n, n.saturating_mul(time))
+    }
+
+    /// Rows in one, of so many tokens together.
+    pub fn sharing(n: usize, tokens: usize) -> Self {
         Self {
             n,
-            time,
-            is_packed: false,
+            tokens,
             drops: false,
         }
-    }
-
-    /// A packed row of so many tokens. Texts of the longest kind attend to most, so it is taken for
-    /// one of them alone.
-    pub fn packed(tokens: usize, longest: usize) -> Self {
-        let n = (tokens / longest.max(1)).max(1);
-        Self {
-            is_packed: true,
-            ..Self::new(n, tokens.max(longest) / n)
-        }
-    }
-
-    fn tokens(self) -> usize {
-        self.n.saturating_mul(self.time)
     }
 }
 
@@ -241,7 +229,7 @@ impl Network<'_> {
         width * if has_bias { 2 } else { 1 }
     }
 
-    /// Keys and values of one token: projected, normed, split into heads.
+    /// Keys and values of one token: projected, normed.
     fn keys_and_values(&self) -> usize {
         let (keys, biases) = (self.keys(), self.config.biases);
         let normed = match self.config.architecture.norms_heads() {
@@ -249,11 +237,11 @@ impl Network<'_> {
             false => 0,
         };
         let beside = self.beside(&[LoraTarget::Key, LoraTarget::Value]);
-        2 * Self::projection(keys, biases.attention_in) + normed + 2 * keys + beside
+        2 * Self::projection(keys, biases.attention_in) + normed + beside
     }
 
-    /// Queries and everything after attention of one token: what a block keeps besides its norm,
-    /// keys, values and scores.
+    /// Queries and everything after attention of one token: what a block keeps besides its norm, keys
+    /// and values.
     fn rest_of_block(&self) -> usize {
         let config = self.config;
         let (hidden, inner, queries) =
@@ -263,8 +251,8 @@ impl Network<'_> {
             true => queries,
             false => 0,
         };
-        // Projected, normed, split; the attended values, and those with heads side by side.
-        let attention = Self::projection(queries, biases.attention_in) + normed + 3 * queries;
+        // Projected, normed; the attended values.
+        let attention = Self::projection(queries, biases.attention_in) + normed + queries;
         let output = Self::projection(hidden, biases.attention_out) + hidden;
         let n_inner = if config.architecture.is_gpt() { 1 } else { 2 };
         let feed_forward = n_inner * Self::projection(inner, biases.feed_forward)
@@ -281,31 +269,21 @@ impl Network<'_> {
         attention + output + self.norm(hidden) + feed_forward + beside
     }
 
-    /// Attention's scores and their softmax.
-    fn scores(&self, queries: usize, rows: Rows) -> usize {
-        let heads = 2 * self.config.num_attention_heads;
-        let rows = rows.tokens().saturating_mul(queries);
-        rows.saturating_mul(heads)
-    }
-
     /// What one block keeps, without its input. Its last result is the next one's input.
     pub fn block_pass(&self, rows: Rows) -> usize {
-        let rest = self.block_pass_without_scores(rows);
-        rest.saturating_add(self.scores(rows.time, rows))
-    }
-
-    /// The same over a cache, where scores are never held.
-    pub fn block_pass_without_scores(&self, rows: Rows) -> usize {
         let hidden = self.config.hidden_size;
-        // Picked from the rows, put together again, and brought into their order.
-        let packing = match rows.is_packed {
-            true => 3 * self.queries() + 2 * self.keys(),
-            false => 0,
-        };
         // A mask and a product after attention and after the feed-forward layer.
         let dropout = if rows.drops { 4 * hidden } else { 0 };
         let token = self.norm(hidden) + self.keys_and_values() + self.rest_of_block();
-        rows.tokens().saturating_mul(token + packing + dropout)
+        rows.tokens.saturating_mul(token + dropout)
+    }
+
+    /// The same over a cache, for which queries, keys and values are split into heads.
+    pub fn decoding_pass(&self, rows: Rows) -> usize {
+        let split = rows
+            .tokens
+            .saturating_mul(2 * (self.queries() + self.keys()));
+        self.block_pass(rows).saturating_add(split)
     }
 
     /// What the block under a score keeps: keys and values of every position, the rest of one.
@@ -316,10 +294,7 @@ impl Network<'_> {
             true => (0, norm),
             false => (norm, 0),
         };
-        let every = before + self.keys_and_values();
-        // A softmax of plain operations: scores, masked, less the highest, powers, shares.
-        let scores = 5 * self.config.num_attention_heads;
-        let every = rows.tokens().saturating_mul(every + scores);
+        let every = rows.tokens.saturating_mul(before + self.keys_and_values());
         let one = rows.n.saturating_mul(after + self.rest_of_block());
         every.saturating_add(one)
     }
@@ -327,7 +302,7 @@ impl Network<'_> {
     /// What a pass with history keeps, up to the final norm and its input included. With
     /// `reads_last`, only the last position of each row is read, as scores are.
     pub fn pass(&self, rows: Rows, reads_last: bool, recomputes: bool) -> usize {
-        let stream = rows.tokens().saturating_mul(self.config.hidden_size);
+        let stream = rows.tokens.saturating_mul(self.config.hidden_size);
         let n_blocks = self.n_trained_blocks();
         let embedded = match (self.trains_embedding(), self.config.positions) {
             (true, Positions::Learned) => stream.saturating_mul(2),
@@ -354,7 +329,7 @@ impl Network<'_> {
             ),
             false => (
                 block.saturating_mul(n_blocks),
-                rows.tokens().saturating_mul(final_norm),
+                rows.tokens.saturating_mul(final_norm),
             ),
         };
         // A LayerNorm of what has no history keeps only what follows its division, and, where its
@@ -367,7 +342,7 @@ impl Network<'_> {
         let results = if self.lora.is_some() { 4 } else { 2 };
         let unkept = match bare {
             true => rows
-                .tokens()
+                .tokens
                 .saturating_mul(results * self.config.hidden_size + 6),
             false => 0,
         };
@@ -386,7 +361,7 @@ impl Network<'_> {
     /// live side by side.
     pub fn backward_of_block(&self, rows: Rows, recomputes: bool) -> usize {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        let of_tokens = |numbers: usize| rows.tokens().saturating_mul(numbers);
+        let of_tokens = |numbers: usize| rows.tokens.saturating_mul(numbers);
         let feed_forward = of_tokens(6 * inner);
         let weights = match self.lora {
             None => of_tokens(4 * inner + 2 * hidden).saturating_add(4 * hidden * inner),
@@ -395,7 +370,8 @@ impl Network<'_> {
                 of_tokens(6 * inner + 2 * hidden).saturating_add(4 * lora.rank * (hidden + inner))
             }
         };
-        let attention = self.scores(rows.time, rows).saturating_mul(2);
+        // By queries, keys and values of each head apart, and of all together.
+        let attention = of_tokens(6 * self.queries() + 2 * self.keys());
         let norms = match self.config.architecture.is_gpt() {
             true => of_tokens(4 * hidden),
             false => 0,

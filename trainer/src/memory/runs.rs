@@ -1,8 +1,8 @@
 //! The estimate of each kind of run: what is always there, and what comes on top in each phase.
 
 use super::network::{Network, Rows};
-use super::{Estimate, JUDGED_ROWS, LOWER_CACHE_BYTES, Part};
-use crate::config::{DpoConfig, Keep, KeepPolicy, PpoConfig, RewardConfig, SftConfig};
+use super::{Estimate, JUDGED_ROWS, Part};
+use crate::config::{Keep, KeepPolicy, PpoConfig, SftConfig};
 use crate::generate::rows_at_once;
 use crate::model::lora::LoraConfig;
 use crate::model::token_log_probs::CHUNK;
@@ -17,13 +17,14 @@ const PROGRAM: u64 = 32 << 20;
 /// 30 MiB with their merges).
 const TOKEN: u64 = 640;
 
-const SMALLER_MODEL: &str = "a smaller model";
+pub(super) const SMALLER_MODEL: &str = "a smaller model";
 const FEWER_LAYERS: &str = "training fewer layers (train_layers) or adapters (lora.rank)";
-const SHORTER: &str = "shorter rows (max_tokens, max_prompt_tokens, max_new_tokens, ptx_tokens)";
+pub(super) const SHORTER: &str =
+    "shorter rows (max_tokens, max_prompt_tokens, max_new_tokens, ptx_tokens)";
 const FEWER_ANSWERS: &str = "shorter sampled answers (reward_tokens)";
 const FEWER_EPISODES: &str = "fewer or shorter episodes (batch_episodes, max_new_tokens)";
 
-fn part(name: &'static str, numbers: usize, remedy: &'static str) -> Part {
+pub(super) fn part(name: &'static str, numbers: usize, remedy: &'static str) -> Part {
     Part {
         name,
         bytes: (numbers as u64).saturating_mul(F32),
@@ -31,7 +32,7 @@ fn part(name: &'static str, numbers: usize, remedy: &'static str) -> Part {
     }
 }
 
-fn program(config: &TransformerConfig) -> Part {
+pub(super) fn program(config: &TransformerConfig) -> Part {
     Part {
         name: "program and tokenizer",
         bytes: PROGRAM + config.vocab_size as u64 * TOKEN,
@@ -40,24 +41,28 @@ fn program(config: &TransformerConfig) -> Part {
 }
 
 /// Both moments of every number that learns.
-fn moments(trained: usize) -> Part {
+pub(super) fn moments(trained: usize) -> Part {
     part("optimiser moments", 2 * trained, FEWER_LAYERS)
 }
 
 /// A file is read whole before its tensors are made. It holds no adapters.
-fn loading(network: &Network) -> (&'static str, Vec<Part>) {
+pub(super) fn loading(network: &Network) -> (&'static str, Vec<Part>) {
     let file = part("the model's file", network.base(), SMALLER_MODEL);
     ("loading the model", vec![file])
 }
 
 /// A checkpoint holds the matrices that have an adapter with it added.
-fn merging(network: &Network) -> (&'static str, Vec<Part>) {
+pub(super) fn merging(network: &Network) -> (&'static str, Vec<Part>) {
     let merged = part("merged weights", network.merged(), FEWER_LAYERS);
     ("writing the checkpoint", vec![merged])
 }
 
 /// A savepoint copies the moments, and one tensor at a time on the way to the disk.
-fn saving(trained: usize, largest: usize, gradients: usize) -> (&'static str, Vec<Part>) {
+pub(super) fn saving(
+    trained: usize,
+    largest: usize,
+    gradients: usize,
+) -> (&'static str, Vec<Part>) {
     let parts = vec![
         part(
             "copies for the savepoint",
@@ -71,7 +76,7 @@ fn saving(trained: usize, largest: usize, gradients: usize) -> (&'static str, Ve
 
 /// The sums of all micro-batches (`sums` numbers), and beside them those of one, or, in the
 /// optimiser, their copies.
-fn gradients(sums: usize, own: usize) -> Part {
+pub(super) fn gradients(sums: usize, own: usize) -> Part {
     part("gradients", sums + own, FEWER_LAYERS)
 }
 
@@ -80,7 +85,7 @@ fn gradients(sums: usize, own: usize) -> Part {
 ///
 /// Where the projection to the vocabulary learns, eight of its gradient live at once as that pass
 /// begins, while no other gradient is there yet, and three stay to the end.
-fn working(network: &Network, passing: Rows, n: usize, recomputes: bool) -> Part {
+pub(super) fn working(network: &Network, passing: Rows, n: usize, recomputes: bool) -> Part {
     let block = network.backward_of_block(passing, recomputes);
     let own = block.max(2 * network.largest_trained());
     let logits = 2 * n.min(CHUNK) * network.config.vocab_size;
@@ -104,7 +109,11 @@ fn activations(network: &Network, rows: Rows, n: usize, recomputes: bool) -> usi
 }
 
 /// The check that padding changes nothing passes two rows with history.
-fn checking(network: &Network, time: usize, recomputes: bool) -> (&'static str, Vec<Part>) {
+pub(super) fn checking(
+    network: &Network,
+    time: usize,
+    recomputes: bool,
+) -> (&'static str, Vec<Part>) {
     checking_of(network, Rows::new(2, time + 7), recomputes)
 }
 
@@ -148,8 +157,9 @@ pub fn sft(
     let trained = network.trained();
     let (micro, n) = match settings.pack_tokens {
         Some(_) => {
-            let packed = Rows::packed(rows.min(data.batch), data.longest);
-            (packed, packed.n * packed.time)
+            // One that is longer than the limit has a row of its own.
+            let tokens = rows.min(data.batch).max(data.longest);
+            (Rows::sharing(1, tokens), tokens)
         }
         None => {
             let rows = rows.min(settings.batch_size);
@@ -197,7 +207,7 @@ pub fn sft(
     ];
     if settings.pack_tokens.is_some() {
         // That packing changes nothing is checked with three.
-        let three = Rows::packed(3 * data.longest, data.longest);
+        let three = Rows::sharing(3, 3 * data.longest);
         phases.push(checking_of(&network, three, recomputes));
     }
     if judge.is_some() {
@@ -212,208 +222,6 @@ pub fn sft(
         let rows = Rows::new(JUDGED_ROWS.min(settings.reward_prompts), time);
         phases.push(("judging answers", scoring(&judge, rows)));
     }
-    Estimate::highest(&always, phases)
-}
-
-/// The lengths of a reward model's rows.
-pub struct RankedRows {
-    /// For each prompt, the length of each of its rows.
-    pub groups: Vec<Vec<usize>>,
-    /// Tokens of the other rows that are scored: demonstrations.
-    pub others: usize,
-}
-
-impl RankedRows {
-    /// The batches of at most `rows` rows that `prompts` prompts pass in, at worst: those of most
-    /// tokens, in the order of their lengths.
-    fn worst(&self, prompts: usize, rows: usize) -> Vec<Rows> {
-        let mut groups: Vec<&Vec<usize>> = self.groups.iter().collect();
-        groups.sort_by_key(|lengths| std::cmp::Reverse(lengths.iter().sum::<usize>()));
-        let mut lengths: Vec<usize> = groups
-            .into_iter()
-            .take(prompts)
-            .flatten()
-            .copied()
-            .collect();
-        lengths.sort_unstable();
-        let padded =
-            |lengths: &[usize]| Rows::new(lengths.len(), lengths.last().copied().unwrap_or(0));
-        lengths.chunks(rows).map(padded).collect()
-    }
-
-    fn tokens(&self) -> usize {
-        self.groups.iter().flatten().sum::<usize>() + self.others
-    }
-
-    fn longest(&self) -> usize {
-        self.groups.iter().flatten().copied().max().unwrap_or(0)
-    }
-}
-
-/// The output of frozen blocks for so many tokens of rankings, kept while there is room.
-fn kept_outputs(network: &Network, tokens: usize) -> Part {
-    let numbers = match network.n_frozen_blocks() {
-        0 => 0,
-        _ => tokens * network.config.hidden_size,
-    };
-    let outputs = part("kept outputs of frozen layers", numbers, "fewer rankings");
-    Part {
-        bytes: outputs.bytes.min(LOWER_CACHE_BYTES as u64),
-        ..outputs
-    }
-}
-
-/// A reward model over rankings of these lengths.
-pub fn reward(
-    config: &TransformerConfig,
-    settings: &RewardConfig,
-    data: &RankedRows,
-    prompts: usize,
-    rows: usize,
-    recomputes: bool,
-) -> Estimate {
-    let network = Network {
-        config,
-        trainable: settings.trainable(),
-        heads: settings.members,
-        lora: settings.lora.as_ref(),
-    };
-    let trained = network.trained();
-    let batches = data.worst(prompts.min(settings.batch_prompts), rows);
-    let kept: usize = batches
-        .iter()
-        .map(|rows| network.pass(*rows, true, recomputes))
-        .fold(0, usize::saturating_add);
-    let work = batches
-        .iter()
-        .map(|rows| working(&network, *rows, 0, recomputes));
-    let work = work.max_by_key(|part| part.bytes);
-    let always = [
-        part("weights", network.weights(), SMALLER_MODEL),
-        moments(trained),
-        kept_outputs(&network, data.tokens()),
-        program(config),
-    ];
-    let training: Vec<Part> = [
-        gradients(trained, trained),
-        part("activations", kept, SHORTER),
-    ]
-    .into_iter()
-    .chain(work)
-    .collect();
-    // The model that is trained afterwards waits meanwhile.
-    let mut validating = training.clone();
-    validating.push(part(
-        "the model that waits",
-        network.weights(),
-        SMALLER_MODEL,
-    ));
-    let mut phases = vec![
-        ("training", training),
-        saving(trained, network.largest_trained(), 0),
-        checking(&network, data.longest(), recomputes),
-        loading(&network),
-        merging(&network),
-    ];
-    if settings.cross_validation_folds > 0 {
-        phases.push(("cross-validating", validating));
-    } else if settings.labeler_folds > 0 {
-        phases.push(("measuring held-out labelers", validating));
-    }
-    Estimate::highest(&always, phases)
-}
-
-/// The lengths of rankings that a policy learns from directly.
-pub struct DirectRows {
-    /// For each ranking, the length of each of its rows, and how many of those tokens are learnt.
-    pub rankings: Vec<Vec<(usize, usize)>>,
-}
-
-impl DirectRows {
-    /// The rows that share a backward pass, at worst: those of the ranking of most tokens, or of
-    /// several that have no more than `rows` rows together, the largest first.
-    fn worst(&self, rows: usize) -> Vec<(usize, usize)> {
-        let tokens = |rows: &[(usize, usize)]| rows.iter().map(|row| row.0).sum::<usize>();
-        let mut rankings: Vec<&Vec<(usize, usize)>> = self.rankings.iter().collect();
-        rankings.sort_by_key(|ranking| std::cmp::Reverse(tokens(ranking)));
-        let alone = rankings.first().map_or(Vec::new(), |first| first.to_vec());
-        let mut together = Vec::new();
-        for ranking in rankings {
-            if together.len() + ranking.len() <= rows {
-                together.extend(ranking);
-            }
-        }
-        match tokens(&together) > tokens(&alone) {
-            true => together,
-            false => alone,
-        }
-    }
-
-    fn rows(&self) -> impl Iterator<Item = &(usize, usize)> {
-        self.rankings.iter().flatten()
-    }
-}
-
-/// Direct preference optimisation, `rows` completions side by side. The reference is the policy before
-/// its first step, asked once, so that only what it said takes memory of its own.
-pub fn dpo(
-    config: &TransformerConfig,
-    settings: &DpoConfig,
-    data: &DirectRows,
-    rows: usize,
-    recomputes: bool,
-) -> Estimate {
-    let network = Network {
-        config,
-        trainable: settings.trainable(),
-        heads: 0,
-        lora: None,
-    };
-    let trained = network.trained();
-    let worst = data.worst(rows);
-    let n: usize = worst.iter().map(|(_, learnt)| learnt).sum();
-    let padded = |rows: &[(usize, usize)]| {
-        let longest = rows.iter().map(|(length, _)| *length).max().unwrap_or(0);
-        Rows::new(rows.len(), longest)
-    };
-    let batches: Vec<Rows> = worst.chunks(rows).map(padded).collect();
-    let passes = batches.iter();
-    let passes = passes
-        .map(|rows| network.pass(*rows, false, recomputes))
-        .fold(0, usize::saturating_add);
-    // What is read of several passes is put side by side.
-    let read = match batches.len() {
-        1 => 4 * n,
-        _ => 5 * n,
-    };
-    let kept = passes.saturating_add(read.saturating_mul(config.hidden_size));
-    let work = batches
-        .iter()
-        .map(|rows| working(&network, *rows, n, recomputes));
-    let work = work.max_by_key(|part| part.bytes);
-    // A log-probability of each completion in double precision, once more for savepoints.
-    let said = 2 * 2 * data.rows().count();
-    let always = [
-        part("weights", network.weights(), SMALLER_MODEL),
-        moments(trained),
-        kept_outputs(&network, data.rows().map(|(length, _)| length).sum()),
-        part("what the reference said", said, "fewer rankings"),
-        program(config),
-    ];
-    let training: Vec<Part> = [
-        gradients(trained, trained),
-        part("activations", kept, SHORTER),
-    ]
-    .into_iter()
-    .chain(work)
-    .collect();
-    let longest = data.rows().map(|(length, _)| *length).max().unwrap_or(0);
-    let phases = vec![
-        ("training", training),
-        saving(trained, network.largest_trained(), 0),
-        checking(&network, longest, recomputes),
-        loading(&network),
-    ];
     Estimate::highest(&always, phases)
 }
 
@@ -549,23 +357,22 @@ pub fn ppo(
             rows.min((texts.round() as usize).max(1)),
             settings.ptx_tokens,
         );
-        let n = texts.n * texts.time;
+        let n = texts.tokens;
         phases.push(("learning from texts", learning(&policy, texts, n, n)));
     }
     Estimate::highest(&always, phases)
 }
 
 /// A pass of a frozen judge over rows, whose blocks come and go: the stream before and after
-/// attention, its norm, queries, keys and values and what they became, and beside those either
-/// attention's scores or the inside of the feed-forward layer.
+/// attention, its norm, queries, keys and values and what they became, and beside those the inside of
+/// the feed-forward layer.
 fn scoring(judge: &Network, rows: Rows) -> Vec<Part> {
     let config = judge.config;
     let heads = config.num_attention_heads + config.num_key_value_heads;
-    let tokens = rows.n.saturating_mul(rows.time);
+    let tokens = rows.tokens;
     let always = tokens.saturating_mul(3 * config.hidden_size + 2 * heads * config.head_dim);
     let inner = tokens.saturating_mul(3 * config.intermediate_size);
-    let scores = judge.block_pass(rows) - judge.block_pass_without_scores(rows);
-    let kept = always.saturating_add(inner.max(scores));
+    let kept = always.saturating_add(inner);
     vec![part("the judge's pass", kept, FEWER_ANSWERS)]
 }
 
@@ -577,7 +384,7 @@ fn answering(policy: &Network, asked: usize, longest: usize, new: usize) -> Vec<
     let copied = cache / (2 * policy.config.num_hidden_layers);
     let prompts = Rows::new(n, longest);
     let reading = prompts.n * longest * 2 * policy.config.intermediate_size;
-    let reading = reading.saturating_add(policy.block_pass_without_scores(prompts));
+    let reading = reading.saturating_add(policy.decoding_pass(prompts));
     let choosing = 3 * n * policy.config.vocab_size;
     vec![
         Part {

@@ -11,6 +11,7 @@ use candle_nn::ops;
 use crate::error::Result;
 use crate::model::transformer_config::{Activation, RopeScaling};
 use crate::nn;
+use crate::nn::attention::Table;
 use crate::nn::head_layout::Turn;
 
 /// Whether gradients flow through an operation.
@@ -70,6 +71,8 @@ pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
 pub struct Rotary {
     cos: Tensor,
     sin: Tensor,
+    /// The same for our own operation, on CPU.
+    pub(crate) table: Option<Arc<Table>>,
 }
 
 impl Rotary {
@@ -91,10 +94,15 @@ impl Rotary {
         let frequencies = Tensor::from_vec(frequencies, (1, dim / 2), device)?;
         let positions = Tensor::arange(0, longest as u32, device)?.to_dtype(DType::F32)?;
         let angles = positions.reshape((longest, 1))?.matmul(&frequencies)?;
-        Ok(Self {
-            cos: angles.cos()?,
-            sin: angles.sin()?,
-        })
+        let (cos, sin) = (angles.cos()?, angles.sin()?);
+        let table = match nn::is_fused(&cos) {
+            true => Some(Arc::new(Table {
+                cos: cos.flatten_all()?.to_vec1()?,
+                sin: sin.flatten_all()?.to_vec1()?,
+            })),
+            false => None,
+        };
+        Ok(Self { cos, sin, table })
     }
 
     /// Cosines and sines for the positions `start..start + n`, `[1, 1, n, dim/2]`.
@@ -248,9 +256,9 @@ pub enum Sight<'a> {
     Mask(&'a Tensor),
 }
 
-/// Attention with grouped key heads: `q` `[batch, heads, time, dim]`, `k` and `v`
-/// `[batch, key_heads, keys, dim]`. The group of query heads that shares a key head is folded into
-/// time, so keys are not copied.
+/// Attention by candle's operations, with grouped key heads: `q` `[batch, heads, time, dim]`, `k` and
+/// `v` `[batch, key_heads, keys, dim]`. The group of query heads that shares a key head is folded into
+/// time, so keys are not copied. On CPU there is [`nn::attention`].
 ///
 /// # Errors
 /// On shapes that do not fit.
@@ -260,27 +268,21 @@ pub fn attend(q: &Tensor, k: &Tensor, v: &Tensor, sight: Sight, pass: Pass) -> R
     let group = heads / key_heads;
     let scale = (dim as f64).powf(-0.5);
     let folded = (batch, key_heads, group * time, dim);
-    let scores = |q: Tensor| q.reshape(folded)?.matmul(&k.transpose(2, 3)?);
-    let weights = match sight {
-        Sight::Causal if nn::is_fused(q) => {
-            nn::softmax::causal_softmax(&scores(q.contiguous()?)?, scale as f32)?
-        }
+    let q = (q.contiguous()? * scale)?;
+    let scores = q.reshape(folded)?.matmul(&k.transpose(2, 3)?)?;
+    let made;
+    let mask = match sight {
         Sight::Causal => {
-            let mask = causal_mask(time, q.device())?;
-            masked_softmax(&scores((q.contiguous()? * scale)?)?, &mask, group, pass)?
-        }
-        Sight::Behind(behind) if nn::is_fused(q) => {
-            let scores = scores(q.contiguous()?)?;
-            nn::softmax::causal_softmax_behind(&scores, time, behind, scale as f32)?
+            made = causal_mask(time, q.device())?.to_dtype(q.dtype())?;
+            &made
         }
         Sight::Behind(behind) => {
-            let mask = behind_mask(behind, time, keys, q.device())?.to_dtype(q.dtype())?;
-            masked_softmax(&scores((q.contiguous()? * scale)?)?, &mask, group, pass)?
+            made = behind_mask(behind, time, keys, q.device())?.to_dtype(q.dtype())?;
+            &made
         }
-        Sight::Mask(mask) => {
-            masked_softmax(&scores((q.contiguous()? * scale)?)?, mask, group, pass)?
-        }
+        Sight::Mask(mask) => mask,
     };
+    let weights = masked_softmax(&scores, mask, group, pass)?;
     debug_assert_eq!(weights.dims(), [batch, key_heads, group * time, keys]);
     Ok(weights.matmul(v)?.reshape((batch, heads, time, dim))?)
 }

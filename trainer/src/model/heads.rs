@@ -313,12 +313,13 @@ impl RewardModel {
         Ok(scores.broadcast_sub(&biases)?)
     }
 
-    /// The scores of token rows without history.
+    /// The scores of token rows without history; what all have in common at their beginning is read
+    /// once.
     ///
     /// # Errors
-    /// When a row is longer than the context.
-    pub fn score_rows(&self, rows: &[Vec<u32>], pad_id: u32) -> Result<Vec<f32>> {
-        let batch = TokenBatch::new(rows, pad_id, &self.trunk.device)?;
+    /// When a row is empty or longer than the context.
+    pub fn score_rows(&self, rows: &[Vec<u32>]) -> Result<Vec<f32>> {
+        let batch = TokenBatch::alike(rows, &self.trunk.device)?;
         let hidden = self.trunk.hidden(&batch, Pass::Frozen)?;
         Ok(self.scores(&hidden, &batch)?.to_vec1()?)
     }
@@ -327,13 +328,9 @@ impl RewardModel {
     /// there is one head.
     ///
     /// # Errors
-    /// When a row is longer than the context.
-    pub fn score_rows_with_deviation(
-        &self,
-        rows: &[Vec<u32>],
-        pad_id: u32,
-    ) -> Result<Vec<(f32, f64)>> {
-        let batch = TokenBatch::new(rows, pad_id, &self.trunk.device)?;
+    /// When a row is empty or longer than the context.
+    pub fn score_rows_with_deviation(&self, rows: &[Vec<u32>]) -> Result<Vec<(f32, f64)>> {
+        let batch = TokenBatch::alike(rows, &self.trunk.device)?;
         let hidden = self.trunk.hidden(&batch, Pass::Frozen)?;
         let scores = self.scores(&hidden, &batch)?.to_vec1::<f32>()?;
         let members = self.member_scores(&hidden, &batch)?.to_vec2::<f32>()?;
@@ -347,9 +344,9 @@ impl RewardModel {
     /// Every member's score of token rows: for each row one score of each member.
     ///
     /// # Errors
-    /// When a row is longer than the context.
-    pub fn score_rows_by_member(&self, rows: &[Vec<u32>], pad_id: u32) -> Result<Vec<Vec<f32>>> {
-        let batch = TokenBatch::new(rows, pad_id, &self.trunk.device)?;
+    /// When a row is empty or longer than the context.
+    pub fn score_rows_by_member(&self, rows: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
+        let batch = TokenBatch::alike(rows, &self.trunk.device)?;
         let hidden = self.trunk.hidden(&batch, Pass::Frozen)?;
         Ok(self.member_scores(&hidden, &batch)?.to_vec2()?)
     }

@@ -1,16 +1,19 @@
 //! Several texts in one row. Each has positions of its own and sees nothing of its neighbours; one
 //! may go on from another of the same row, as the completions of a prompt that is there once.
 //!
-//! All that works token by token runs on the rows as they are, with hardly any padding. Attention
-//! alone gathers each text's queries, and its keys with those of the texts before it, into blocks
-//! of similar length. So no mask over whole rows exists, and the cost is that of the texts.
+//! All that works token by token runs on the rows as they are, with hardly any padding, and attention
+//! is told where each text's keys lie. Where it is made of candle's operations, each text's queries,
+//! and its keys with those of the texts before it, are gathered into blocks of similar length. Either
+//! way no mask over whole rows exists, and the cost is that of the texts.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
 use crate::error::{Result, TrainerError};
+use crate::nn::attention::{Sight, Text};
 
 /// One text of a row, or a part of one that others go on from.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +45,8 @@ struct Place {
     prefix: Option<usize>,
 }
 
-/// Texts of similar length, whose attention is computed together.
+/// Texts of similar length, whose attention is computed together where it is made of candle's
+/// operations.
 pub(crate) struct Group {
     /// Where each query lies in the rows, `[n * time]`; behind a text's end, its last token again.
     pub(crate) queries: Tensor,
@@ -62,14 +66,10 @@ pub(crate) struct Group {
 /// How the rows of a batch are divided.
 pub struct Segments {
     rows: Vec<Vec<Place>>,
-    /// Position of each token in its own text, `[rows * time]`.
-    pub(crate) positions: Tensor,
+    /// Tokens of all rows, padding among them.
+    n_tokens: usize,
     /// Tokens of the longest text, with those that it goes on from.
     pub(crate) longest: usize,
-    pub(crate) groups: Vec<Group>,
-    /// Where each token's output lies in the groups' outputs, one group after another,
-    /// `[rows * time]`.
-    pub(crate) order: Tensor,
 }
 
 impl Segments {
@@ -77,27 +77,16 @@ impl Segments {
     ///
     /// # Errors
     /// When a segment is empty or goes on from none before it.
-    pub(crate) fn new(rows: &[Vec<Segment>], time: usize, device: &Device) -> Result<Self> {
+    pub(crate) fn new(rows: &[Vec<Segment>], time: usize) -> Result<Self> {
         let rows = rows.iter().enumerate();
         let rows: Vec<Vec<Place>> = rows
             .map(|(row, segments)| lay_out(segments, row * time))
             .collect::<Result<_>>()?;
-        let all = rows.len() * time;
-        let mut positions = vec![0; all];
-        for place in rows.iter().flatten() {
-            for offset in 0..place.length {
-                positions[place.start + offset] = (place.before + offset) as u32;
-            }
-        }
         let longest = rows.iter().flatten().map(|p| p.before + p.length).max();
-        let mut order = vec![0; all];
-        let groups = group(&rows, &mut order, device)?;
         Ok(Self {
+            n_tokens: rows.len() * time,
             rows,
-            positions: Tensor::from_vec(positions, all, device)?,
             longest: longest.unwrap_or(0),
-            groups,
-            order: Tensor::from_vec(order, all, device)?,
         })
     }
 
@@ -105,6 +94,104 @@ impl Segments {
     pub(crate) fn flat_index(&self, row: usize, segment: usize, offset: usize) -> u32 {
         (self.rows[row][segment].start + offset) as u32
     }
+
+    /// Position of each token in its own text, `[rows * time]`.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub(crate) fn positions(&self, device: &Device) -> Result<Tensor> {
+        let mut positions = vec![0; self.n_tokens];
+        for place in self.rows.iter().flatten() {
+            for offset in 0..place.length {
+                positions[place.start + offset] = (place.before + offset) as u32;
+            }
+        }
+        Ok(Tensor::from_vec(positions, self.n_tokens, device)?)
+    }
+
+    /// What every token sees.
+    ///
+    /// # Errors
+    /// Never, of rows that are laid out.
+    pub(crate) fn sight(&self) -> Result<Sight> {
+        let mut texts = Vec::new();
+        for row in &self.rows {
+            for tree in trees(row) {
+                let text = |place: &Place| Text {
+                    queries: place.start..place.start + place.length,
+                    keys: seen(row, place),
+                };
+                texts.push(row[tree].iter().map(text).collect());
+            }
+        }
+        Ok(Sight::new(texts, self.n_tokens, self.n_tokens)?)
+    }
+
+    /// What the last tokens of some segments of the first row see, in their order.
+    ///
+    /// # Errors
+    /// When there are no such segments.
+    pub(crate) fn sight_of_ends(&self, segments: &[usize]) -> Result<Sight> {
+        let row = self.rows.first().map_or(&[][..], Vec::as_slice);
+        let texts = trees(row).into_iter().map(|tree| {
+            let own = segments.iter().enumerate();
+            let own = own.filter(|(_, segment)| tree.contains(segment));
+            let text = |(query, segment): (usize, &usize)| Text {
+                queries: query..query + 1,
+                keys: seen(row, &row[*segment]),
+            };
+            own.map(text).collect()
+        });
+        Ok(Sight::new(texts.collect(), segments.len(), self.n_tokens)?)
+    }
+
+    /// The texts in groups, and where each token's output lies in the groups' outputs, one group
+    /// after another, `[rows * time]`.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub(crate) fn groups(&self, device: &Device) -> Result<(Vec<Group>, Tensor)> {
+        let mut order = vec![0; self.n_tokens];
+        let groups = group(&self.rows, &mut order, device)?;
+        Ok((groups, Tensor::from_vec(order, self.n_tokens, device)?))
+    }
+}
+
+/// Neighbouring segments in runs, as short as may be, so that none goes on from one of another run.
+fn trees(row: &[Place]) -> Vec<Range<usize>> {
+    let mut starts: Vec<usize> = Vec::new();
+    for (index, place) in row.iter().enumerate() {
+        match place.prefix {
+            None => starts.push(index),
+            // Whatever stands between belongs to them.
+            Some(prefix) => {
+                while starts.last().is_some_and(|start| *start > prefix) {
+                    starts.pop();
+                }
+            }
+        }
+    }
+    let ends = starts.iter().skip(1).copied().chain([row.len()]);
+    starts
+        .iter()
+        .copied()
+        .zip(ends)
+        .map(|(start, end)| start..end)
+        .collect()
+}
+
+/// Where the tokens lie that a segment's last one sees, in the order of their positions.
+fn seen(row: &[Place], place: &Place) -> Vec<Range<usize>> {
+    let mut spans = match place.prefix {
+        Some(prefix) => seen(row, &row[prefix]),
+        None => Vec::new(),
+    };
+    let own = place.start..place.start + place.length;
+    match spans.last_mut().filter(|span| span.end == own.start) {
+        Some(span) => span.end = own.end,
+        None => spans.push(own),
+    }
+    spans
 }
 
 fn lay_out(segments: &[Segment], mut start: usize) -> Result<Vec<Place>> {
@@ -170,7 +257,7 @@ fn group(rows: &[Vec<Place>], order: &mut [u32], device: &Device) -> Result<Vec<
             }
             first += time;
             let end = keys.len() + n_keys;
-            push_seen(row, place, &mut keys);
+            keys.extend(seen(row, place).into_iter().flatten().map(|at| at as u32));
             keys.resize(end, (place.start + last) as u32);
         }
         let n = texts.len();
@@ -193,14 +280,6 @@ fn group(rows: &[Vec<Place>], order: &mut [u32], device: &Device) -> Result<Vec<
     Ok(groups)
 }
 
-/// The tokens that a segment sees, in the order of their positions.
-fn push_seen(row: &[Place], place: &Place, keys: &mut Vec<u32>) {
-    if let Some(prefix) = place.prefix {
-        push_seen(row, &row[prefix], keys);
-    }
-    keys.extend((place.start..place.start + place.length).map(|at| at as u32));
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -219,15 +298,16 @@ mod tests {
             vec![alone],
             vec![alone, alone, on(2, 1), on(1, 1), on(1, 2)],
         ];
-        let segments = Segments::new(&rows, 10, &Device::Cpu).unwrap();
-        let positions = segments.positions.to_vec1::<u32>().unwrap();
+        let segments = Segments::new(&rows, 10).unwrap();
+        let positions = segments.positions(&Device::Cpu).unwrap();
+        let positions = positions.to_vec1::<u32>().unwrap();
         assert_eq!(positions[..3], [0, 1, 2]);
         assert_eq!(positions[10..], [0, 1, 2, 0, 1, 2, 3, 4, 3, 5]);
         assert_eq!(segments.longest, 6);
         assert_eq!(segments.flat_index(1, 2, 1), 17);
 
-        let found: Vec<_> = segments
-            .groups
+        let (groups, _) = segments.groups(&Device::Cpu).unwrap();
+        let found: Vec<_> = groups
             .iter()
             .map(|group| {
                 let before = group.behind.as_ref().map(|(before, _)| before.to_vec());
@@ -241,15 +321,37 @@ mod tests {
             (1, 2, 5, Some(vec![3])),
         ];
         assert_eq!(found, expected);
-        let keys = segments.groups[1].keys.to_vec1::<u32>().unwrap();
+        let keys = groups[1].keys.to_vec1::<u32>().unwrap();
         assert_eq!(keys[..6], [13, 14, 15, 18, 18, 18]);
         assert_eq!(keys[6..], [13, 14, 15, 16, 17, 19]);
+    }
+
+    /// The second goes on from the first, though another stands between them.
+    #[test]
+    fn segments_that_see_each_other_are_one_tree_with_all_between_them() {
+        let tokens = [0; 4];
+        let segment = |n: usize, prefix| Segment {
+            tokens: &tokens[..n],
+            prefix,
+        };
+        let row = vec![
+            segment(2, None),
+            segment(1, None),
+            segment(3, Some(0)),
+            segment(1, Some(2)),
+            segment(4, None),
+            segment(2, Some(4)),
+        ];
+        let row = lay_out(&row, 5).unwrap();
+        assert_eq!(trees(&row), [0..4, 4..6]);
+        assert_eq!(seen(&row, &row[3]), [5..7, 8..12]);
+        assert_eq!(seen(&row, &row[5]), vec![12..18]);
     }
 
     #[test]
     fn a_segment_without_tokens_or_with_no_prefix_before_it_is_refused() {
         let error = |segment: Segment| {
-            let made = Segments::new(&[vec![segment]], 4, &Device::Cpu);
+            let made = Segments::new(&[vec![segment]], 4);
             made.err().unwrap().to_string()
         };
         assert!(error(Segment::alone(&[])).contains("is empty"));

@@ -6,7 +6,6 @@ mod decode;
 mod packed;
 mod sharing;
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,14 +16,12 @@ use crate::error::{Result, TrainerError};
 pub use crate::model::architecture::EMBEDDING;
 use crate::model::architecture::{FINAL_NORM, OUTPUT, POSITIONS, SCORE, split_our_name};
 use crate::model::attention::{
-    Pass, Rotary, Rotation, Sight, activate, attend, linear, merge_heads, rms_norm, split_heads,
-    swiglu,
+    Pass, Rotary, Rotation, activate, linear, merge_heads, rms_norm, split_heads, swiglu,
 };
 use crate::model::batch::TokenBatch;
 use crate::model::dropout::Dropout;
 use crate::model::layers::{Linear, Norm};
 use crate::model::lora::{Fresh, is_adapter};
-use crate::model::recompute;
 pub use crate::model::transformer_config::TransformerConfig;
 use crate::model::transformer_config::{Activation, Positions};
 use crate::model::weights::{Trainable, Weights};
@@ -248,7 +245,7 @@ impl Transformer {
         if let Some(positions) = &self.positions {
             embedded = match &batch.segments {
                 Some(segments) => {
-                    let own = positions.index_select(&segments.positions, 0)?;
+                    let own = positions.index_select(&segments.positions(&self.device)?, 0)?;
                     (&embedded + own.reshape(embedded.shape())?)?
                 }
                 None => embedded.broadcast_add(&positions.narrow(0, 0, time)?)?,
@@ -257,7 +254,8 @@ impl Transformer {
         if let Some(dropout) = dropout {
             embedded = dropout.apply(&embedded, 0)?;
         }
-        self.run(embedded, 0..self.n_frozen, batch, Pass::Frozen, dropout)
+        let segments = batch.segments.as_ref();
+        self.run(embedded, 0..self.n_frozen, segments, Pass::Frozen, dropout)
     }
 
     /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`, for rows of one
@@ -267,36 +265,6 @@ impl Transformer {
     /// On shapes that do not fit.
     pub fn upper(&self, lower: &Tensor, pass: Pass) -> Result<Tensor> {
         self.upper_from(lower, self.n_frozen, pass)
-    }
-
-    /// Like [`Self::upper`] for the last real position of each row only, `[batch, hidden]`: all
-    /// that a score reads. The top block computes keys and values for every position and the rest
-    /// for one, which saves nearly all of its work.
-    ///
-    /// # Errors
-    /// On shapes that do not fit.
-    pub fn upper_last(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
-        let top = self.blocks.len() - 1;
-        if self.n_frozen > top || batch.segments.is_some() {
-            return batch.last(&self.upper_of(lower, batch, pass)?);
-        }
-        let x = self.run_blocks(lower.clone(), self.n_frozen..top, pass, None)?;
-        let (rows, time, width) = x.dims3()?;
-        let block = &self.blocks[top];
-        let normed = self.before_attention(block, &x, pass)?;
-        let rotation = self.rotation(0, time)?;
-        let (k, v) = self.keys_and_values(block, &normed, rotation.as_ref(), pass)?;
-        let one = (rows, 1, width);
-        let (x, normed) = (
-            batch.last(&x)?.reshape(one)?,
-            batch.last(&normed)?.reshape(one)?,
-        );
-        let rotation = self.rotation_at(&batch.last_positions(&self.device)?)?;
-        let q = self.queries(block, &normed, rotation.as_ref(), pass)?;
-        let mask = batch.length_mask(&self.device)?;
-        let attended = attend(&q, &k, &v, Sight::Mask(&mask), pass)?;
-        let top = self.finish_block(block, &x, &attended, pass)?.squeeze(1)?;
-        self.finish(&top, pass)
     }
 
     /// Both halves, `[batch, time, hidden]`.
@@ -313,7 +281,7 @@ impl Transformer {
     /// # Errors
     /// On shapes that do not fit.
     pub fn upper_from(&self, lower: &Tensor, n: usize, pass: Pass) -> Result<Tensor> {
-        let top = self.run_blocks(lower.clone(), n..self.blocks.len(), pass, None)?;
+        let top = self.run(lower.clone(), n..self.blocks.len(), None, pass, None)?;
         self.finish(&top, pass)
     }
 
@@ -322,51 +290,6 @@ impl Transformer {
             Some(norm) => norm.apply(top, pass),
             None => Ok(top.clone()),
         }
-    }
-
-    /// Blocks over rows of one text each.
-    fn run_blocks(
-        &self,
-        mut x: Tensor,
-        range: Range<usize>,
-        pass: Pass,
-        dropout: Option<&Dropout>,
-    ) -> Result<Tensor> {
-        let time = x.dim(1)?;
-        let rotation = self.rotation(0, time)?;
-        let own = self.to_recompute(pass);
-        for index in range {
-            x = match &own {
-                None => self.run_block(index, &x, rotation.as_ref(), pass, dropout)?,
-                Some(own) => {
-                    let (own, rotation) = (Arc::clone(own), rotation.clone());
-                    let dropout = dropout.cloned();
-                    recompute::segment(&x, move |x| {
-                        own.run_block(index, x, rotation.as_ref(), pass, dropout.as_ref())
-                    })?
-                }
-            };
-            if pass == Pass::Frozen {
-                // Weights that learn would make our own operations keep history all the same.
-                x = x.detach();
-            }
-        }
-        Ok(x)
-    }
-
-    fn run_block(
-        &self,
-        index: usize,
-        x: &Tensor,
-        rotation: Option<&Rotation>,
-        pass: Pass,
-        dropout: Option<&Dropout>,
-    ) -> Result<Tensor> {
-        let block = &self.blocks[index];
-        let (q, k, v) = self.project(block, x, rotation, pass)?;
-        let attended = attend(&q, &k, &v, Sight::Causal, pass)?;
-        let dropout = dropout.map(|dropout| (dropout, index));
-        self.add_to_stream(block, x, &merge_heads(&attended)?, pass, dropout)
     }
 
     /// The network itself, for parts that run again in the backward pass, where they do.
@@ -392,17 +315,16 @@ impl Transformer {
         rotary.map(|rotary| rotary.positions(positions)).transpose()
     }
 
-    /// Queries, keys and values of a block, `[batch, heads, time, dim]`.
+    /// Queries, keys and values of a block, `[batch, heads, time, dim]`, from its input after the norm.
     fn project(
         &self,
         block: &Block,
-        x: &Tensor,
+        normed: &Tensor,
         rotation: Option<&Rotation>,
         pass: Pass,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        let normed = self.before_attention(block, x, pass)?;
-        let q = self.queries(block, &normed, rotation, pass)?;
-        let (k, v) = self.keys_and_values(block, &normed, rotation, pass)?;
+        let q = self.queries(block, normed, rotation, pass)?;
+        let (k, v) = self.keys_and_values(block, normed, rotation, pass)?;
         Ok((q, k, v))
     }
 

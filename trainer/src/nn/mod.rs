@@ -4,13 +4,14 @@
 
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 
+pub mod attention;
 pub mod cached_attention;
 pub mod head_layout;
 pub mod linear;
 pub mod rms_norm;
 pub mod simd;
-pub mod softmax;
 pub mod swiglu;
+pub mod tiles;
 pub mod token_rows;
 
 /// Whether these operations serve `x`.

@@ -1,5 +1,7 @@
-//! One prompt and its sampled completion, and how episodes lie in a padded batch. Every list of an
+//! One prompt and its sampled completion, and how episodes lie in a batch. Every list of an
 //! episode has one entry for each real token of the completion, so no mean can include padding.
+
+use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -77,6 +79,11 @@ impl Episode {
         }
     }
 
+    /// The tokens of the prompt.
+    pub(super) fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.start]
+    }
+
     /// The tokens of the completion, its own EOS included.
     pub(super) fn completion(&self) -> &[u32] {
         &self.tokens[self.start..self.start + self.n]
@@ -94,7 +101,21 @@ impl Episode {
     }
 }
 
-/// Reads a scalar of each completion token of a padded batch: its row-major positions.
+/// Places of the episodes of each prompt.
+pub(super) fn by_prompt(episodes: &[&Episode]) -> Vec<Vec<usize>> {
+    let mut sets: Vec<Vec<usize>> = Vec::new();
+    let mut known: BTreeMap<&[u32], usize> = BTreeMap::new();
+    for (index, episode) in episodes.iter().enumerate() {
+        let set = *known.entry(episode.prompt()).or_insert(sets.len());
+        match sets.get_mut(set) {
+            Some(set) => set.push(index),
+            None => sets.push(vec![index]),
+        }
+    }
+    sets
+}
+
+/// Reads a scalar of each completion token of a batch: its places there, and the tokens.
 pub(super) fn token_positions(batch: &TokenBatch, episodes: &[&Episode]) -> (Vec<u32>, Vec<u32>) {
     let (mut positions, mut targets) = (Vec::new(), Vec::new());
     for (row, episode) in episodes.iter().enumerate() {

@@ -159,7 +159,7 @@ impl Learner<'_> {
                         row.drain(..row.len() - room);
                         n_cut += 1;
                     }
-                    let scores = model.score_rows(&rows, codec.pad_id)?;
+                    let scores = model.score_rows(&rows)?;
                     for (episode, score) in micro.iter_mut().zip(scores) {
                         episode.gold = Some(f64::from(score));
                     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Learner;
 use super::credit::whiten_minibatch;
-use super::episode::{Episode, mean};
+use super::episode::{Episode, by_prompt, mean};
 use super::order::PromptOrder;
 use super::report::{Figures, PolicyFigures};
 use super::state::Good;
@@ -221,6 +221,9 @@ impl Learner<'_> {
         }
         let chosen = minibatch.iter().map(|index| &learning.episodes[*index]);
         let chosen: Vec<&Episode> = chosen.collect();
+        // Those of a prompt pass together.
+        let order = by_prompt(&chosen).concat();
+        let chosen: Vec<&Episode> = order.into_iter().map(|index| chosen[index]).collect();
         let tokens: usize = chosen.iter().map(|episode| episode.n).sum();
         let weight = 1.0 / tokens as f64;
         let (mut policy, mut value) = (Gradients::default(), Gradients::default());

@@ -104,6 +104,47 @@ fn the_ratio_is_one_to_the_bit_before_the_first_step() {
     assert!((sums.loss / sums.tokens).abs() < 1e-9, "{}", sums.loss);
 }
 
+/// Several episodes of a prompt pass with it once: what everybody says of them, and what is learnt of
+/// them, is what it is of each alone.
+#[test]
+fn episodes_that_share_their_prompt_are_what_each_is_alone() {
+    let stand = Stand::new(|_| ());
+    let mut learner = stand.learner();
+    let drawn = stand.episodes(&learner, 7);
+    let mut of = |micro_rows: usize| {
+        learner.micro_rows = micro_rows;
+        let mut episodes = drawn.clone();
+        learner.appraise(&mut episodes, &mut Silent).unwrap();
+        learner.credit(&mut episodes);
+        let mut sums = [Gradients::default(), Gradients::default()];
+        let views: Vec<&Episode> = episodes.iter().collect();
+        for micro in views.chunks(micro_rows) {
+            learner.policy_gradient(micro, 0.1, &mut sums[0]).unwrap();
+            learner.value_gradient(micro, 0.1, &mut sums[1]).unwrap();
+        }
+        (episodes, sums)
+    };
+    let (together, alone) = (of(7), of(1));
+    for (one, other) in together.0.iter().zip(&alone.0) {
+        assert_eq!(one.old, other.old);
+        assert_eq!(one.reference, other.reference);
+        assert_eq!(one.values, other.values);
+        assert_eq!(one.reward, other.reward);
+    }
+    let models = [&stand.models.policy, &stand.models.value.trunk];
+    for ((one, other), model) in together.1.iter().zip(&alone.1).zip(models) {
+        for name in model.weights().variables().keys() {
+            let (one, other) = (one.get(name).unwrap(), other.get(name).unwrap());
+            let largest = |tensor: &Tensor| -> f32 {
+                let largest = tensor.abs().unwrap().max_all().unwrap();
+                largest.to_scalar().unwrap()
+            };
+            let relative = largest(&(one - other).unwrap()) / largest(other);
+            assert!(relative < 1e-5, "{name}: {relative:e}");
+        }
+    }
+}
+
 /// Item 43: where advantages are 0 the step is that of a language model whose gradient is gamma
 /// times as large.
 #[test]

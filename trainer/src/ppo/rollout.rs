@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::Learner;
-use super::episode::{Episode, token_positions};
+use super::episode::{Episode, by_prompt, token_positions};
 use crate::config::PpoConfig;
 use crate::error::{Result, TrainerError};
 use crate::generate::{SampleRequest, generate};
@@ -128,12 +128,10 @@ impl Learner<'_> {
         Some(place + 1)
     }
 
+    /// The episodes in one row, in which the prompt of several is there once.
     pub(super) fn batch(&self, episodes: &[&Episode]) -> Result<TokenBatch> {
-        let rows: Vec<Vec<u32>> = episodes
-            .iter()
-            .map(|episode| episode.tokens.clone())
-            .collect();
-        TokenBatch::new(&rows, self.codec.pad_id, &self.models.policy.device)
+        let rows: Vec<&[u32]> = episodes.iter().map(|one| one.tokens.as_slice()).collect();
+        TokenBatch::sharing(&rows, &by_prompt(episodes), &self.models.policy.device)
     }
 
     /// Fills in what the frozen blocks make of episodes that come from a savepoint, in the batches in
@@ -186,11 +184,18 @@ impl Learner<'_> {
                 models.reference.lower(&batch)?
             };
             let reference_hidden = match n {
-                0 => models.reference.upper(&reference_lower, Pass::Frozen)?,
-                n => models.reference.upper_from(&lower, n, Pass::Tracked)?,
+                0 => {
+                    let reference = &models.reference;
+                    reference.upper_of(&reference_lower, &batch, Pass::Frozen)?
+                }
+                n => {
+                    let reference = &models.reference;
+                    reference.upper_from_of(&lower, n, &batch, Pass::Tracked)?
+                }
             };
             // The tracked pass, so that the old log-probabilities are those that training sees.
-            let policy_hidden = models.policy.upper(&lower, Pass::Tracked)?.detach();
+            let policy_hidden = models.policy.upper_of(&lower, &batch, Pass::Tracked)?;
+            let policy_hidden = policy_hidden.detach();
             let pick = |hidden: &Tensor| hidden.flatten(0, 1)?.index_select(&positions, 0);
             let temperature = self.config.temperature;
             let ours = token_log_probs::evaluate(
@@ -214,7 +219,7 @@ impl Learner<'_> {
             let value_hidden = models
                 .value
                 .trunk
-                .upper(&value_lower, Pass::Tracked)?
+                .upper_of(&value_lower, &batch, Pass::Tracked)?
                 .detach();
             let values = models
                 .value
@@ -222,7 +227,10 @@ impl Learner<'_> {
                 .flatten_all()?
                 .index_select(&positions, 0)?;
             let reward_hidden = match models.shared {
-                true => models.reward.trunk.upper_from(&lower, n, Pass::Tracked)?,
+                true => {
+                    let trunk = &models.reward.trunk;
+                    trunk.upper_from_of(&lower, n, &batch, Pass::Tracked)?
+                }
                 false => models.reward.trunk.hidden(&batch, Pass::Frozen)?,
             };
             let scores: Vec<f32> = models.reward.scores(&reward_hidden, &batch)?.to_vec1()?;

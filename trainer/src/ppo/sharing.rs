@@ -223,8 +223,8 @@ fn one_base_serves_four_models_with_the_bits_of_four_bases() {
         let whole = RewardModel::load(&reward, &Device::Cpu, Trainable::Nothing).unwrap();
         let row = vec![vec![5, 9, 20, 7, 30, 2]];
         let (merged, ours) = (
-            whole.score_rows(&row, 0).unwrap()[0],
-            models.reward.score_rows(&row, 0).unwrap()[0],
+            whole.score_rows(&row).unwrap()[0],
+            models.reward.score_rows(&row).unwrap()[0],
         );
         assert!((merged - ours).abs() < 1e-5, "{merged} {ours}");
     }

@@ -209,7 +209,7 @@ impl Learner<'_> {
         batch: &TokenBatch,
     ) -> Result<Tensor> {
         match lowers.iter().copied().collect::<Option<Vec<&Tensor>>>() {
-            Some(lowers) => trunk.upper(&batch.stack(&lowers)?, Pass::Tracked),
+            Some(lowers) => trunk.upper_of(&batch.stack(&lowers)?, batch, Pass::Tracked),
             None => trunk.hidden(batch, Pass::Tracked),
         }
     }

@@ -7,7 +7,7 @@ use super::groups::{Group, read_demonstrations, read_groups};
 use super::learner::{MICRO_PROMPTS, MICRO_ROWS};
 use crate::config::RewardConfig;
 use crate::error::Result;
-use crate::memory::{self, Plan, runs::RankedRows};
+use crate::memory::{self, Plan, ranked::RankedRows};
 use crate::model::heads::{Beginning, RewardModel};
 use crate::model::transformer::TransformerConfig;
 use crate::records::{self, Placed, RankedPrompt};
@@ -58,10 +58,10 @@ pub(super) fn plan(
     groups: &[Group],
     demonstrations: &[Group],
 ) -> Result<Plan> {
-    let lengths = |group: &Group| group.rows.iter().map(Vec::len).collect::<Vec<usize>>();
+    let others = demonstrations.iter().flat_map(|group| &group.rows);
     let data = RankedRows {
-        groups: groups.iter().map(lengths).collect(),
-        others: demonstrations.iter().flat_map(lengths).sum(),
+        rankings: groups.iter().map(|group| group.ranked(false)).collect(),
+        others: others.map(Vec::len).sum(),
     };
     let prompts = memory::halves(config.micro_prompts, MICRO_PROMPTS);
     let rows = memory::halves(config.micro_rows, MICRO_ROWS);
@@ -79,7 +79,7 @@ pub(super) fn plan(
         config.memory_limit_gib,
         &candidates,
         |prompts, rows, recomputes| {
-            memory::runs::reward(shape, config, &data, prompts, rows, recomputes)
+            memory::ranked::reward(shape, config, &data, prompts, rows, recomputes)
         },
     )
 }

@@ -12,6 +12,8 @@ use super::accuracy::Place;
 use super::units::units;
 use crate::error::{Result, TrainerError};
 use crate::loss::strict_pairs;
+use crate::memory::ranked::Ranked;
+use crate::model::batch::common_prefix;
 use crate::records::{Placed, RankedPrompt, name_lines};
 use crate::sft::{self, Demonstration};
 use crate::split;
@@ -38,11 +40,24 @@ pub(crate) struct Group {
     pub(crate) rows: Vec<Vec<u32>>,
     /// Length of each completion in tokens.
     pub(crate) lengths: Vec<usize>,
-    /// Kept output of the frozen blocks for each row, `[tokens, hidden]`.
+    /// Kept output of the frozen blocks, `[tokens, hidden]`, for each part of the rows that passes
+    /// together, see [`super::passes`]; of these there are no more than rows.
     pub(crate) lowers: Vec<Option<Tensor>>,
 }
 
 impl Group {
+    /// The lengths of its rows. With `learns_tokens`, completions and their EOS are learnt token by
+    /// token.
+    pub(crate) fn ranked(&self, learns_tokens: bool) -> Ranked {
+        let rows: Vec<&[u32]> = self.rows.iter().map(Vec::as_slice).collect();
+        let learnt = self.lengths.iter().map(|completion| completion + 1);
+        Ranked {
+            common: common_prefix(&rows),
+            rows: rows.iter().map(|row| row.len()).collect(),
+            learnt: if learns_tokens { learnt.sum() } else { 0 },
+        }
+    }
+
     /// Which prompt it is of.
     pub(crate) fn place(&self) -> Place<'_> {
         Place {

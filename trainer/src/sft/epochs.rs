@@ -78,7 +78,6 @@ pub(super) struct Judge {
     prompts: Vec<Vec<u32>>,
     sampling: SamplingConfig,
     eos_id: u32,
-    pad_id: u32,
     /// Held-out prompts that leave no room for an answer.
     pub(super) too_long: usize,
 }
@@ -147,7 +146,6 @@ impl Judge {
                 seed: config.seed ^ 0x5eed,
             },
             eos_id: codec.eos_id,
-            pad_id: codec.pad_id,
             too_long,
         }))
     }
@@ -183,7 +181,7 @@ impl Judge {
         let mut sum = 0.0;
         for rows in rows.chunks(JUDGED_ROWS) {
             progress.go_on()?;
-            let scores = self.model.score_rows(rows, self.pad_id)?;
+            let scores = self.model.score_rows(rows)?;
             sum += scores.into_iter().map(f64::from).sum::<f64>();
         }
         Ok(sum / rows.len() as f64)

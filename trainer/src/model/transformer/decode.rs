@@ -110,7 +110,8 @@ impl Transformer {
             false => Some(padding_mask(places, time, ids.device())?),
         };
         for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
-            let (q, k, v) = self.project(block, &x, rotation.as_ref(), Pass::Frozen)?;
+            let normed = self.before_attention(block, &x, Pass::Frozen)?;
+            let (q, k, v) = self.project(block, &normed, rotation.as_ref(), Pass::Frozen)?;
             let (q, k, v) = (q.detach(), k.detach(), v.detach());
             let attended = match &mask {
                 None => {

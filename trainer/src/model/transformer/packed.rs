@@ -13,6 +13,7 @@ use crate::model::batch::TokenBatch;
 use crate::model::dropout::Dropout;
 use crate::model::recompute;
 use crate::model::segments::{Group, Segments};
+use crate::nn;
 
 /// Rotations of a group's queries and keys, where positions rotate.
 struct Rotations {
@@ -20,14 +21,36 @@ struct Rotations {
     keys: Option<Arc<Rotation>>,
 }
 
-/// The division of a batch's rows, with what is computed once for all blocks.
-struct Division {
-    segments: Arc<Segments>,
-    rotations: Vec<Rotations>,
+/// How the texts of a batch attend, worked out once for all blocks.
+enum Division {
+    /// By our own operation.
+    Fused(Arc<nn::attention::Sight>),
+    /// Rows of one text each, by candle's operations.
+    Rows(Option<Rotation>),
+    /// Rows of several texts, by candle's operations: the groups, and the way back from them.
+    Groups(Vec<(Group, Rotations)>, Tensor),
 }
 
 impl Division {
-    fn new(model: &Transformer, segments: &Arc<Segments>) -> Result<Self> {
+    fn new(
+        model: &Transformer,
+        x: &Tensor,
+        segments: Option<&Arc<Segments>>,
+        is_fused: bool,
+    ) -> Result<Self> {
+        let (rows, time, _) = x.dims3()?;
+        match segments {
+            Some(segments) if is_fused => Ok(Self::Fused(Arc::new(segments.sight()?))),
+            None if is_fused => {
+                let sight = nn::attention::Sight::rows(rows, time)?;
+                Ok(Self::Fused(Arc::new(sight)))
+            }
+            Some(segments) => Self::groups(model, segments),
+            None => Ok(Self::Rows(model.rotation(0, time)?)),
+        }
+    }
+
+    fn groups(model: &Transformer, segments: &Segments) -> Result<Self> {
         let rotations = |group: &Group| -> Result<Rotations> {
             // Keys are the tokens of positions 0, 1, ...
             let keys = model.rotation(0, group.n_keys)?.map(Arc::new);
@@ -37,14 +60,12 @@ impl Division {
             };
             Ok(Rotations { queries, keys })
         };
-        Ok(Self {
-            segments: Arc::clone(segments),
-            rotations: segments
-                .groups
-                .iter()
-                .map(rotations)
-                .collect::<Result<_>>()?,
-        })
+        let (groups, order) = segments.groups(&model.device)?;
+        let groups = groups.into_iter().map(|group| {
+            let rotations = rotations(&group)?;
+            Ok((group, rotations))
+        });
+        Ok(Self::Groups(groups.collect::<Result<_>>()?, order))
     }
 }
 
@@ -54,9 +75,67 @@ impl Transformer {
     /// # Errors
     /// On shapes that do not fit.
     pub fn upper_of(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
-        let range = self.n_frozen..self.blocks.len();
-        let top = self.run(lower.clone(), range, batch, pass, None)?;
+        self.upper_from_of(lower, self.n_frozen, batch, pass)
+    }
+
+    /// Like [`Self::upper_from`], also for rows of several texts.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper_from_of(
+        &self,
+        lower: &Tensor,
+        n: usize,
+        batch: &TokenBatch,
+        pass: Pass,
+    ) -> Result<Tensor> {
+        let (range, segments) = (n..self.blocks.len(), batch.segments.as_ref());
+        let top = self.run(lower.clone(), range, segments, pass, None)?;
         self.finish(&top, pass)
+    }
+
+    /// Like [`Self::upper_of`] for the last real position of each row only, `[rows, hidden]`: all
+    /// that a score reads. The top block computes keys and values for every position and the rest
+    /// for one, which saves nearly all of its work.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn upper_last(&self, lower: &Tensor, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
+        let top = self.blocks.len() - 1;
+        let last = batch.last_segments();
+        let is_fused = nn::is_fused(lower);
+        // Rows in one are known by their segments; of others that hold several texts no row is.
+        let is_known = match batch.segments {
+            Some(_) => is_fused && last.is_some(),
+            None => true,
+        };
+        if self.n_frozen > top || !is_known {
+            return batch.last(&self.upper_of(lower, batch, pass)?);
+        }
+        let (range, segments) = (self.n_frozen..top, batch.segments.as_ref());
+        let x = self.run(lower.clone(), range, segments, pass, None)?;
+        let (_, time, _) = x.dims3()?;
+        let block = &self.blocks[top];
+        let normed = self.before_attention(block, &x, pass)?;
+        let one = |all: &Tensor| -> Result<Tensor> { Ok(batch.last(all)?.unsqueeze(1)?) };
+        let merged = if is_fused {
+            let sight = match (segments, &last) {
+                (Some(segments), Some(last)) => segments.sight_of_ends(last)?,
+                _ => nn::attention::Sight::ends(&batch.lengths, time)?,
+            };
+            let q = self.query_rows(block, &one(&normed)?, pass)?;
+            let (k, v) = self.key_and_value_rows(block, &normed, pass)?;
+            self.attend_fused((&q, &k, &v), &Arc::new(sight))?
+        } else {
+            let rotation = self.rotation(0, time)?;
+            let (k, v) = self.keys_and_values(block, &normed, rotation.as_ref(), pass)?;
+            let rotation = self.rotation_at(&batch.last_positions(&self.device)?)?;
+            let q = self.queries(block, &one(&normed)?, rotation.as_ref(), pass)?;
+            let mask = batch.length_mask(&self.device)?;
+            merge_heads(&attend(&q, &k, &v, Sight::Mask(&mask), pass)?)?
+        };
+        let top = self.add_to_stream(block, &one(&x)?, &merged, pass, None)?;
+        self.finish(&top.squeeze(1)?, pass)
     }
 
     /// [`Transformer::hidden`] with dropout in every block, also in frozen ones, as in a training pass of PyTorch.
@@ -70,50 +149,57 @@ impl Transformer {
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let lower = self.lower_with(batch, dropout)?;
-        let top = self.run(
-            lower,
-            self.n_frozen..self.blocks.len(),
-            batch,
-            pass,
-            dropout,
-        )?;
+        let (range, segments) = (self.n_frozen..self.blocks.len(), batch.segments.as_ref());
+        let top = self.run(lower, range, segments, pass, dropout)?;
         self.finish(&top, pass)
     }
 
-    /// Blocks over the rows of a batch, however they are divided.
+    /// Blocks over rows, which hold one text each where they are not divided.
     pub(super) fn run(
         &self,
-        mut x: Tensor,
+        x: Tensor,
         range: Range<usize>,
-        batch: &TokenBatch,
+        segments: Option<&Arc<Segments>>,
         pass: Pass,
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
-        let Some(segments) = &batch.segments else {
-            return self.run_blocks(x, range, pass, dropout);
-        };
-        let division = Arc::new(Division::new(self, segments)?);
+        if range.is_empty() {
+            return Ok(x);
+        }
+        let division = Division::new(self, &x, segments, nn::is_fused(&x))?;
+        self.run_divided(x, range, division, pass, dropout)
+    }
+
+    fn run_divided(
+        &self,
+        mut x: Tensor,
+        range: Range<usize>,
+        division: Division,
+        pass: Pass,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        let division = Arc::new(division);
         let own = self.to_recompute(pass);
         for index in range {
             x = match &own {
-                None => self.run_divided_block(index, &x, &division, pass, dropout)?,
+                None => self.run_block(index, &x, &division, pass, dropout)?,
                 Some(own) => {
                     let (own, division) = (Arc::clone(own), Arc::clone(&division));
                     let dropout = dropout.cloned();
                     recompute::segment(&x, move |x| {
-                        own.run_divided_block(index, x, &division, pass, dropout.as_ref())
+                        own.run_block(index, x, &division, pass, dropout.as_ref())
                     })?
                 }
             };
             if pass == Pass::Frozen {
-                // As in rows of one text each.
+                // Weights that learn would make our own operations keep history all the same.
                 x = x.detach();
             }
         }
         Ok(x)
     }
 
-    fn run_divided_block(
+    fn run_block(
         &self,
         index: usize,
         x: &Tensor,
@@ -122,31 +208,61 @@ impl Transformer {
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let block = &self.blocks[index];
-        let merged = self.attend_within(division, block, x, pass)?;
+        let normed = self.before_attention(block, x, pass)?;
+        let merged = match division {
+            Division::Fused(sight) => {
+                let q = self.query_rows(block, &normed, pass)?;
+                let (k, v) = self.key_and_value_rows(block, &normed, pass)?;
+                self.attend_fused((&q, &k, &v), sight)?
+            }
+            Division::Rows(rotation) => {
+                let (q, k, v) = self.project(block, &normed, rotation.as_ref(), pass)?;
+                merge_heads(&attend(&q, &k, &v, Sight::Causal, pass)?)?
+            }
+            Division::Groups(groups, order) => {
+                self.attend_in_groups(groups, order, block, &normed, pass)?
+            }
+        };
         let dropout = dropout.map(|dropout| (dropout, index));
         self.add_to_stream(block, x, &merged, pass, dropout)
     }
 
-    /// What a block's attention says to each token, `[batch, time, width]`, from the block's input.
-    fn attend_within(
+    /// Our own operation over queries, keys and values `[rows, time, width]`.
+    fn attend_fused(
         &self,
-        division: &Division,
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
+        sight: &Arc<nn::attention::Sight>,
+    ) -> Result<Tensor> {
+        let (shape, dim) = (q.shape(), self.config.head_dim);
+        let table = self
+            .rotary
+            .as_ref()
+            .and_then(|rotary| rotary.table.as_ref());
+        let (q, k, v) = (q.flatten(0, 1)?, k.flatten(0, 1)?, v.flatten(0, 1)?);
+        let merged = nn::attention::attend((&q, &k, &v), dim, sight, table)?;
+        Ok(merged.reshape(shape)?)
+    }
+
+    /// What a block's attention says to each token, `[batch, time, width]`, from its input after the
+    /// norm.
+    fn attend_in_groups(
+        &self,
+        groups: &[(Group, Rotations)],
+        order: &Tensor,
         block: &Block,
-        x: &Tensor,
+        normed: &Tensor,
         pass: Pass,
     ) -> Result<Tensor> {
-        let (rows, time, _) = x.dims3()?;
-        let normed = self.before_attention(block, x, pass)?;
+        let (rows, time, _) = normed.dims3()?;
         let flat = |x: Tensor| -> Result<Tensor> { Ok(x.flatten(0, 1)?.contiguous()?) };
-        let q = flat(self.query_rows(block, &normed, pass)?)?;
-        let (k, v) = self.key_and_value_rows(block, &normed, pass)?;
+        let q = flat(self.query_rows(block, normed, pass)?)?;
+        let (k, v) = self.key_and_value_rows(block, normed, pass)?;
         let (k, v) = (flat(k)?, flat(v)?);
         let (heads, key_heads) = (
             self.config.num_attention_heads,
             self.config.num_key_value_heads,
         );
-        let mut parts = Vec::with_capacity(division.rotations.len());
-        let groups = division.segments.groups.iter().zip(&division.rotations);
+        let mut parts = Vec::with_capacity(groups.len());
         for (group, rotations) in groups {
             let pick = |x: &Tensor, at: &Tensor, length: usize| -> Result<Tensor> {
                 let picked = x.index_select(at, 0)?;
@@ -166,7 +282,7 @@ impl Transformer {
             parts.push(merged.flatten(0, 1)?);
         }
         let all = Tensor::cat(&parts, 0)?;
-        let own = all.index_select(&division.segments.order, 0)?;
+        let own = all.index_select(order, 0)?;
         Ok(own.reshape((rows, time, own.dim(1)?))?)
     }
 }
@@ -176,7 +292,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use std::path::Path;
 
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     use super::*;
     use crate::model::segments::Segment;
@@ -316,18 +432,64 @@ mod tests {
         assert!(error.to_string().contains("a row has 33"), "{error}");
     }
 
-    /// The form that is our own, and the one of other devices and types.
+    /// Of rows of one text each, and of several: what other devices compute with.
     #[test]
-    fn both_forms_of_attention_see_the_same_keys_behind_a_prefix() {
-        let q = random("q", &[2, 4, 3, 8]);
-        let (k, v) = (random("k", &[2, 2, 7, 8]), random("v", &[2, 2, 7, 8]));
-        let behind: Arc<[usize]> = [2, 4].into();
-        let double = |x: &Tensor| x.to_dtype(DType::F64).unwrap();
-        let sight = Sight::Behind(&behind);
-        let ours = attend(&q, &k, &v, sight, Pass::Tracked).unwrap();
-        for pass in [Pass::Tracked, Pass::Frozen] {
-            let plain = attend(&double(&q), &double(&k), &double(&v), sight, pass).unwrap();
-            assert!(distance(&plain.to_dtype(DType::F32).unwrap(), &ours) < 1e-5);
+    fn candles_operations_come_to_the_same_as_our_own() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let (packed, whole) = batch();
+        let rows = TokenBatch::new(&whole, 0, &Device::Cpu).unwrap();
+        for name in ["tiny", "families/gpt2", "families/qwen3"] {
+            let folder = fixtures.join(name);
+            let model = Transformer::load(&folder, &Device::Cpu, Trainable::Everything).unwrap();
+            for batch in [&packed, &rows] {
+                let lower = model.lower(batch).unwrap();
+                let segments = batch.segments.as_ref();
+                let run = |is_fused| {
+                    let division = Division::new(&model, &lower, segments, is_fused).unwrap();
+                    let range = 0..model.blocks.len();
+                    let run =
+                        model.run_divided(lower.clone(), range, division, Pass::Tracked, None);
+                    run.unwrap()
+                };
+                let (ours, plain) = (run(true), run(false));
+                for (row, length) in batch.lengths.iter().enumerate() {
+                    let own = |all: &Tensor| all.get(row).unwrap().narrow(0, 0, *length).unwrap();
+                    let d = distance(&own(&ours), &own(&plain));
+                    assert!(d < 1e-4, "{name}: {d:e}");
+                }
+            }
+        }
+    }
+
+    /// Rows in one give what they give side by side: their last positions, and every other.
+    #[test]
+    fn rows_that_share_a_beginning_are_what_they_are_side_by_side() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let (_, rows) = batch();
+        let views: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
+        // The first is of another prompt.
+        let sets = [vec![0], (1..rows.len()).collect::<Vec<usize>>()];
+        let shared = TokenBatch::sharing(&views, &sets, &Device::Cpu).unwrap();
+        let padded = TokenBatch::new(&rows, 0, &Device::Cpu).unwrap();
+        for name in ["tiny", "families/gpt2", "families/openai-gpt"] {
+            for trainable in [Trainable::Everything, Trainable::UpperLayers(1)] {
+                let folder = fixtures.join(name);
+                let model = Transformer::load(&folder, &Device::Cpu, trainable).unwrap();
+                let pass = |batch: &TokenBatch| {
+                    let lower = model.lower(batch).unwrap();
+                    let last = model.upper_last(&lower, batch, Pass::Tracked).unwrap();
+                    let hidden = model.hidden(batch, Pass::Tracked).unwrap();
+                    let d = distance(&last, &batch.last(&hidden).unwrap());
+                    assert!(d < 1e-5, "{name}: {d:e}");
+                    (last, batch.unstack(&hidden).unwrap())
+                };
+                // To the bit: the same sums in the same order.
+                let (shared, padded) = (pass(&shared), pass(&padded));
+                assert_eq!(distance(&shared.0, &padded.0), 0.0, "{name}");
+                for (shared, padded) in shared.1.iter().zip(&padded.1) {
+                    assert_eq!(distance(shared, padded), 0.0, "{name}");
+                }
+            }
         }
     }
 }
