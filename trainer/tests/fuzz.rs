@@ -253,7 +253,9 @@ fn use_model(folder: &Path) -> Tested {
         let rows = [vec![1, 2, 3], vec![4]];
         let batch = TokenBatch::new(&rows, 1, &Device::Cpu).unwrap();
         ends_well(model.hidden(&batch, Pass::Tracked))?;
-        ends_well(model.new_cache(vec![0, 2], 8))?;
+        if let Some(mut cache) = ends_well(model.new_cache(3))? {
+            ends_well(model.read(&[&[1, 2, 3], &[4]], &mut cache))?;
+        }
     }
     if let Some(codec) = ends_well(TextCodec::load(folder))? {
         for text in ["say red", "", "\0 \u{fffd}\u{202e}ä", "<eos><user>"] {

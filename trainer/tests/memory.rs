@@ -398,7 +398,7 @@ fn a_fine_tuning_runs_peak_is_near_its_estimate() {
         }
         if length == 240 {
             assert!(
-                peaks[1] * 9 < peaks[0] * 5,
+                peaks[1] * 3 < peaks[0] * 2,
                 "recomputation saves little: {peaks:?}"
             );
         }
@@ -434,13 +434,15 @@ fn a_reward_models_peak_is_near_its_estimate() {
 /// A judge that is larger than the model, and answers that are longer than demonstrations.
 #[test]
 fn the_judges_part_of_a_fine_tuning_runs_peak_is_near_its_estimate() {
+    /// So many that few answers end before their limit, which the estimate takes them to reach.
+    const VOCABULARY: usize = 8000;
     let _turn = alone();
     for (heads, inner, answer) in [(6, 2048, 300), (48, 512, 600)] {
         let shape = |hidden: usize, layers: usize, inner: usize, heads: usize| {
             json!({
                 "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers,
                 "num_attention_heads": heads, "num_key_value_heads": heads / 2,
-                "vocab_size": 800, "max_position_embeddings": 1024,
+                "vocab_size": VOCABULARY, "max_position_embeddings": 1024,
             })
         };
         let place = Place::new(&shape(192, 2, inner, heads), 60);

@@ -15,7 +15,7 @@ use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::heads::RewardModel;
 use trainer::model::token_log_probs;
-use trainer::model::transformer::Transformer;
+use trainer::model::transformer::{Transformer, pages_for};
 use trainer::model::weights::Trainable;
 use trainer::records::{Message, Prompt};
 use trainer::sampling::SamplingConfig;
@@ -300,7 +300,7 @@ fn scores_read_at_the_last_token_alone_are_those_of_the_whole_pass() {
     for trainable in [Trainable::Everything, Trainable::UpperLayers(1)] {
         let judge = RewardModel::load(&place, &Device::Cpu, trainable).unwrap();
         let lower = judge.trunk.lower(&batch).unwrap();
-        let hidden = judge.trunk.upper(&lower, Pass::Tracked).unwrap();
+        let hidden = judge.trunk.upper_of(&lower, &batch, Pass::Tracked).unwrap();
         let whole = judge.scores(&hidden, &batch).unwrap();
         let last = judge.scores_from(&lower, &batch, Pass::Tracked).unwrap();
         assert!(distance(&whole, &last) < 1e-5);
@@ -326,14 +326,11 @@ fn the_cache_gives_the_same_log_probabilities() {
     let model = tiny(Trainable::Nothing);
     for row in ids(&expected("tiny_expected.json")) {
         let n_first = row.len() / 2;
-        let mut cache = model.new_cache(vec![0], row.len()).unwrap();
-        let mut found = Vec::new();
-        for (start, end) in
-            std::iter::once((0, n_first)).chain((n_first..row.len()).map(|i| (i, i + 1)))
-        {
-            let ids = Tensor::new(&row[start..end], &Device::Cpu).unwrap();
-            let ids = ids.unsqueeze(0).unwrap();
-            found.push(model.step(&ids, &mut cache).unwrap());
+        let mut cache = model.new_cache(pages_for(row.len())).unwrap();
+        let (ids, first) = model.read(&[&row[..n_first]], &mut cache).unwrap();
+        let mut found = vec![first];
+        for token in &row[n_first..] {
+            found.push(model.step(&ids, &[*token], &mut cache).unwrap());
         }
         let found = Tensor::cat(&found, 0).unwrap();
         let batch = TokenBatch::new(std::slice::from_ref(&row), 0, &Device::Cpu).unwrap();

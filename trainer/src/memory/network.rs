@@ -10,6 +10,7 @@ use crate::model::architecture::Architecture;
 use crate::model::lora::{LoraConfig, LoraTarget};
 use crate::model::transformer_config::{Positions, TransformerConfig};
 use crate::model::weights::Trainable;
+use crate::nn::paged_attention::PAGE;
 
 /// A network and which part of it learns.
 #[derive(Clone, Copy)]
@@ -278,14 +279,6 @@ impl Network<'_> {
         rows.tokens.saturating_mul(token + dropout)
     }
 
-    /// The same over a cache, for which queries, keys and values are split into heads.
-    pub fn decoding_pass(&self, rows: Rows) -> usize {
-        let split = rows
-            .tokens
-            .saturating_mul(2 * (self.queries() + self.keys()));
-        self.block_pass(rows).saturating_add(split)
-    }
-
     /// What the block under a score keeps: keys and values of every position, the rest of one.
     fn last_block_pass(&self, rows: Rows) -> usize {
         let norm = self.norm(self.config.hidden_size);
@@ -352,7 +345,16 @@ impl Network<'_> {
             || !(reads_last && n_blocks == 1)
             || self.config.architecture.norms_after();
         let embedded = if is_needed { embedded } else { 0 };
+        // What each token sees, as a query and as a key: a position and a place among the texts; once
+        // more as a key for the last positions.
+        let sight = match (n_blocks, reads_last) {
+            (0, _) => 0,
+            (_, false) => rows.tokens.saturating_mul(8),
+            (1, true) => rows.tokens.saturating_mul(4),
+            (_, true) => rows.tokens.saturating_mul(12),
+        };
         let kept = embedded.saturating_add(blocks).saturating_add(ends);
+        let kept = kept.saturating_add(sight);
         kept.saturating_sub(unkept)
     }
 
@@ -388,9 +390,8 @@ impl Network<'_> {
         parts.into_iter().fold(again, usize::saturating_add)
     }
 
-    /// Bytes that a key-value cache takes for each row of up to `capacity` positions.
-    pub fn cache_bytes(&self, capacity: usize) -> usize {
-        let position = 2 * self.config.num_hidden_layers * self.keys() * size_of::<f32>();
-        position.saturating_mul(capacity)
+    /// Bytes that a page of a key-value cache takes.
+    pub fn page_bytes(&self) -> usize {
+        2 * self.config.num_hidden_layers * self.keys() * PAGE * size_of::<f32>()
     }
 }

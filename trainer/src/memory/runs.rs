@@ -3,7 +3,7 @@
 use super::network::{Network, Rows};
 use super::{Estimate, JUDGED_ROWS, Part};
 use crate::config::{Keep, KeepPolicy, PpoConfig, SftConfig};
-use crate::generate::rows_at_once;
+use crate::generate::{READ_AT_ONCE, ROWS_AT_ONCE, cache_pages};
 use crate::model::lora::LoraConfig;
 use crate::model::token_log_probs::CHUNK;
 use crate::model::transformer_config::TransformerConfig;
@@ -74,8 +74,7 @@ pub(super) fn saving(
     ("keeping a savepoint", parts)
 }
 
-/// The sums of all micro-batches (`sums` numbers), and beside them those of one, or, in the
-/// optimiser, their copies.
+/// The sums of all micro-batches (`sums` numbers), and beside them those of one.
 pub(super) fn gradients(sums: usize, own: usize) -> Part {
     part("gradients", sums + own, FEWER_LAYERS)
 }
@@ -378,18 +377,18 @@ fn scoring(judge: &Network, rows: Rows) -> Vec<Part> {
 
 /// Rows decoded together: their cache, and the prompts' pass or the choice of a token.
 fn answering(policy: &Network, asked: usize, longest: usize, new: usize) -> Vec<Part> {
-    let cache = policy.cache_bytes(longest + new);
-    let n = asked.min(rows_at_once(cache));
-    // Rows are copied to their samples one layer at a time.
-    let copied = cache / (2 * policy.config.num_hidden_layers);
-    let prompts = Rows::new(n, longest);
-    let reading = prompts.n * longest * 2 * policy.config.intermediate_size;
-    let reading = reading.saturating_add(policy.decoding_pass(prompts));
+    let page = policy.page_bytes();
+    let cache = cache_pages(asked, longest, new, page).saturating_mul(page);
+    let n = asked.min(ROWS_AT_ONCE);
+    // Prompts are read in one row, a block at a time.
+    let read = Rows::sharing(n, (n * longest).min(READ_AT_ONCE.max(longest)));
+    let reading = read.tokens * 2 * policy.config.intermediate_size;
+    let reading = reading.saturating_add(policy.block_pass(read));
     let choosing = 3 * n * policy.config.vocab_size;
     vec![
         Part {
             name: "key-value cache",
-            bytes: n.saturating_mul(cache.saturating_add(copied)) as u64,
+            bytes: cache as u64,
             remedy: FEWER_EPISODES,
         },
         part(

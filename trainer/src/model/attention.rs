@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::model::transformer_config::{Activation, RopeScaling};
 use crate::nn;
 use crate::nn::attention::Table;
-use crate::nn::head_layout::Turn;
 
 /// Whether gradients flow through an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,7 +110,10 @@ impl Rotary {
     /// When a position is beyond the longest.
     pub fn range(&self, start: usize, n: usize) -> Result<Rotation> {
         let pick = |table: &Tensor| table.narrow(0, start, n)?.unsqueeze(0)?.unsqueeze(0);
-        Rotation::new(pick(&self.cos)?, pick(&self.sin)?)
+        Ok(Rotation {
+            cos: pick(&self.cos)?,
+            sin: pick(&self.sin)?,
+        })
     }
 
     /// Cosines and sines for one position of each row, `[batch, 1, time, dim/2]`.
@@ -127,7 +129,10 @@ impl Rotary {
                 .index_select(&flat, 0)?
                 .reshape((batch, 1, time, half))?)
         };
-        Rotation::new(pick(&self.cos)?, pick(&self.sin)?)
+        Ok(Rotation {
+            cos: pick(&self.cos)?,
+            sin: pick(&self.sin)?,
+        })
     }
 }
 
@@ -136,22 +141,6 @@ impl Rotary {
 pub struct Rotation {
     cos: Tensor,
     sin: Tensor,
-    /// The same for our own operations, on CPU.
-    pub turn: Option<Arc<Turn>>,
-}
-
-impl Rotation {
-    fn new(cos: Tensor, sin: Tensor) -> Result<Self> {
-        let turn = match nn::is_fused(&cos) {
-            true => Some(Arc::new(Turn {
-                cos: cos.flatten_all()?.to_vec1()?,
-                sin: sin.flatten_all()?.to_vec1()?,
-                rows: cos.dim(0)?,
-            })),
-            false => None,
-        };
-        Ok(Self { cos, sin, turn })
-    }
 }
 
 /// Splits a projection's output `[batch, time, heads * dim]` into heads, `[batch, heads, time,
@@ -160,10 +149,6 @@ impl Rotation {
 /// # Errors
 /// On shapes that do not fit.
 pub fn split_heads(x: &Tensor, heads: usize, rotation: Option<&Rotation>) -> Result<Tensor> {
-    if nn::is_fused(x) {
-        let turn = rotation.and_then(|rotation| rotation.turn.clone());
-        return Ok(nn::head_layout::split_heads(x, heads, turn)?);
-    }
     let (batch, time, width) = x.dims3()?;
     let x = x.reshape((batch, time, heads, width / heads))?;
     let x = x.transpose(1, 2)?.contiguous()?;
@@ -178,9 +163,6 @@ pub fn split_heads(x: &Tensor, heads: usize, rotation: Option<&Rotation>) -> Res
 /// # Errors
 /// On shapes that do not fit.
 pub fn merge_heads(x: &Tensor) -> Result<Tensor> {
-    if nn::is_fused(x) {
-        return Ok(nn::head_layout::merge_heads(x)?);
-    }
     let (batch, heads, time, dim) = x.dims4()?;
     let x = x.transpose(1, 2)?.contiguous()?;
     Ok(x.reshape((batch, time, heads * dim))?)

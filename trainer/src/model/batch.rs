@@ -138,6 +138,10 @@ impl TokenBatch {
             }
         }
         places.sort_by_key(|(row, _)| *row);
+        if !places.iter().map(|(row, _)| *row).eq(0..rows.len()) {
+            let message = "rows that share a beginning are not each in one set".to_owned();
+            return Err(candle_core::Error::Msg(message).into());
+        }
         let batch = Self::packed(&[segments], 0, device)?;
         Ok(Self {
             lengths: rows.iter().map(|row| row.len()).collect(),

@@ -11,12 +11,12 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-pub use self::decode::KvCache;
+pub use self::decode::{KvCache, RowId, pages_for};
 use crate::error::{Result, TrainerError};
 pub use crate::model::architecture::EMBEDDING;
 use crate::model::architecture::{FINAL_NORM, OUTPUT, POSITIONS, SCORE, split_our_name};
 use crate::model::attention::{
-    Pass, Rotary, Rotation, activate, linear, merge_heads, rms_norm, split_heads, swiglu,
+    Pass, Rotary, Rotation, activate, linear, rms_norm, split_heads, swiglu,
 };
 use crate::model::batch::TokenBatch;
 use crate::model::dropout::Dropout;
@@ -25,6 +25,7 @@ use crate::model::lora::{Fresh, is_adapter};
 pub use crate::model::transformer_config::TransformerConfig;
 use crate::model::transformer_config::{Activation, Positions};
 use crate::model::weights::{Trainable, Weights};
+use crate::nn;
 
 /// One block's weights.
 #[derive(Clone)]
@@ -229,42 +230,41 @@ impl Transformer {
         self.lower_with(batch, None)
     }
 
-    fn lower_with(&self, batch: &TokenBatch, dropout: Option<&Dropout>) -> Result<Tensor> {
-        let time = batch.longest_text();
-        if time > self.config.max_position_embeddings {
-            let message = format!(
-                "holds {} tokens, a row has {time}",
-                self.config.max_position_embeddings
-            );
+    /// Refuses what is longer than the context.
+    fn check_context(&self, time: usize) -> Result<()> {
+        let holds = self.config.max_position_embeddings;
+        if time > holds {
             return Err(TrainerError::Config {
                 field: "context".into(),
-                message,
+                message: format!("holds {holds} tokens, a row has {time}"),
             });
         }
-        let mut embedded = embed(&self.embedding, &batch.ids)?;
-        if let Some(positions) = &self.positions {
-            embedded = match &batch.segments {
-                Some(segments) => {
-                    let own = positions.index_select(&segments.positions(&self.device)?, 0)?;
-                    (&embedded + own.reshape(embedded.shape())?)?
-                }
-                None => embedded.broadcast_add(&positions.narrow(0, 0, time)?)?,
-            };
-        }
+        Ok(())
+    }
+
+    /// Tokens and, where they are learned, positions, `[batch, time, hidden]`.
+    fn embedded(&self, batch: &TokenBatch) -> Result<Tensor> {
+        self.check_context(batch.longest_text())?;
+        let embedded = embed(&self.embedding, &batch.ids)?;
+        let Some(positions) = &self.positions else {
+            return Ok(embedded);
+        };
+        Ok(match &batch.segments {
+            Some(segments) => {
+                let own = positions.index_select(&segments.positions(&self.device)?, 0)?;
+                (&embedded + own.reshape(embedded.shape())?)?
+            }
+            None => embedded.broadcast_add(&positions.narrow(0, 0, batch.time)?)?,
+        })
+    }
+
+    fn lower_with(&self, batch: &TokenBatch, dropout: Option<&Dropout>) -> Result<Tensor> {
+        let mut embedded = self.embedded(batch)?;
         if let Some(dropout) = dropout {
             embedded = dropout.apply(&embedded, 0)?;
         }
         let segments = batch.segments.as_ref();
         self.run(embedded, 0..self.n_frozen, segments, Pass::Frozen, dropout)
-    }
-
-    /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`, for rows of one
-    /// text each; for others see [`Self::upper_of`].
-    ///
-    /// # Errors
-    /// On shapes that do not fit.
-    pub fn upper(&self, lower: &Tensor, pass: Pass) -> Result<Tensor> {
-        self.upper_from(lower, self.n_frozen, pass)
     }
 
     /// Both halves, `[batch, time, hidden]`.
@@ -273,16 +273,6 @@ impl Transformer {
     /// When a row is longer than the context.
     pub fn hidden(&self, batch: &TokenBatch, pass: Pass) -> Result<Tensor> {
         self.hidden_with(batch, pass, None)
-    }
-
-    /// The same through this model's blocks `n..`, for a model with nothing to train that shares
-    /// the `lower` of one whose first `n` blocks are frozen.
-    ///
-    /// # Errors
-    /// On shapes that do not fit.
-    pub fn upper_from(&self, lower: &Tensor, n: usize, pass: Pass) -> Result<Tensor> {
-        let top = self.run(lower.clone(), n..self.blocks.len(), None, pass, None)?;
-        self.finish(&top, pass)
     }
 
     fn finish(&self, top: &Tensor, pass: Pass) -> Result<Tensor> {
@@ -303,6 +293,11 @@ impl Transformer {
         self.recomputes = recomputes;
     }
 
+    /// Cosines and sines for our own operations, where positions rotate.
+    fn rotary_table(&self) -> Option<&Arc<nn::attention::Table>> {
+        self.rotary.as_ref()?.table.as_ref()
+    }
+
     /// The rotation of the positions `start..start + n`, where positions rotate.
     fn rotation(&self, start: usize, n: usize) -> Result<Option<Rotation>> {
         let rotary = self.rotary.as_ref();
@@ -313,19 +308,6 @@ impl Transformer {
     fn rotation_at(&self, positions: &Tensor) -> Result<Option<Rotation>> {
         let rotary = self.rotary.as_ref();
         rotary.map(|rotary| rotary.positions(positions)).transpose()
-    }
-
-    /// Queries, keys and values of a block, `[batch, heads, time, dim]`, from its input after the norm.
-    fn project(
-        &self,
-        block: &Block,
-        normed: &Tensor,
-        rotation: Option<&Rotation>,
-        pass: Pass,
-    ) -> Result<(Tensor, Tensor, Tensor)> {
-        let q = self.queries(block, normed, rotation, pass)?;
-        let (k, v) = self.keys_and_values(block, normed, rotation, pass)?;
-        Ok((q, k, v))
     }
 
     fn before_attention(&self, block: &Block, x: &Tensor, pass: Pass) -> Result<Tensor> {
@@ -390,19 +372,8 @@ impl Transformer {
         Ok(normed.reshape((batch, time, width))?)
     }
 
-    /// Adds attention's output and the feed-forward layer to the residual stream.
-    fn finish_block(
-        &self,
-        block: &Block,
-        x: &Tensor,
-        attended: &Tensor,
-        pass: Pass,
-    ) -> Result<Tensor> {
-        self.add_to_stream(block, x, &merge_heads(attended)?, pass, None)
-    }
-
-    /// The same from attention's output `[batch, time, width]`, with the dropout of a training pass
-    /// and the block's index.
+    /// Adds attention's output `[batch, time, width]` and the feed-forward layer to the residual stream,
+    /// with the dropout of a training pass and the block's index.
     fn add_to_stream(
         &self,
         block: &Block,

@@ -33,6 +33,27 @@ pub struct Table {
     pub sin: Vec<f32>,
 }
 
+impl Table {
+    /// How many positions there are, for heads of so many numbers.
+    pub(super) fn positions(&self, dim: usize) -> usize {
+        2 * self.cos.len() / dim
+    }
+
+    /// Rotates a head for a position (Su et al., arXiv 2104.09864); backwards for a `direction` of -1.
+    pub(super) fn rotate(&self, from: &[f32], to: &mut [f32], position: usize, direction: f32) {
+        let half = from.len() / 2;
+        let start = position * half;
+        let (cos, sin) = (&self.cos[start..][..half], &self.sin[start..][..half]);
+        let (first, second) = from.split_at(half);
+        let (to_first, to_second) = to.split_at_mut(half);
+        for i in 0..half {
+            let sin = sin[i] * direction;
+            to_first[i] = first[i] * cos[i] - second[i] * sin;
+            to_second[i] = second[i] * cos[i] + first[i] * sin;
+        }
+    }
+}
+
 /// Queries `q` `[queries, heads * dim]` attend to keys `k` and values `v` `[keys, key_heads * dim]`;
 /// returns the shape of `q`, zeros where a row is of no text. With a `table`, queries and keys are
 /// rotated first, by their positions.
@@ -109,6 +130,7 @@ impl Attention {
         let fits = k.shape() == v.shape()
             && self.sight.fits(queries, keys)
             && key_heads > 0
+            && (heads * self.dim, key_heads * self.dim) == (width, key_width)
             && heads % key_heads == 0;
         if !fits {
             candle_core::bail!(
@@ -119,7 +141,7 @@ impl Attention {
             );
         }
         if let Some(table) = &self.table {
-            let positions = 2 * table.cos.len() / self.dim;
+            let positions = table.positions(self.dim);
             if self.sight.highest_position() >= positions {
                 candle_core::bail!("a text is longer than the {positions} positions there are");
             }
@@ -166,19 +188,9 @@ impl Plan<'_> {
 
     /// Rotates `from` for a position; backwards for a `direction` of -1.
     fn rotate(&self, from: &[f32], to: &mut [f32], position: u32, direction: f32) {
-        let Some(table) = self.table else {
-            to.copy_from_slice(from);
-            return;
-        };
-        let half = self.dim / 2;
-        let start = position as usize * half;
-        let (cos, sin) = (&table.cos[start..][..half], &table.sin[start..][..half]);
-        let (first, second) = from.split_at(half);
-        let (to_first, to_second) = to.split_at_mut(half);
-        for i in 0..half {
-            let sin = sin[i] * direction;
-            to_first[i] = first[i] * cos[i] - second[i] * sin;
-            to_second[i] = second[i] * cos[i] + first[i] * sin;
+        match self.table {
+            Some(table) => table.rotate(from, to, position as usize, direction),
+            None => to.copy_from_slice(from),
         }
     }
 
@@ -203,7 +215,8 @@ impl Plan<'_> {
                 by_columns(&v[first..end], (dim, self.key_width()), stride)
             });
             Keys {
-                rows,
+                // The backward pass alone reads them.
+                rows: if v.is_some() { rows } else { Vec::new() },
                 columns,
                 values,
                 stride,
@@ -319,7 +332,9 @@ impl Plan<'_> {
             .with_min_len(16)
             .zip(&self.sight.query_places)
             .for_each(|(line, place)| {
-                let Some((tree, at)) = *place else { return };
+                let Some((tree, at)) = place.map(sight::wide) else {
+                    return;
+                };
                 for (head, to) in line.chunks_mut(dim).enumerate() {
                     to.copy_from_slice(&parts[tree * self.heads + head][at * dim..][..dim]);
                 }
@@ -392,8 +407,10 @@ impl CustomOp3 for Attention {
         let [own_q, own_k, own_v, result, gradient] = slices;
         let found = backward::gradients(&plan, [own_q, own_k, own_v], result, gradient);
         drop(all);
-        let tensor = |values: Vec<f32>, like: &Tensor| {
-            Tensor::from_vec(values, like.shape(), like.device()).map(Some)
+        // The gradient of what has no history would stay to the end of the pass.
+        let tensor = |values: Vec<f32>, like: &Tensor| match like.track_op() {
+            true => Tensor::from_vec(values, like.shape(), like.device()).map(Some),
+            false => Ok(None),
         };
         let [by_q, by_k, by_v] = found;
         Ok((tensor(by_q, q)?, tensor(by_k, k)?, tensor(by_v, v)?))

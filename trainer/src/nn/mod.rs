@@ -5,9 +5,8 @@
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 
 pub mod attention;
-pub mod cached_attention;
-pub mod head_layout;
 pub mod linear;
+pub mod paged_attention;
 pub mod rms_norm;
 pub mod simd;
 pub mod swiglu;

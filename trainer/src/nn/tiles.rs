@@ -39,6 +39,14 @@ pub fn product(
     size: Size,
     adds: bool,
 ) {
+    let span = |lines: usize, apart: usize, width: usize| lines.saturating_sub(1) * apart + width;
+    assert!(right.0.len() >= span(size.depth, right.1, size.columns));
+    match left {
+        Left::Rows(numbers, apart) => assert!(numbers.len() >= span(size.rows, apart, size.depth)),
+        Left::Columns(numbers, apart) => {
+            assert!(numbers.len() >= span(size.depth, apart, size.rows));
+        }
+    }
     Arch::new().dispatch(Product {
         left,
         right,

@@ -1,180 +1,412 @@
-//! Decoding with a key-value cache: all of the prompts first, then the next positions of each row.
+//! Decoding with a key-value cache: prompts first, in one packed pass, then the next position of each
+//! row.
 //!
-//! A cache has two forms that compute the same. The fused one, on CPU, leaves rows where they lie
-//! and finds them by their slots; the plain one, elsewhere, moves the rows together and hides
-//! padding with a mask.
+//! The cache is made of pages, see [`crate::nn::paged_attention`]. Rows are of any length, come when
+//! there is room and go when they end; one that goes on from another's tokens reads its pages. A cache
+//! has two forms that compute the same: the fused one, on CPU, reads pages where they lie; the plain
+//! one, elsewhere, gathers them for candle's operations and hides what is not filled with a mask.
 
-use candle_core::{DType, Device, Tensor};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use candle_core::{DType, Tensor};
+
+use super::packed::Division;
 use super::{Transformer, embed};
 use crate::error::Result;
-use crate::model::attention::{Pass, Sight, attend};
+use crate::model::attention::{Pass, Rotation, Sight, attend, merge_heads, split_heads};
+use crate::model::batch::TokenBatch;
+use crate::model::segments::Segment;
 use crate::nn;
-use crate::nn::cached_attention::Places;
+use crate::nn::paged_attention::{self, PAGE, Rows};
 
-/// Keys and values of the positions seen so far, one pair for each block.
+/// Pages that so many positions of a row take.
+pub fn pages_for(positions: usize) -> usize {
+    positions.div_ceil(PAGE)
+}
+
+/// Keys and values of the positions seen so far.
 pub struct KvCache {
+    /// Of each block, `[pages, key_heads, PAGE, dim]`.
     layers: Vec<(Tensor, Tensor)>,
-    places: Places,
+    /// How many rows read each page.
+    readers: Vec<u32>,
+    free: Vec<u32>,
+    rows: BTreeMap<u64, Row>,
+    /// Rows that there were; none has another's number.
+    n_rows: u64,
     /// The form, see the head of this file. The cache holds it rather than asking the device each
     /// time, so that a test can run the plain one on CPU.
     is_fused: bool,
 }
 
+/// A row of a cache, until it is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowId(u64);
+
+#[derive(Debug, Clone)]
+struct Row {
+    pages: Vec<u32>,
+    /// Positions that are filled.
+    length: usize,
+}
+
+/// Positions that are filled now, and for the plain form what it needs to write them.
+struct Writing {
+    places: Vec<u32>,
+    positions: Vec<u32>,
+    plain: Option<(Tensor, Option<Rotation>)>,
+}
+
+/// What the newest position of each row sees.
+enum Seen {
+    Fused(Arc<Rows>),
+    /// The pages of all rows, as many for each, one row after another; what is not filled; and the
+    /// rotation of the queries.
+    Plain(Tensor, Tensor, Option<Rotation>),
+}
+
 impl KvCache {
-    /// Makes a cache of one row for each prompt serve the samples that `rows` names by their
-    /// prompt; a prompt may come more than once.
+    /// Pages that no row reads.
+    pub fn n_free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Pages in all.
+    pub fn n_pages(&self) -> usize {
+        self.readers.len()
+    }
+
+    fn row(&self, id: RowId) -> Result<&Row> {
+        let row = self.rows.get(&id.0);
+        Ok(row.ok_or_else(|| candle_core::Error::Msg("a row of the cache was let go".to_owned()))?)
+    }
+
+    fn add(&mut self, row: Row) -> RowId {
+        let id = self.n_rows;
+        self.n_rows += 1;
+        self.rows.insert(id, row);
+        RowId(id)
+    }
+
+    /// Takes pages that nobody reads: all of them, or none.
+    fn take_pages(&mut self, n: usize) -> Result<Vec<u32>> {
+        let Some(left) = self.free.len().checked_sub(n) else {
+            let message = format!("all {} pages of the cache are filled", self.n_pages());
+            return Err(candle_core::Error::Msg(message).into());
+        };
+        let pages = self.free.split_off(left);
+        for page in &pages {
+            self.readers[*page as usize] = 1;
+        }
+        Ok(pages)
+    }
+
+    /// Makes rows longer by `n` positions each, and says where the new ones lie: all rows, or none.
+    fn extend(&mut self, ids: &[RowId], n: &[usize]) -> Result<Vec<u32>> {
+        let wanted = |(id, n): (&RowId, &usize)| {
+            let row = self.row(*id)?;
+            Ok(pages_for(row.length + n) - row.pages.len())
+        };
+        let wanted: Vec<usize> = ids.iter().zip(n).map(wanted).collect::<Result<_>>()?;
+        let mut pages = self.take_pages(wanted.iter().sum())?;
+        let mut places = Vec::new();
+        for ((id, n), wanted) in ids.iter().zip(n).zip(wanted) {
+            let Some(row) = self.rows.get_mut(&id.0) else {
+                continue;
+            };
+            row.pages.extend(pages.drain(..wanted));
+            let own = row.length..row.length + n;
+            row.length = own.end;
+            let place = |at: usize| row.pages[at / PAGE] * PAGE as u32 + (at % PAGE) as u32;
+            places.extend(own.map(place));
+        }
+        Ok(places)
+    }
+
+    /// A new row that goes on from what another holds. It reads that one's pages, but has the last one
+    /// for itself where that is filled in part.
     ///
     /// # Errors
-    /// When the device has no memory.
-    pub fn copy_rows(&mut self, rows: &[usize]) -> Result<()> {
-        let slots = rows.iter().map(|row| self.places.slots[*row] as u32);
-        let slots: Vec<u32> = slots.collect();
-        for (keys, values) in &mut self.layers {
-            let slots = Tensor::new(slots.as_slice(), keys.device())?;
-            *keys = keys.index_select(&slots, 0)?;
-            *values = values.index_select(&slots, 0)?;
+    /// When the cache is full, or the row was let go.
+    pub fn branch(&mut self, id: RowId) -> Result<RowId> {
+        let mut row = self.row(id)?.clone();
+        let n_whole = row.length / PAGE;
+        if let Some(last) = row.pages.get(n_whole).copied() {
+            let own = self.take_pages(1)?;
+            for cache in self.layers.iter().flat_map(|(keys, values)| [keys, values]) {
+                let copy = cache.narrow(0, last as usize, 1)?.copy()?;
+                cache.slice_set(&copy, 0, own[0] as usize)?;
+            }
+            row.pages.truncate(n_whole);
+            row.pages.extend(own);
         }
-        self.places.slots = (0..rows.len()).collect();
-        self.places.paddings = rows.iter().map(|row| self.places.paddings[*row]).collect();
+        for page in &row.pages[..n_whole] {
+            self.readers[*page as usize] += 1;
+        }
+        Ok(self.add(row))
+    }
+
+    /// Lets a row go. Pages that nobody else reads are free again.
+    pub fn release(&mut self, id: RowId) {
+        let Some(row) = self.rows.remove(&id.0) else {
+            return;
+        };
+        for page in row.pages {
+            let readers = &mut self.readers[page as usize];
+            *readers -= 1;
+            if *readers == 0 {
+                self.free.push(page);
+            }
+        }
+    }
+
+    /// Keys `k` and values `v` `[.., .., key_heads * dim]` of positions that are filled now.
+    fn write(
+        &self,
+        layer: usize,
+        (k, v): (&Tensor, &Tensor),
+        writing: &Writing,
+        model: &Transformer,
+    ) -> Result<()> {
+        let (keys, values) = &self.layers[layer];
+        let Some((index, rotation)) = &writing.plain else {
+            let at = (&writing.places[..], &writing.positions[..]);
+            let table = model.rotary_table();
+            let table = table.map(|table| &**table);
+            paged_attention::append(keys, &k.flatten(0, 1)?, at, table)?;
+            return Ok(paged_attention::append(
+                values,
+                &v.flatten(0, 1)?,
+                at,
+                None,
+            )?);
+        };
+        let (_, heads, _, dim) = keys.dims4()?;
+        let n = writing.places.len();
+        for (cache, new, rotation) in [(keys, k, rotation.as_ref()), (values, v, None)] {
+            let new = new.reshape((1, n, heads * dim))?;
+            let new = merge_heads(&split_heads(&new, heads, rotation)?)?;
+            let new = new.reshape((n * heads, dim))?.contiguous()?;
+            let lines = cache.reshape((cache.elem_count() / dim, dim))?;
+            lines.scatter_set(index, &new, 0)?;
+        }
         Ok(())
     }
 
-    /// Lets every row go that `rows`, ascending, does not name.
-    ///
-    /// # Errors
-    /// When the device has no memory.
-    pub fn keep_rows(&mut self, rows: &[usize]) -> Result<()> {
-        if !self.is_fused {
-            return self.copy_rows(rows);
+    /// Attention of one query for each row, `q` `[rows, 1, heads * dim]`.
+    fn attend(&self, layer: usize, q: &Tensor, seen: &Seen, model: &Transformer) -> Result<Tensor> {
+        let (keys, values) = &self.layers[layer];
+        let (rows, _, width) = q.dims3()?;
+        match seen {
+            Seen::Fused(seen) => {
+                let q = q.reshape((rows, width))?;
+                let table = model.rotary_table();
+                let out = paged_attention::attend(&q, (keys, values), seen, table)?;
+                Ok(out.reshape((rows, 1, width))?)
+            }
+            Seen::Plain(pages, mask, rotation) => {
+                let (_, heads, page, dim) = keys.dims4()?;
+                let n = pages.elem_count() / rows;
+                let gathered = |cache: &Tensor| -> Result<Tensor> {
+                    let picked = cache.index_select(pages, 0)?;
+                    let picked = picked.reshape((rows, n, heads, page, dim))?;
+                    let picked = picked.transpose(1, 2)?.contiguous()?;
+                    Ok(picked.reshape((rows, heads, n * page, dim))?)
+                };
+                let q = split_heads(q, width / dim, rotation.as_ref())?;
+                let (keys, values) = (gathered(keys)?, gathered(values)?);
+                merge_heads(&attend(
+                    &q,
+                    &keys,
+                    &values,
+                    Sight::Mask(mask),
+                    Pass::Frozen,
+                )?)
+            }
         }
-        // Nothing is copied: the rows that go on stay where they lie.
-        let kept = |values: &[usize]| rows.iter().map(|row| values[*row]).collect();
-        self.places.slots = kept(&self.places.slots);
-        self.places.paddings = kept(&self.places.paddings);
-        Ok(())
+    }
+
+    /// What the newest position of each of `ids` sees.
+    fn seen(&self, ids: &[RowId], model: &Transformer) -> Result<Seen> {
+        let rows: Vec<&Row> = ids.iter().map(|id| self.row(*id)).collect::<Result<_>>()?;
+        let lengths: Vec<usize> = rows.iter().map(|row| row.length).collect();
+        if self.is_fused {
+            let pages = rows.iter().map(|row| row.pages.clone()).collect();
+            return Ok(Seen::Fused(Arc::new(Rows { pages, lengths })));
+        }
+        let most = rows.iter().map(|row| row.pages.len()).max().unwrap_or(0);
+        let mut pages = Vec::with_capacity(rows.len() * most);
+        let mut mask = vec![f32::NEG_INFINITY; rows.len() * most * PAGE];
+        for (index, row) in rows.iter().enumerate() {
+            pages.extend_from_slice(&row.pages);
+            pages.resize((index + 1) * most, row.pages[0]);
+            mask[index * most * PAGE..][..row.length].fill(0.0);
+        }
+        let device = &model.device;
+        let mask = Tensor::from_vec(mask, (rows.len(), 1, 1, 1, most * PAGE), device)?;
+        let positions = lengths.iter().map(|length| *length as u32 - 1).collect();
+        let positions = Tensor::from_vec(positions, (rows.len(), 1), device)?;
+        Ok(Seen::Plain(
+            Tensor::from_vec(pages, rows.len() * most, device)?,
+            mask,
+            model.rotation_at(&positions)?,
+        ))
     }
 }
 
 impl Transformer {
-    /// An empty cache of up to `capacity` positions for rows that are padded on the left by
-    /// `paddings` positions.
+    /// An empty cache of so many pages.
     ///
     /// # Errors
     /// When the device has no memory.
-    pub fn new_cache(&self, paddings: Vec<usize>, capacity: usize) -> Result<KvCache> {
+    pub fn new_cache(&self, pages: usize) -> Result<KvCache> {
         let shape = (
-            paddings.len(),
+            pages,
             self.config.num_key_value_heads,
-            capacity,
+            PAGE,
             self.config.head_dim,
         );
         let zeros = || Tensor::zeros(shape, DType::F32, &self.device);
         let layers = (0..self.blocks.len())
             .map(|_| Ok((zeros()?, zeros()?)))
             .collect::<Result<_>>()?;
-        let places = Places {
-            slots: (0..paddings.len()).collect(),
-            paddings,
-            start: 0,
-        };
         Ok(KvCache {
             layers,
-            places,
+            readers: vec![0; pages],
+            free: (0..pages as u32).rev().collect(),
+            rows: BTreeMap::new(),
+            n_rows: 0,
             is_fused: nn::is_fused(&self.embedding),
         })
     }
 
-    /// Bytes that a cache takes for each row of up to `capacity` positions.
-    pub fn cache_bytes(&self, capacity: usize) -> usize {
-        let numbers = self.config.num_key_value_heads * self.config.head_dim * capacity;
+    /// Bytes of a cache's page, over all blocks.
+    pub fn page_bytes(&self) -> usize {
+        let numbers = self.config.num_key_value_heads * self.config.head_dim * PAGE;
         2 * self.blocks.len() * numbers * size_of::<f32>()
     }
 
-    /// Runs new positions, `ids` `[batch, time]`, through all blocks with the cache. Returns the
-    /// last position's output after the final norm, `[batch, hidden]`. Without history.
+    /// Reads prompts into new rows of the cache, in one pass without padding. Returns the rows, and the
+    /// output of each one's last position after the final norm, `[prompts, hidden]`, without history.
     ///
     /// # Errors
-    /// When the cache is full.
-    pub fn step(&self, ids: &Tensor, cache: &mut KvCache) -> Result<Tensor> {
-        let time = ids.dim(1)?;
-        let places = &cache.places;
-        let at = positions(places, time, ids.device())?;
-        let mut x = embed(&self.embedding.detach(), ids)?;
+    /// When the cache is full, or a prompt is empty or longer than the context.
+    pub fn read(&self, prompts: &[&[u32]], cache: &mut KvCache) -> Result<(Vec<RowId>, Tensor)> {
+        let texts = prompts
+            .iter()
+            .map(|tokens| Segment::alone(tokens))
+            .collect();
+        let batch = TokenBatch::packed(&[texts], 0, &self.device)?;
+        let mut x = self.embedded(&batch)?.detach();
+        let lengths: Vec<usize> = prompts.iter().map(|tokens| tokens.len()).collect();
+        let positions = lengths
+            .iter()
+            .flat_map(|length| 0..*length as u32)
+            .collect();
+        let ends = lengths.iter().enumerate();
+        let ends: Vec<u32> = ends
+            .map(|(index, length)| batch.segment_index(0, index, length - 1))
+            .collect();
+        let empty = || Row {
+            pages: Vec::new(),
+            length: 0,
+        };
+        let ids: Vec<RowId> = prompts.iter().map(|_| cache.add(empty())).collect();
+        let places = match cache.extend(&ids, &lengths) {
+            Ok(places) => places,
+            Err(error) => {
+                ids.into_iter().for_each(|id| cache.release(id));
+                return Err(error);
+            }
+        };
+        let writing = self.writing(places, positions, cache)?;
+        let division = Division::new(self, &x, batch.segments.as_ref(), cache.is_fused)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let normed = self.before_attention(block, &x, Pass::Frozen)?;
+            let q = self.query_rows(block, &normed, Pass::Frozen)?;
+            let (k, v) = self.key_and_value_rows(block, &normed, Pass::Frozen)?;
+            cache.write(index, (&k.detach(), &v.detach()), &writing, self)?;
+            let merged = self.attend_divided(&division, (&q, &k, &v), Pass::Frozen)?;
+            x = self.add_to_stream(block, &x, &merged, Pass::Frozen, None)?;
+            x = x.detach();
+        }
+        let ends = Tensor::new(ends, &self.device)?;
+        let last = x.flatten(0, 1)?.index_select(&ends, 0)?;
+        Ok((ids, self.finish(&last, Pass::Frozen)?.detach()))
+    }
+
+    /// Adds one token to each of some rows. Returns its output after the final norm, `[rows, hidden]`,
+    /// without history.
+    ///
+    /// # Errors
+    /// When the cache is full, a row was let go, or one is as long as the context.
+    pub fn step(&self, rows: &[RowId], tokens: &[u32], cache: &mut KvCache) -> Result<Tensor> {
+        let mut positions = Vec::with_capacity(rows.len());
+        for id in rows {
+            let position = cache.row(*id)?.length;
+            self.check_context(position + 1)?;
+            positions.push(position as u32);
+        }
+        let places = cache.extend(rows, &vec![1; rows.len()])?;
+        let seen = cache.seen(rows, self)?;
+        let ids = Tensor::from_slice(tokens, (rows.len(), 1), &self.device)?;
+        let mut x = embed(&self.embedding.detach(), &ids)?;
         if let Some(learned) = &self.positions {
+            let at = Tensor::from_slice(&positions, (rows.len(), 1), &self.device)?;
             x = (x + embed(&learned.detach(), &at)?)?;
         }
-        let rotation = self.rotation_at(&at)?;
-        let mask = match cache.is_fused {
-            true => None,
-            false => Some(padding_mask(places, time, ids.device())?),
-        };
-        for (block, (keys, values)) in self.blocks.iter().zip(&cache.layers) {
+        let writing = self.writing(places, positions, cache)?;
+        for (index, block) in self.blocks.iter().enumerate() {
             let normed = self.before_attention(block, &x, Pass::Frozen)?;
-            let (q, k, v) = self.project(block, &normed, rotation.as_ref(), Pass::Frozen)?;
-            let (q, k, v) = (q.detach(), k.detach(), v.detach());
-            let attended = match &mask {
-                None => {
-                    nn::cached_attention::append(keys, &k, places)?;
-                    nn::cached_attention::append(values, &v, places)?;
-                    nn::cached_attention::attend(&q, keys, values, places)?
-                }
-                Some(mask) => {
-                    keys.slice_set(&k.contiguous()?, 2, places.start)?;
-                    values.slice_set(&v.contiguous()?, 2, places.start)?;
-                    let seen = |cache: &Tensor| cache.narrow(2, 0, places.start + time);
-                    let sight = Sight::Mask(mask);
-                    attend(&q, &seen(keys)?, &seen(values)?, sight, Pass::Frozen)?
-                }
-            };
-            x = self
-                .finish_block(block, &x, &attended, Pass::Frozen)?
-                .detach();
+            let q = self.query_rows(block, &normed, Pass::Frozen)?.detach();
+            let (k, v) = self.key_and_value_rows(block, &normed, Pass::Frozen)?;
+            cache.write(index, (&k.detach(), &v.detach()), &writing, self)?;
+            let merged = cache.attend(index, &q, &seen, self)?;
+            x = self.add_to_stream(block, &x, &merged, Pass::Frozen, None)?;
+            x = x.detach();
         }
-        cache.places.start += time;
-        let last = x.narrow(1, time - 1, 1)?.squeeze(1)?.contiguous()?;
+        let last = x.squeeze(1)?;
         Ok(self.finish(&last, Pass::Frozen)?.detach())
     }
-}
 
-/// Position of each new token in its own row, `[rows, time]`, counted from the padding's end.
-fn positions(places: &Places, time: usize, device: &Device) -> Result<Tensor> {
-    let own = |padding: &usize| {
-        let padding = *padding;
-        (places.start..places.start + time).map(move |at| at.saturating_sub(padding) as u32)
-    };
-    let positions: Vec<u32> = places.paddings.iter().flat_map(own).collect();
-    Ok(Tensor::from_vec(
-        positions,
-        (places.paddings.len(), time),
-        device,
-    )?)
-}
-
-/// Additive mask `[rows, 1, 1, time, start + time]`: a position sees itself and what came before,
-/// but not its row's padding. A padding position sees itself, since a row of minus infinities
-/// would become NaN.
-fn padding_mask(places: &Places, time: usize, device: &Device) -> Result<Tensor> {
-    let keys = places.start + time;
-    let rows = places.paddings.len();
-    let mut mask = vec![f32::NEG_INFINITY; rows * time * keys];
-    for (row, padding) in places.paddings.iter().enumerate() {
-        for query in 0..time {
-            let own = places.start + query;
-            let line = &mut mask[(row * time + query) * keys..][..keys];
-            line[(*padding).min(own)..=own].fill(0.0);
-        }
+    fn writing(&self, places: Vec<u32>, positions: Vec<u32>, cache: &KvCache) -> Result<Writing> {
+        let plain = match cache.is_fused {
+            true => None,
+            false => {
+                let at = Tensor::from_slice(&positions, (1, positions.len()), &self.device)?;
+                Some((self.lines(&places)?, self.rotation_at(&at)?))
+            }
+        };
+        Ok(Writing {
+            places,
+            positions,
+            plain,
+        })
     }
-    Ok(Tensor::from_vec(mask, (rows, 1, 1, time, keys), device)?)
+
+    /// The lines of a cache, `[places * key_heads, dim]`, that are written for some places: each
+    /// line's number, once for every number of it.
+    fn lines(&self, places: &[u32]) -> Result<Tensor> {
+        let (heads, dim) = (self.config.num_key_value_heads, self.config.head_dim);
+        let page = PAGE as u32;
+        let of = |place: u32| {
+            let (page, at) = (place / page, place % page);
+            (0..heads as u32).map(move |head| (page * heads as u32 + head) * PAGE as u32 + at)
+        };
+        let lines: Vec<u32> = places.iter().flat_map(|place| of(*place)).collect();
+        let n = lines.len();
+        let lines = Tensor::from_vec(lines, (n, 1), &self.device)?;
+        Ok(lines.broadcast_as((n, dim))?.contiguous()?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use std::collections::BTreeMap;
+    use candle_core::Device;
 
     use super::*;
-    use crate::model::batch::TokenBatch;
     use crate::model::transformer::{EMBEDDING, TransformerConfig};
     use crate::model::weights::{Trainable, Weights};
     use crate::nn::test_support::{distance, random};
@@ -183,6 +415,7 @@ mod tests {
     const INNER: usize = 48;
     const LAYERS: usize = 2;
     const VOCABULARY: usize = 11;
+    const CONTEXT: usize = 60;
 
     /// Weights small enough that attention is spread over many positions: where it rests on one,
     /// another one that should be hidden would hardly show.
@@ -190,7 +423,7 @@ mod tests {
         let config = TransformerConfig::parse(&serde_json::json!({
             "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INNER,
             "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
-            "vocab_size": VOCABULARY, "max_position_embeddings": 16, "rms_norm_eps": 1e-5,
+            "vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5,
             "tie_word_embeddings": true,
         }))
         .unwrap();
@@ -221,88 +454,138 @@ mod tests {
         Transformer::from_weights(config, weights, &Device::Cpu, Trainable::Nothing).unwrap()
     }
 
-    /// Rows decoded by both forms side by side, and the real tokens of each row so far.
+    /// Rows decoded by both forms side by side, and the tokens of each row so far.
     struct Decoding {
         model: Transformer,
         fused: KvCache,
         plain: KvCache,
-        rows: Vec<Vec<u32>>,
+        rows: Vec<(RowId, Vec<u32>)>,
     }
 
     impl Decoding {
-        /// Reads `rows`, the shorter ones padded on the left.
-        fn start(rows: &[&[u32]], capacity: usize) -> Self {
+        fn new(pages: usize) -> Self {
             let model = tiny();
-            let longest = rows.iter().map(|row| row.len()).max().unwrap();
-            let paddings: Vec<usize> = rows.iter().map(|row| longest - row.len()).collect();
             let cache = |is_fused| KvCache {
                 is_fused,
-                ..model.new_cache(paddings.clone(), capacity).unwrap()
+                ..model.new_cache(pages).unwrap()
             };
-            let mut decoding = Self {
+            Self {
                 fused: cache(true),
                 plain: cache(false),
-                rows: rows.iter().map(|row| row.to_vec()).collect(),
+                rows: Vec::new(),
                 model,
-            };
-            // A token that a row really holds, so that padding which is seen shows.
-            let padded = rows.iter().zip(&paddings);
-            let padded = padded.map(|(row, padding)| [vec![7; *padding], row.to_vec()].concat());
-            decoding.step(&padded.collect::<Vec<_>>());
-            decoding
-        }
-
-        /// Adds the same number of tokens to each row.
-        fn append(&mut self, new: &[&[u32]]) {
-            for (row, new) in self.rows.iter_mut().zip(new) {
-                row.extend_from_slice(new);
             }
-            let new: Vec<Vec<u32>> = new.iter().map(|new| new.to_vec()).collect();
-            self.step(&new);
         }
 
-        /// Runs `ids` through both forms and holds their logits against each other, and against
-        /// those of a pass without a cache, where the shorter rows are padded on the right.
-        fn step(&mut self, ids: &[Vec<u32>]) {
-            let ids = Tensor::new(ids.to_vec(), &Device::Cpu).unwrap();
+        fn read(&mut self, prompts: &[&[u32]]) {
+            let (ids, fused) = self.model.read(prompts, &mut self.fused).unwrap();
+            let (same, plain) = self.model.read(prompts, &mut self.plain).unwrap();
+            assert_eq!(ids, same);
+            let rows = prompts.iter().map(|tokens| tokens.to_vec());
+            let rows: Vec<_> = ids.into_iter().zip(rows).collect();
+            self.compare(&rows, [&fused, &plain]);
+            self.rows.extend(rows);
+        }
+
+        /// Adds a token to each row.
+        fn step(&mut self, new: &[u32]) {
+            let ids: Vec<RowId> = self.rows.iter().map(|(id, _)| *id).collect();
+            let fused = self.model.step(&ids, new, &mut self.fused).unwrap();
+            let plain = self.model.step(&ids, new, &mut self.plain).unwrap();
+            for ((_, row), new) in self.rows.iter_mut().zip(new) {
+                row.push(*new);
+            }
+            self.compare(&self.rows, [&fused, &plain]);
+        }
+
+        /// Holds the logits of both forms against each other, and against those of a pass without a
+        /// cache.
+        fn compare(&self, rows: &[(RowId, Vec<u32>)], [fused, plain]: [&Tensor; 2]) {
             let logits = |hidden: &Tensor| self.model.logits(hidden).unwrap();
-            let fused = logits(&self.model.step(&ids, &mut self.fused).unwrap());
-            let plain = logits(&self.model.step(&ids, &mut self.plain).unwrap());
-            let batch = TokenBatch::new(&self.rows, 7, &Device::Cpu).unwrap();
+            let (fused, plain) = (logits(fused), logits(plain));
+            let tokens: Vec<Vec<u32>> = rows.iter().map(|(_, tokens)| tokens.clone()).collect();
+            let batch = TokenBatch::new(&tokens, 7, &Device::Cpu).unwrap();
             let whole = self.model.hidden(&batch, Pass::Tracked).unwrap();
             let whole = logits(&batch.last(&whole).unwrap());
-            assert_eq!(fused.dims(), [self.rows.len(), VOCABULARY]);
+            assert_eq!(fused.dims(), [rows.len(), VOCABULARY]);
             let d = distance(&fused, &plain);
             assert!(d < 1e-5, "the forms differ by {d:e}");
             let d = distance(&plain, &whole);
             assert!(d < 1e-4, "{d:e} from a pass without a cache");
         }
 
-        fn choose(
-            &mut self,
-            rows: &[usize],
-            choice: impl Fn(&mut KvCache, &[usize]) -> Result<()>,
-        ) {
-            choice(&mut self.fused, rows).unwrap();
-            choice(&mut self.plain, rows).unwrap();
-            self.rows = rows.iter().map(|row| self.rows[*row].clone()).collect();
+        fn branch(&mut self, row: usize) {
+            let (id, tokens) = self.rows[row].clone();
+            let own = self.fused.branch(id).unwrap();
+            assert_eq!(own, self.plain.branch(id).unwrap());
+            self.rows.push((own, tokens));
+        }
+
+        fn release(&mut self, row: usize) {
+            let (id, _) = self.rows.remove(row);
+            self.fused.release(id);
+            self.plain.release(id);
         }
     }
 
+    /// Rows of several lengths; samples of a prompt that fills its last page and of one that does not;
+    /// a row that ends and one that comes later, into its pages.
     #[test]
     fn both_forms_of_the_cache_give_the_logits_of_a_pass_without_one() {
-        let rows: [&[u32]; 3] = [&[1, 2, 3, 4, 5], &[6, 7], &[8, 9, 10, 1]];
-        let mut decoding = Decoding::start(&rows, 9);
-        // Several samples of a prompt, in an order that is not that of the prompts.
-        decoding.choose(&[2, 0, 1, 1], KvCache::copy_rows);
-        decoding.append(&[&[3], &[0], &[4], &[5]]);
-        // A row ends: the forms now keep the others at different places.
-        decoding.choose(&[0, 2, 3], KvCache::keep_rows);
-        decoding.append(&[&[2], &[2], &[9]]);
-        decoding.choose(&[1, 2], KvCache::keep_rows);
-        assert_eq!(decoding.fused.places.slots, [2, 3]);
-        assert_eq!(decoding.plain.places.slots, [0, 1]);
-        // Two positions at once behind filled ones.
-        decoding.append(&[&[10, 1], &[8, 6]]);
+        let mut decoding = Decoding::new(16);
+        let long: Vec<u32> = (0..2 * PAGE as u32).map(|i| i * 7 % 11).collect();
+        decoding.read(&[&[1, 2, 3, 4, 5], &long, &[6, 7]]);
+        decoding.branch(0);
+        decoding.branch(1);
+        decoding.step(&[3, 0, 4, 5, 9]);
+        decoding.step(&[2, 2, 9, 1, 0]);
+        // The prompt goes before one of its samples does.
+        decoding.release(1);
+        decoding.step(&[10, 1, 8, 6]);
+        decoding.release(2);
+        assert_eq!(decoding.fused.n_free(), 16 - 5);
+        decoding.read(&[&long[..PAGE + 1], &[8]]);
+        for token in 0..PAGE as u32 + 1 {
+            decoding.step(&[token % 11; 5]);
+            if token == 3 {
+                decoding.release(1);
+                decoding.branch(0);
+            }
+        }
+        while !decoding.rows.is_empty() {
+            decoding.release(0);
+        }
+        assert_eq!(decoding.fused.n_free(), 16);
+        assert!(decoding.fused.readers.iter().all(|readers| *readers == 0));
+    }
+
+    #[test]
+    fn a_full_cache_and_a_row_that_was_let_go_are_errors() {
+        let model = tiny();
+        let mut cache = model.new_cache(2).unwrap();
+        let (ids, _) = model.read(&[&[1, 2], &[3]], &mut cache).unwrap();
+        let error = cache.branch(ids[0]).unwrap_err().to_string();
+        assert!(error.contains("all 2 pages"), "{error}");
+        cache.release(ids[1]);
+        let own = cache.branch(ids[0]).unwrap();
+        cache.release(own);
+        cache.release(own);
+        let error = model
+            .step(&[own], &[1], &mut cache)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("let go"), "{error}");
+        // Neither of two rows is longer where there is room for one, and a prompt that does not fit
+        // leaves nothing behind.
+        let mut cache = model.new_cache(3).unwrap();
+        let whole = [1; PAGE];
+        let (ids, _) = model.read(&[&whole, &whole], &mut cache).unwrap();
+        assert!(model.step(&ids, &[1, 1], &mut cache).is_err());
+        assert!(model.read(&[&[1], &whole], &mut cache).is_err());
+        assert_eq!(cache.n_free(), 1);
+        model.step(&ids[..1], &[1], &mut cache).unwrap();
+        let long = [1; CONTEXT + 1];
+        let error = model.read(&[&long], &mut model.new_cache(9).unwrap());
+        assert!(error.is_err_and(|error| error.to_string().contains("context")));
     }
 }

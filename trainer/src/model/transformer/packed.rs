@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::{Block, Transformer};
+use super::Transformer;
 use crate::error::Result;
 use crate::model::attention::{Pass, Rotation, Sight, attend, merge_heads, split_heads};
 use crate::model::batch::TokenBatch;
@@ -16,13 +16,13 @@ use crate::model::segments::{Group, Segments};
 use crate::nn;
 
 /// Rotations of a group's queries and keys, where positions rotate.
-struct Rotations {
+pub(super) struct Rotations {
     queries: Option<Arc<Rotation>>,
     keys: Option<Arc<Rotation>>,
 }
 
 /// How the texts of a batch attend, worked out once for all blocks.
-enum Division {
+pub(super) enum Division {
     /// By our own operation.
     Fused(Arc<nn::attention::Sight>),
     /// Rows of one text each, by candle's operations.
@@ -32,7 +32,7 @@ enum Division {
 }
 
 impl Division {
-    fn new(
+    pub(super) fn new(
         model: &Transformer,
         x: &Tensor,
         segments: Option<&Arc<Segments>>,
@@ -70,7 +70,7 @@ impl Division {
 }
 
 impl Transformer {
-    /// Like [`Self::upper`], also for rows of several texts.
+    /// Output of the trainable blocks and the final norm, `[batch, time, hidden]`.
     ///
     /// # Errors
     /// On shapes that do not fit.
@@ -78,7 +78,8 @@ impl Transformer {
         self.upper_from_of(lower, self.n_frozen, batch, pass)
     }
 
-    /// Like [`Self::upper_from`], also for rows of several texts.
+    /// The same through this model's blocks `n..`, for a model with nothing to train that shares the
+    /// `lower` of one whose first `n` blocks are frozen.
     ///
     /// # Errors
     /// On shapes that do not fit.
@@ -209,22 +210,37 @@ impl Transformer {
     ) -> Result<Tensor> {
         let block = &self.blocks[index];
         let normed = self.before_attention(block, x, pass)?;
-        let merged = match division {
-            Division::Fused(sight) => {
-                let q = self.query_rows(block, &normed, pass)?;
-                let (k, v) = self.key_and_value_rows(block, &normed, pass)?;
-                self.attend_fused((&q, &k, &v), sight)?
-            }
-            Division::Rows(rotation) => {
-                let (q, k, v) = self.project(block, &normed, rotation.as_ref(), pass)?;
-                merge_heads(&attend(&q, &k, &v, Sight::Causal, pass)?)?
-            }
-            Division::Groups(groups, order) => {
-                self.attend_in_groups(groups, order, block, &normed, pass)?
-            }
-        };
+        let q = self.query_rows(block, &normed, pass)?;
+        let (k, v) = self.key_and_value_rows(block, &normed, pass)?;
+        let merged = self.attend_divided(division, (&q, &k, &v), pass)?;
         let dropout = dropout.map(|dropout| (dropout, index));
         self.add_to_stream(block, x, &merged, pass, dropout)
+    }
+
+    /// What attention says to each token, `[rows, time, width]`, of queries, keys and values of that
+    /// shape, in rows of several texts.
+    pub(super) fn attend_divided(
+        &self,
+        division: &Division,
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
+        pass: Pass,
+    ) -> Result<Tensor> {
+        match division {
+            Division::Fused(sight) => self.attend_fused((q, k, v), sight),
+            Division::Groups(groups, order) => {
+                self.attend_in_groups(groups, order, (q, k, v), pass)
+            }
+            Division::Rows(rotation) => {
+                let (heads, key_heads) = (
+                    self.config.num_attention_heads,
+                    self.config.num_key_value_heads,
+                );
+                let q = split_heads(q, heads, rotation.as_ref())?;
+                let k = split_heads(k, key_heads, rotation.as_ref())?;
+                let v = split_heads(v, key_heads, None)?;
+                merge_heads(&attend(&q, &k, &v, Sight::Causal, pass)?)
+            }
+        }
     }
 
     /// Our own operation over queries, keys and values `[rows, time, width]`.
@@ -234,30 +250,24 @@ impl Transformer {
         sight: &Arc<nn::attention::Sight>,
     ) -> Result<Tensor> {
         let (shape, dim) = (q.shape(), self.config.head_dim);
-        let table = self
-            .rotary
-            .as_ref()
-            .and_then(|rotary| rotary.table.as_ref());
+        let table = self.rotary_table();
         let (q, k, v) = (q.flatten(0, 1)?, k.flatten(0, 1)?, v.flatten(0, 1)?);
         let merged = nn::attention::attend((&q, &k, &v), dim, sight, table)?;
         Ok(merged.reshape(shape)?)
     }
 
-    /// What a block's attention says to each token, `[batch, time, width]`, from its input after the
-    /// norm.
+    /// What attention says to each token, `[batch, time, width]`, of queries, keys and values of that
+    /// shape.
     fn attend_in_groups(
         &self,
         groups: &[(Group, Rotations)],
         order: &Tensor,
-        block: &Block,
-        normed: &Tensor,
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
         pass: Pass,
     ) -> Result<Tensor> {
-        let (rows, time, _) = normed.dims3()?;
-        let flat = |x: Tensor| -> Result<Tensor> { Ok(x.flatten(0, 1)?.contiguous()?) };
-        let q = flat(self.query_rows(block, normed, pass)?)?;
-        let (k, v) = self.key_and_value_rows(block, normed, pass)?;
-        let (k, v) = (flat(k)?, flat(v)?);
+        let (rows, time, _) = q.dims3()?;
+        let flat = |x: &Tensor| -> Result<Tensor> { Ok(x.flatten(0, 1)?.contiguous()?) };
+        let (q, k, v) = (flat(q)?, flat(k)?, flat(v)?);
         let (heads, key_heads) = (
             self.config.num_attention_heads,
             self.config.num_key_value_heads,

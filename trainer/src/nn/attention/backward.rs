@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use super::sight;
 use super::{Block, Keys, Left, Plan, Right, Scratch, Size, Text, product, simd};
 
 /// Of one tree and head.
@@ -64,7 +65,9 @@ fn added(plan: &Plan, parts: &[Vec<f32>]) -> Vec<f32> {
         .with_min_len(16)
         .zip(&plan.sight.key_places)
         .for_each(|(line, place)| {
-            let Some((tree, at)) = *place else { return };
+            let Some((tree, at)) = place.map(sight::wide) else {
+                return;
+            };
             for (key_head, to) in line.chunks_mut(dim).enumerate() {
                 let first = tree * plan.heads + key_head * group;
                 for part in &parts[first..first + group] {

@@ -46,9 +46,14 @@ pub struct Sight {
     pub(super) query_positions: Vec<u32>,
     pub(super) key_positions: Vec<u32>,
     /// The tree of each query, and its place among the queries of that tree.
-    pub(super) query_places: Vec<Option<(usize, usize)>>,
+    pub(super) query_places: Vec<Option<(u32, u32)>>,
     /// The same of each key.
-    pub(super) key_places: Vec<Option<(usize, usize)>>,
+    pub(super) key_places: Vec<Option<(u32, u32)>>,
+}
+
+/// A place as it is counted with.
+pub(super) fn wide((tree, at): (u32, u32)) -> (usize, usize) {
+    (tree as usize, at as usize)
 }
 
 impl Sight {
@@ -88,17 +93,20 @@ impl Sight {
     }
 
     fn place(&mut self, texts: &[Text], keys: Range<usize>) -> candle_core::Result<()> {
-        let tree = self.trees.len();
+        let tree = self.trees.len() as u32;
         for key in keys.clone() {
             let place = &mut self.key_places[key];
             if place.is_some() {
                 candle_core::bail!("a key is seen from two groups of texts");
             }
-            *place = Some((tree, key - keys.start));
+            *place = Some((tree, (key - keys.start) as u32));
         }
         let mut at = 0;
         for text in texts {
             let n_keys = text.n_keys();
+            if n_keys == 0 {
+                candle_core::bail!("a text sees nothing");
+            }
             let Some(first) = n_keys.checked_sub(text.queries.len()) else {
                 candle_core::bail!("a text has more queries than keys");
             };

@@ -1,3 +1,5 @@
+//! Attention against the plain formula and finite differences, in rows of every kind.
+
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 use candle_core::{D, Device, Tensor};
 
