@@ -212,6 +212,9 @@ mod tests {
             (json!({"value_clip": -0.1}), "value_clip"),
             (json!({"ptx_tokens": 0}), "ptx_tokens"),
             (json!({"micro_rows": 0}), "micro_rows"),
+            (json!({"samples_per_prompt": 0}), "samples_per_prompt"),
+            (json!({"samples_per_prompt": 16}), "samples_per_prompt"),
+            (json!({"samples_per_prompt": 3}), "samples_per_prompt"),
             (json!({"lora": {"rank": 0}}), "lora.rank"),
             (json!({"lora": {"alpha": 0}}), "lora.alpha"),
             (json!({"lora": {"targets": []}}), "lora.targets"),
@@ -394,6 +397,7 @@ mod tests {
             "truncate_at",
             "truncate_after",
             "policy_waits",
+            "samples_per_prompt",
             "value_schedule",
             "keep",
             "keep_every",
@@ -409,6 +413,7 @@ mod tests {
         assert_eq!(read.whiten_advantages, batch);
         assert_eq!(read.stop, EarlyStop::default());
         assert_eq!((read.policy_waits, read.token_samples_every), (0, 0));
+        assert_eq!(read.samples_per_prompt, 1);
     }
 
     /// Items 17, 29, 38, 39, 40 and 43.

@@ -319,7 +319,7 @@ impl Learner<'_> {
         let config = self.config;
         // 2. Sample. Prompts come back only when all have been used.
         let mut order = state.order.clone();
-        let chosen = order.next(config.batch_episodes, training, config.seed);
+        let chosen = order.next_batch(config, training);
         let first_stream = (iteration * config.batch_episodes) as u64;
         // 3. Old log-probabilities, reference, values, scores.
         let mut episodes = self.draw(prompts, &chosen, first_stream, progress)?;

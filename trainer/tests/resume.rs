@@ -316,6 +316,7 @@ fn ppo_goes_on_where_it_stopped() {
             iterations: 9,
             // Some prompts of a pass are left over at each stop.
             batch_episodes: 10,
+            samples_per_prompt: 2,
             ema_decay: 0.9,
             kl_estimator: KlEstimator::K3,
             whiten_advantages: AdvantageWhitening::Minibatch,

@@ -41,7 +41,7 @@ pub struct DpoConfig {
     /// more time, the same gradients. Off, it is still used where the limit asks for it (ours).
     #[serde(default)]
     pub recompute_activations: bool,
-    /// Completions that pass through the network side by side; none is 8, or fewer where the limit on
+    /// Completions that pass through the network together; none is 9, or fewer where the limit on
     /// memory asks for it (ours). All of a prompt's share a backward pass.
     #[serde(default)]
     pub micro_rows: Option<usize>,

@@ -70,6 +70,11 @@ pub struct PpoConfig {
     pub iterations: usize,
     /// Episodes in a round (C.4: 512).
     pub batch_episodes: usize,
+    /// Completions of each prompt in a batch, which holds that many fewer prompts. The prompt is then
+    /// read once for all of them when they are sampled, and when the models are asked about them
+    /// (InstructGPT: 1).
+    #[serde(default = "one")]
+    pub samples_per_prompt: usize,
     /// Steps that a round's episodes are split into (C.4: 8 of 64).
     pub minibatches: usize,
     /// Passes over a round's episodes (C.4: 1).
@@ -200,6 +205,10 @@ pub struct PpoConfig {
     pub token_samples_every: usize,
 }
 
+fn one() -> usize {
+    1
+}
+
 fn keep_every() -> usize {
     10
 }
@@ -213,6 +222,7 @@ impl PpoConfig {
             lora: None,
             iterations: 500,
             batch_episodes: 512,
+            samples_per_prompt: 1,
             minibatches: 8,
             inner_epochs: 1,
             max_new_tokens: 1000,
@@ -389,6 +399,22 @@ impl PpoConfig {
     pub fn check(&self) -> Result<()> {
         in_range("iterations", self.iterations as f64, 1.0, 1e7)?;
         in_range("batch_episodes", self.batch_episodes as f64, 2.0, 1e5)?;
+        let samples = self.samples_per_prompt;
+        in_range(
+            "samples_per_prompt",
+            samples as f64,
+            1.0,
+            self.batch_episodes as f64,
+        )?;
+        if !self.batch_episodes.is_multiple_of(samples) {
+            return Err(TrainerError::Config {
+                field: "samples_per_prompt".into(),
+                message: format!(
+                    "is {samples}, which does not divide batch_episodes, {}",
+                    self.batch_episodes
+                ),
+            });
+        }
         in_range(
             "minibatches",
             self.minibatches as f64,

@@ -68,7 +68,7 @@ pub struct RewardConfig {
     /// more time, the same gradients. Off, it is still used where the limit asks for it (ours).
     #[serde(default)]
     pub recompute_activations: bool,
-    /// Rows that pass through the network side by side; none is 8, or fewer where the limit
+    /// Completions that pass through the network together; none is 9, or fewer where the limit
     /// on memory asks for it (ours).
     #[serde(default)]
     pub micro_rows: Option<usize>,

@@ -1,10 +1,12 @@
 //! Which prompts come next: each once in a pass, in an order of its own for each pass.
 
+use std::iter::repeat_n;
 use std::ops::Range;
 
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use crate::config::PpoConfig;
 use crate::rng::stream;
 
 /// The place among the prompts.
@@ -17,6 +19,15 @@ pub(super) struct PromptOrder {
 }
 
 impl PromptOrder {
+    /// The prompt of each episode of the next batch, several times in a row where several completions
+    /// of each are drawn.
+    pub(super) fn next_batch(&mut self, config: &PpoConfig, prompts: &Range<usize>) -> Vec<usize> {
+        let samples = config.samples_per_prompt;
+        let own = self.next(config.batch_episodes / samples, prompts, config.seed);
+        let own = own.into_iter();
+        own.flat_map(|prompt| repeat_n(prompt, samples)).collect()
+    }
+
     /// The next `n` of `prompts`. They come back only when all have been used.
     pub(super) fn next(&mut self, n: usize, prompts: &Range<usize>, seed: u64) -> Vec<usize> {
         while self.left.len() < n {
@@ -39,6 +50,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::config::Preset;
 
     /// Item 48 of the checklist: batches of 7 of 20 prompts, whatever batch a pass ends in.
     #[test]
@@ -52,6 +64,22 @@ mod tests {
             assert_eq!(different, (5..25).collect());
         }
         assert!(passes.windows(2).all(|two| two[0] != two[1]));
+    }
+
+    #[test]
+    fn several_completions_of_a_prompt_stand_together_and_leave_the_order_as_it_is() {
+        let config = |batch_episodes, samples_per_prompt| PpoConfig {
+            batch_episodes,
+            samples_per_prompt,
+            ..PpoConfig::preset(Preset::Tiny)
+        };
+        let (mut one, mut three) = (PromptOrder::default(), PromptOrder::default());
+        for _ in 0..5 {
+            let single = one.next_batch(&config(4, 1), &(0..10));
+            let several = three.next_batch(&config(12, 3), &(0..10));
+            let expected: Vec<usize> = single.iter().flat_map(|index| [*index; 3]).collect();
+            assert_eq!(several, expected);
+        }
     }
 
     /// Item 48: the place is part of a savepoint.

@@ -264,6 +264,10 @@ pub(super) const PPO: &[Row] = &[
         ["InstructGPT C.4", SPEED, SUMMARIZE, LHP_STYLE],
     ),
     row(
+        "samples_per_prompt",
+        ["InstructGPT C.4", "", SUMMARIZE, LHP],
+    ),
+    row(
         "minibatches",
         ["InstructGPT C.4: of 64 episodes", SPEED, SUMMARIZE, LHP],
     ),
