@@ -114,6 +114,8 @@ pub fn run(job: &DpoJob, listener: &mut dyn Progress) -> Result<Outcome> {
     self_check::files::finite_weights("policy", policy.weights(), progress)?;
     let row = &train[0].group.rows[0];
     self_check::padding_invariance("policy", &policy, row, codec.pad_id, progress)?;
+    let two = &train[0].group.rows;
+    self_check::sharing_invariance("policy", &policy, &two[..two.len().min(2)], progress)?;
 
     // 3. Ask the reference.
     let mut learner = Learner::new(config, plan.rows);

@@ -7,7 +7,7 @@ pub mod files;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::Var;
+use candle_core::{Tensor, Var};
 
 use crate::error::Result;
 use crate::model::attention::Pass;
@@ -136,6 +136,37 @@ pub fn packing_invariance(
     let detail = format!("largest difference {difference:.2e}, at most 1e-3 allowed");
     progress.check(
         &format!("packing invariance: {name}"),
+        difference < 1e-3,
+        detail,
+    )
+}
+
+/// Every position of rows that share their beginning gives the same as in a row of its own.
+///
+/// # Errors
+/// `Refused`, with the largest difference.
+pub fn sharing_invariance(
+    name: &str,
+    model: &Transformer,
+    rows: &[Vec<u32>],
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    let shared = TokenBatch::alike(rows, &model.device)?;
+    let together = model.hidden(&shared, Pass::Tracked)?.detach();
+    let together = together.flatten(0, 1)?;
+    let mut difference = 0.0;
+    for (index, row) in rows.iter().enumerate() {
+        let bare = TokenBatch::new(std::slice::from_ref(row), 0, &model.device)?;
+        let alone = model.hidden(&bare, Pass::Tracked)?.detach().get(0)?;
+        let places = (0..row.len()).map(|position| shared.flat_index(index, position));
+        let places = Tensor::from_iter(places, &model.device)?;
+        let apart = (alone - together.index_select(&places, 0)?)?.abs()?;
+        let apart = apart.flatten_all()?.to_vec1::<f32>()?;
+        difference = largest(apart.into_iter().map(f64::from).chain([difference]));
+    }
+    let detail = format!("largest difference {difference:.2e}, at most 1e-3 allowed");
+    progress.check(
+        &format!("a prompt shared by its completions: {name}"),
         difference < 1e-3,
         detail,
     )

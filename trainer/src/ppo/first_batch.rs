@@ -22,6 +22,15 @@ impl Learner<'_> {
         self_check::padding_invariance("policy", &models.policy, row, pad, progress)?;
         self_check::padding_invariance("reward model", &models.reward.trunk, row, pad, progress)?;
         self_check::padding_invariance("value model", &models.value.trunk, row, pad, progress)?;
+        // Another completion of the same prompt beside it, as `samples_per_prompt` makes them.
+        let other = &episodes[episodes.len() - 1];
+        let mut beside = episodes[0].prompt().to_vec();
+        beside.extend_from_slice(other.completion());
+        let room = models.policy.config.max_position_embeddings;
+        beside.truncate(room.min(models.value.trunk.config.max_position_embeddings));
+        let two = [row.clone(), beside];
+        self_check::sharing_invariance("policy", &models.policy, &two, progress)?;
+        self_check::sharing_invariance("value model", &models.value.trunk, &two, progress)?;
 
         let kl = episodes
             .iter()

@@ -194,8 +194,9 @@ impl Learner<'_> {
                 }
             };
             // The tracked pass, so that the old log-probabilities are those that training sees.
-            let policy_hidden = models.policy.upper_of(&lower, &batch, Pass::Tracked)?;
-            let policy_hidden = policy_hidden.detach();
+            // Its history goes at once, before the value model's is there.
+            let policy = &models.policy;
+            let policy_hidden = policy.upper_of(&lower, &batch, Pass::Tracked)?.detach();
             let pick = |hidden: &Tensor| hidden.flatten(0, 1)?.index_select(&positions, 0);
             let temperature = self.config.temperature;
             let ours = token_log_probs::evaluate(
