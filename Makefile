@@ -21,7 +21,7 @@ test: packages-test ## format, lints, docs, unit, database and browser tests
 transformers: ## what we write, read by transformers, gguf and peft from PyPI (a large download)
 	.ci/transformers
 
-bench: ## one JSON line for each case: tokens per second of forward, training and generation
+bench: ## one JSON line for each case: seconds, tokens per second and memory of passes, steps and sampling
 	cargo build --locked --package server
 	"$$(.ci/target-dir)/debug/plackett" bench
 

@@ -1,13 +1,17 @@
 //! `plackett bench`: how fast the trainer is on this machine, one JSON line for each case. Compare
 //! lines of one run: machines are noisy, and a single figure says little.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+mod ppo;
 
-use anyhow::Context;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
 use serde_json::json;
-use trainer::config::{Preset, SftConfig};
+use trainer::config::{LoraConfig, Preset, SftConfig};
 use trainer::generate::{SampleRequest, generate};
+use trainer::memory::PeakWatch;
 use trainer::model::attention::Pass;
 use trainer::model::batch::TokenBatch;
 use trainer::model::transformer::Transformer;
@@ -42,6 +46,8 @@ pub struct BenchCommand {
 struct Wanted {
     repeats: usize,
     only: String,
+    /// Cases that were measured.
+    n_told: Cell<usize>,
 }
 
 impl Wanted {
@@ -60,16 +66,48 @@ pub async fn run(data: &DataConfig, command: BenchCommand) -> anyhow::Result<()>
     let wanted = Wanted {
         repeats: command.repeats.max(1),
         only: command.only,
+        n_told: Cell::new(0),
     };
     tokio::task::spawn_blocking(move || {
         measure_all(&folder, &wanted)?;
-        measure_rewards(&folder, &wanted)
+        measure_rewards(&folder, &wanted)?;
+        measure_ppo(&folder, &wanted)?;
+        let told = wanted.n_told.get();
+        ensure!(
+            told > 0,
+            "no case has a name that begins with {:?}",
+            wanted.only
+        );
+        Ok(())
     })
     .await?
 }
 
+/// Iterations of PPO over 8 episodes, all layers learning or adapters alone. Completions end where the
+/// model ends them, so the tokens counted are those that there were.
+fn measure_ppo(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
+    for (case, lora) in [
+        ("ppo_step", None),
+        ("ppo_lora", Some(LoraConfig::default())),
+    ] {
+        if !wanted.has(case) {
+            continue;
+        }
+        let measured = ppo::measure(folder, wanted.repeats, lora);
+        let measured = measured.with_context(|| format!("case {case}"))?;
+        tell(
+            case,
+            measured.n_tokens,
+            &measured.took,
+            measured.peak,
+            wanted,
+        );
+    }
+    Ok(())
+}
+
 /// Steps of reward training: 4 prompts with K completions of 128 tokens. In each case first with a pass
-/// of its own for each completion, prompt and all (`apart`), then with the prompt there once.
+/// of its own for each completion, prompt and all (`apart_`), then with the prompt there once.
 fn measure_rewards(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
     for (completions, prompt_tokens) in [(5, 64), (9, 64), (5, 256), (9, 256)] {
         let shape = StepShape {
@@ -78,8 +116,8 @@ fn measure_rewards(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
             prompt_tokens,
             completion_tokens: 128,
         };
-        for (how, rows) in [("_apart", 1), ("", completions)] {
-            let case = format!("reward_k{completions}_prompt{prompt_tokens}{how}");
+        for (how, rows) in [("apart_", 1), ("", completions)] {
+            let case = format!("{how}reward_k{completions}_prompt{prompt_tokens}");
             if wanted.has(&case) {
                 let mut step = StepBench::new(folder, shape, rows)?;
                 report(&case, shape.n_tokens(), wanted, || step.step())?;
@@ -124,19 +162,25 @@ fn measure_all(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
             Ok(())
         })?;
     }
+    let of_frozen = ["forward", "generate_8_prompts", "generate_8_samples"];
+    if !of_frozen.iter().any(|case| wanted.has(case)) {
+        return Ok(());
+    }
     let model = Transformer::load(folder, &device, Trainable::Nothing)?;
     let batch = TokenBatch::new(&tokens, 0, &device)?;
     report("forward", rows * time, wanted, || {
         model.hidden(&batch, Pass::Frozen)?;
         Ok(())
     })?;
-    for (case, n_prompts, n_samples) in [("generate_8_prompts", 8, 1), ("generate_8_samples", 1, 8)]
-    {
+    for (case, n_prompts, n_samples, length) in [
+        ("generate_8_prompts", 8, 1, 64),
+        ("generate_8_samples", 1, 8, 256),
+    ] {
         let prompts: Vec<Vec<u32>> = tokens
             .iter()
             .cycle()
             .take(n_prompts)
-            .map(|row| row[..64].to_vec())
+            .map(|row| row[..length].to_vec())
             .collect();
         let requests: Vec<SampleRequest> = (0..n_prompts * n_samples)
             .map(|index| SampleRequest {
@@ -190,25 +234,34 @@ fn report(
     if !wanted.has(case) {
         return Ok(());
     }
-    let repeats = wanted.repeats;
+    let watch = PeakWatch::start();
+    let mut took = Vec::with_capacity(wanted.repeats);
     work().with_context(|| format!("case {case}"))?;
-    let mut seconds = Vec::with_capacity(repeats);
-    for _ in 0..repeats {
+    for _ in 0..wanted.repeats {
         let started = Instant::now();
         work()?;
-        seconds.push(started.elapsed().as_secs_f64());
+        took.push(started.elapsed());
     }
+    tell(case, n_tokens, &took, watch.bytes(), wanted);
+    Ok(())
+}
+
+/// Prints what was measured of a case. The peak is that of the whole process while it was measured.
+fn tell(case: &str, n_tokens: usize, took: &[Duration], peak: Option<u64>, wanted: &Wanted) {
+    wanted.n_told.set(wanted.n_told.get() + 1);
+    let mut seconds: Vec<f64> = took.iter().map(Duration::as_secs_f64).collect();
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     let line = json!({
         "case": case,
         "tokens": n_tokens,
-        "repeats": repeats,
+        "repeats": seconds.len(),
         "seconds_median": median,
         "seconds_min": seconds[0],
+        "seconds_max": seconds[seconds.len() - 1],
         "tokens_per_second": n_tokens as f64 / median,
+        "peak_mib": peak.map(|bytes| bytes >> 20),
         "version": env!("CARGO_PKG_VERSION"),
     });
     println!("{line}");
-    Ok(())
 }
