@@ -273,11 +273,21 @@ async fn what_was_answered_in_a_screening_is_no_work(db: PgPool) {
     let now = Duration::zero();
     submitted(&db, tasks[0], who, now, (60, 30, 120)).await;
     submitted(&db, tasks[1], who, now, (600, 300, 1200)).await;
-    sqlx::query("UPDATE tasks SET purpose = 'screening' WHERE id = $1")
-        .bind(tasks[1])
-        .execute(&db)
-        .await
-        .unwrap();
+    for statement in [
+        "UPDATE tasks SET purpose = 'screening' WHERE id = $1",
+        "WITH screening AS (
+             INSERT INTO screenings (id, project_id, account_id, status, started_at)
+             SELECT gen_random_uuid(), t.project_id, a.labeler_id, 'started', now()
+             FROM tasks t JOIN assignments a ON a.task_id = t.id
+             WHERE t.id = $1
+             RETURNING id
+         )
+         INSERT INTO screening_items (screening_id, position, task_id, source_id)
+         SELECT id, 0, $1, $1 FROM screening",
+    ] {
+        let statement = sqlx::query(statement).bind(tasks[1]);
+        statement.execute(&db).await.unwrap();
+    }
     let text = words(&ada.get("/").await.body);
     assert!(text.contains("1 submitted today"), "{text}");
     assert!(text.contains("Active 1 min Idle 30 s"), "{text}");
