@@ -115,6 +115,11 @@ impl Product<'_> {
 
     /// `R` rows of those columns. Loops instead of closures: what is not inlined is not compiled for
     /// the wide instructions.
+    #[expect(
+        clippy::needless_range_loop,
+        clippy::manual_memcpy,
+        reason = "loops of a known length over what stays in registers"
+    )]
     #[inline(always)]
     fn tile<S: Simd, const V: usize, const R: usize>(
         &mut self,
@@ -176,6 +181,10 @@ impl Product<'_> {
 }
 
 /// Adds the products of one column of the left factor with one row of the right one.
+#[expect(
+    clippy::manual_memcpy,
+    reason = "loops of a known length over what stays in registers"
+)]
 #[inline(always)]
 fn step<S: Simd, const V: usize, const R: usize>(
     simd: S,
