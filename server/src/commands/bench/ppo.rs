@@ -69,7 +69,7 @@ pub(super) fn measure(
             value_optimiser: optimiser(1e-7),
             token_samples: 0,
             stop: EarlyStop {
-                patience: usize::MAX,
+                patience: 1_000_000,
                 ..PpoConfig::preset(Preset::Tiny).stop
             },
             lora,
