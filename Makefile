@@ -2,7 +2,7 @@
 #
 #   make demo    build, start everything, print one sign-in link for each role
 #   make test    everything that CI checks
-#   make bench   measure the trainer on this machine (make bench-labeling: the labeling pages and API)
+#   make bench   measure the trainer beside PyTorch and TRL (make bench-labeling: the labeling pages and API)
 
 .PHONY: help demo test transformers bench bench-labeling prepare-sql packages-demo packages-test
 .DEFAULT_GOAL := help
@@ -21,9 +21,9 @@ test: packages-test ## format, lints, docs, unit, database and browser tests
 transformers: ## what we write, read by transformers, gguf and peft from PyPI (a large download)
 	.ci/transformers
 
-bench: ## one JSON line for each case: seconds, tokens per second and memory of passes, steps and sampling
+bench: ## the trainer beside PyTorch, transformers and TRL, into docs/benchmarks.md (two hours, a large download)
 	cargo build --locked --package server
-	"$$(.ci/target-dir)/debug/plackett" bench
+	.ci/bench --document docs/benchmarks.md
 
 bench-labeling: packages-demo ## how fast labelers get and submit tasks, beside pgbench, into docs/benchmarks.md (half an hour)
 	.ci/with-postgres --durable cargo bench --locked --package server --bench labeling -- --document docs/benchmarks.md
