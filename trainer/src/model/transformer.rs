@@ -288,7 +288,7 @@ impl Transformer {
     }
 
     /// Whether tracked passes keep only each block's input and run the block again in the backward
-    /// pass, which must then be [`recompute::backward`].
+    /// pass, which must then be [`super::recompute::backward`].
     pub fn set_recompute(&mut self, recomputes: bool) {
         self.recomputes = recomputes;
     }

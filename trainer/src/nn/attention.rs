@@ -3,7 +3,7 @@
 //! 1706.03762). What a text sees is told by [`Sight`], so texts of any length lie in one row, and the
 //! completions of a prompt see that prompt where it lies, once.
 //!
-//! Probabilities exist for [`BLOCK`] queries of a head at a time and are worked out again in the
+//! Probabilities exist for a block of 64 queries of a head at a time and are worked out again in the
 //! backward pass (Dao et al., arXiv 2205.14135, without the tiles over keys: on CPU a block's
 //! probabilities stay in the cache). Query heads that share a key head share its keys. What a query
 //! comes to has the same bits wherever the keys lie that it sees, and whatever lies beside them.
