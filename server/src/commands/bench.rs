@@ -83,8 +83,7 @@ pub async fn run(data: &DataConfig, command: BenchCommand) -> anyhow::Result<()>
     .await?
 }
 
-/// Iterations of PPO over 8 episodes, all layers learning or adapters alone. Completions end where the
-/// model ends them, so the tokens counted are those that there were.
+/// Iterations of PPO over 8 episodes, all layers learning or adapters alone.
 fn measure_ppo(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
     for (case, lora) in [
         ("ppo_step", None),

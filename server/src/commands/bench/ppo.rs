@@ -2,11 +2,11 @@
 //! and one step of the optimisers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use trainer::config::{EarlyStop, LoraConfig, PpoConfig, Preset, RewardConfig};
 use trainer::memory::PeakWatch;
 use trainer::ppo::{self, PpoJob};
@@ -47,6 +47,7 @@ pub(super) fn measure(
     lora: Option<LoraConfig>,
 ) -> anyhow::Result<Iterations> {
     let place = tempfile::tempdir()?;
+    let base = &endless(base, place.path())?;
     let codec = TextCodec::load(base)?;
     let prompts = place.path().join("prompts.jsonl");
     let lines = (0..(repeats + 1) * EPISODES).map(|index| {
@@ -110,12 +111,47 @@ fn prompt(codec: &TextCodec, index: usize) -> anyhow::Result<String> {
     }
 }
 
+/// The model in `base` with another end of text, one that it never writes, so that every completion
+/// has as many tokens as it may and each run does the same work. The weights are linked, not copied.
+fn endless(base: &Path, place: &Path) -> anyhow::Result<PathBuf> {
+    const CONFIG: &str = "tokenizer_config.json";
+    let folder = place.join("base");
+    std::fs::create_dir(&folder)?;
+    let entries = std::fs::read_dir(base).with_context(|| format!("reading {}", base.display()))?;
+    for entry in entries {
+        let path = entry?.path().canonicalize()?;
+        if let Some(name) = path.file_name() {
+            std::os::unix::fs::symlink(&path, folder.join(name))?;
+        }
+    }
+    let read = |name: &str| -> anyhow::Result<Value> {
+        let path = folder.join(name);
+        let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    let mut config = read(CONFIG)?;
+    let used = ["bos_token", "eos_token", "pad_token", "unk_token"].map(|name| {
+        let token = &config[name];
+        token.get("content").unwrap_or(token).clone()
+    });
+    let tokenizer = read("tokenizer.json")?;
+    let special = tokenizer["added_tokens"].as_array().into_iter().flatten();
+    let mut special = special.filter(|token| token["special"] == json!(true));
+    // Where there is none, completions end where the model ends them, and the tokens told are fewer.
+    if let Some(token) = special.rfind(|token| !used.contains(&token["content"])) {
+        config["eos_token"] = token["content"].clone();
+        std::fs::remove_file(folder.join(CONFIG))?;
+        std::fs::write(folder.join(CONFIG), serde_json::to_vec_pretty(&config)?)?;
+    }
+    Ok(folder)
+}
+
 /// One step over two rankings.
 fn train_reward_model(
     base: &Path,
     place: &Path,
     lora: Option<&LoraConfig>,
-) -> anyhow::Result<std::path::PathBuf> {
+) -> anyhow::Result<PathBuf> {
     let data = place.join("rankings.jsonl");
     let ranking = |index: usize| {
         let completion = |k: usize| {
