@@ -466,6 +466,31 @@ mod tests {
     }
 
     #[test]
+    fn as_many_rows_and_tokens_are_taken_at_once_as_the_limits_say() {
+        let model = model();
+        let length = READ_AT_ONCE / ROWS_AT_ONCE + 5;
+        let n = ROWS_AT_ONCE + 40;
+        let prompts = vec![vec![5; length]; n];
+        let requests: Vec<SampleRequest> = (0..n)
+            .map(|prompt| SampleRequest {
+                prompt,
+                stream: prompt as u64,
+            })
+            .collect();
+        let config = config();
+        let cache = model.new_cache(n * pages_of(length, config.max_new_tokens));
+        let cache = cache.unwrap();
+        let mut decoding = Decoding::new(&model, &prompts, &requests, &config, cache);
+        let (entering, unread) = decoding.choose();
+        assert_eq!(unread.len(), READ_AT_ONCE / length);
+        assert_eq!(entering, unread);
+        decoding.waiting = (0..n).collect();
+        assert!(decoding.enter(&mut || true).unwrap());
+        assert_eq!(decoding.rows.len(), ROWS_AT_ONCE);
+        assert_eq!(decoding.waiting.len(), n - ROWS_AT_ONCE);
+    }
+
+    #[test]
     fn no_new_tokens_are_refused_by_name() {
         let config = SamplingConfig {
             max_new_tokens: 0,

@@ -264,7 +264,8 @@ impl TokenBatch {
     pub fn unstack(&self, all: &Tensor) -> Result<Vec<Tensor>> {
         let cut = |(row, length): (usize, &usize)| {
             let own = match &self.shared {
-                None => all.get(row)?.narrow(0, 0, *length)?,
+                // A copy, that the rest be let go.
+                None => all.get(row)?.narrow(0, 0, *length)?.force_contiguous()?,
                 Some(shared) => {
                     let place = &shared.places[row];
                     let all = all.get(0)?;
@@ -273,7 +274,7 @@ impl TokenBatch {
                     Tensor::cat(&[common, own], 0)?
                 }
             };
-            Ok(own.force_contiguous()?.detach())
+            Ok(own.detach())
         };
         self.lengths.iter().enumerate().map(cut).collect()
     }
