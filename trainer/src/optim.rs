@@ -6,7 +6,7 @@
 //! their names, so that a sum over them is the same sum in every run.
 
 mod average;
-mod in_place;
+mod update;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,8 +16,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 pub use self::average::WeightAverage;
-use self::in_place::{Moments, Update, add, sum_of_squares};
+use self::update::{Moments, Update, sum_of_squares};
 use crate::error::{Result, TrainerError};
+use crate::nn::in_place;
 
 /// Where epsilon stands in the update; it matters for small gradients. With |g| = 1e-6 and epsilon
 /// 1e-5 the first step is 29 times as long with torch's placement as with TensorFlow's.
@@ -83,7 +84,7 @@ impl Gradients {
             };
             let gradient = gradient.detach();
             let sum = match self.sums.remove(name) {
-                Some(sum) if sum.is_own && add(&sum.tensor, &gradient, scale)? => sum,
+                Some(sum) if sum.is_own && in_place::add(&sum.tensor, &gradient, scale)? => sum,
                 Some(sum) => Sum {
                     tensor: (sum.tensor + (gradient * scale)?)?,
                     is_own: true,

@@ -9,6 +9,7 @@ mod tiny;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use counting::{alone, peak_of, taken_by};
@@ -274,7 +275,11 @@ impl Place {
             base: self.path("base"),
             reward: None,
             out: self.path(name),
-            saving: SavePolicy::default(),
+            // After every step, since it is a phase that may be the highest.
+            saving: SavePolicy {
+                every: Some(Duration::ZERO),
+                ..SavePolicy::default()
+            },
         }
     }
 
@@ -564,7 +569,7 @@ fn peaks_of_runs_by_adapters_are_near_their_estimates() {
 #[test]
 fn a_run_is_fitted_to_its_limit_and_refused_where_nothing_fits() {
     let _turn = alone();
-    let place = Place::new(&shape(800), 120);
+    let place = Place::new(&shape(800), 360);
     let mut job = place.sft("fitted");
     let free = sft::estimate(&job).unwrap();
     assert_eq!((free.rows, free.recomputes), (4, false));

@@ -13,9 +13,9 @@ use trainer::model::batch::TokenBatch;
 use trainer::model::dropout::Dropout;
 use trainer::model::heads::{Beginning, RewardModel};
 use trainer::model::lora::Fresh;
-use trainer::model::recompute;
 use trainer::model::transformer::Transformer;
 use trainer::model::weights::Trainable;
+use trainer::nn::backward::backward;
 use trainer::optim::Gradients;
 use trainer::rng::{standard_normal, stream};
 use trainer::sft::{Feed, LearningRow, add_gradient, add_gradient_of};
@@ -100,7 +100,7 @@ fn a_reward_models_gradients_are_the_same_to_the_bit() {
                     })
                     .collect();
                 let scalar = Tensor::cat(&scores, 0).unwrap().sqr().unwrap();
-                let store = recompute::backward(&scalar.sum_all().unwrap()).unwrap();
+                let store = backward(&scalar.sum_all().unwrap()).unwrap();
                 let variables = model.trunk.weights().variables();
                 gradients[index].add(&store, variables, 1.0).unwrap();
             }
@@ -213,7 +213,7 @@ fn so_are_those_of_an_ensemble() {
             let lower = model.trunk.lower(&batch).unwrap();
             let scores = model.member_scores_from(&lower, &batch, Pass::Tracked);
             let scalar = scores.unwrap().sqr().unwrap().sum_all().unwrap();
-            let store = recompute::backward(&scalar).unwrap();
+            let store = backward(&scalar).unwrap();
             let variables = model.trunk.weights().variables().iter();
             let own = variables.map(|(name, one)| (name.clone(), bits(store.get(one).unwrap())));
             own.collect::<BTreeMap<String, Vec<u32>>>()

@@ -12,9 +12,9 @@ use crate::config::DpoConfig;
 use crate::error::{Result, TrainerError};
 use crate::memory::LOWER_CACHE_BYTES;
 use crate::model::attention::Pass;
-use crate::model::recompute;
 use crate::model::token_log_probs;
 use crate::model::transformer::Transformer;
+use crate::nn::backward::backward;
 use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::Progress;
 use crate::reward::groups::Group;
@@ -295,7 +295,7 @@ impl<'a> Learner<'a> {
         let (hidden, head) = (&seen.hidden, policy.head());
         let scalar = token_log_probs::surrogate(hidden, head, &seen.targets, 1.0, &by_token)?;
         let variables = policy.weights().variables();
-        gradients.add(&recompute::backward(&scalar)?, variables, 1.0)?;
+        gradients.add(&backward(&scalar)?, variables, 1.0)?;
         Ok(measure)
     }
 

@@ -230,6 +230,12 @@ impl Network<'_> {
         width * if has_bias { 2 } else { 1 }
     }
 
+    /// Whether nothing is added to a projection's product.
+    fn is_bare(&self, target: LoraTarget, has_bias: bool) -> bool {
+        let is_adapted = self.lora.is_some_and(|lora| lora.targets.contains(&target));
+        !has_bias && !is_adapted
+    }
+
     /// Keys and values of one token: projected, normed.
     fn keys_and_values(&self) -> usize {
         let (keys, biases) = (self.keys(), self.config.biases);
@@ -254,10 +260,17 @@ impl Network<'_> {
         };
         // Projected, normed; the attended values.
         let attention = Self::projection(queries, biases.attention_in) + normed + queries;
-        let output = Self::projection(hidden, biases.attention_out) + hidden;
-        let n_inner = if config.architecture.is_gpt() { 1 } else { 2 };
+        // A bare product is joined with what lies around it.
+        let output = match self.is_bare(LoraTarget::Output, biases.attention_out) {
+            true => hidden,
+            false => Self::projection(hidden, biases.attention_out) + hidden,
+        };
+        let is_gpt = config.architecture.is_gpt();
+        let n_inner = if is_gpt { 1 } else { 2 };
+        let joins = !is_gpt && self.is_bare(LoraTarget::Down, biases.feed_forward);
+        let activated = if joins { 0 } else { inner };
         let feed_forward = n_inner * Self::projection(inner, biases.feed_forward)
-            + inner
+            + activated
             + Self::projection(hidden, biases.feed_forward)
             + hidden;
         let beside = self.beside(&[
@@ -273,8 +286,11 @@ impl Network<'_> {
     /// What one block keeps, without its input. Its last result is the next one's input.
     pub fn block_pass(&self, rows: Rows) -> usize {
         let hidden = self.config.hidden_size;
-        // A mask and a product after attention and after the feed-forward layer.
-        let dropout = if rows.drops { 4 * hidden } else { 0 };
+        // A mask and a product after attention and after the feed-forward layer, and what is then not
+        // joined with the stream.
+        let has_bias = self.config.biases.attention_out;
+        let apart = usize::from(self.is_bare(LoraTarget::Output, has_bias));
+        let dropout = if rows.drops { (4 + apart) * hidden } else { 0 };
         let token = self.norm(hidden) + self.keys_and_values() + self.rest_of_block();
         rows.tokens.saturating_mul(token + dropout)
     }
@@ -359,17 +375,17 @@ impl Network<'_> {
     }
 
     /// What the backward pass of one block works with at its worst moment, `rows` being those that
-    /// pass together: candle adds each gradient to zeros, so that three or four tensors of a kind
-    /// live side by side.
+    /// pass together: candle adds each gradient by a token to zeros, so that several tensors of a kind
+    /// live side by side. Gradients of weights are added where they lie.
     pub fn backward_of_block(&self, rows: Rows, recomputes: bool) -> usize {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let of_tokens = |numbers: usize| rows.tokens.saturating_mul(numbers);
-        let feed_forward = of_tokens(6 * inner);
+        let feed_forward = of_tokens(5 * inner);
         let weights = match self.lora {
-            None => of_tokens(4 * inner + 2 * hidden).saturating_add(4 * hidden * inner),
+            None => of_tokens(4 * inner + 2 * hidden),
             // The gradient of a sum goes to both of its parts.
             Some(lora) => {
-                of_tokens(6 * inner + 2 * hidden).saturating_add(4 * lora.rank * (hidden + inner))
+                of_tokens(6 * inner + 2 * hidden).saturating_add(2 * lora.rank * (hidden + inner))
             }
         };
         // By queries, keys and values of each head apart, and of all together.

@@ -82,23 +82,17 @@ pub(super) fn gradients(sums: usize, own: usize) -> Part {
 /// What the backward pass works with besides gradients, for a loss over `n` tokens' probabilities
 /// (0: a loss over scores). `passing` are the rows that pass together.
 ///
-/// Where the projection to the vocabulary learns, eight of its gradient live at once as that pass
-/// begins, while no other gradient is there yet, and three stay to the end.
+/// Logits, and the gradient of a projection to the vocabulary that learns, are there before any other
+/// gradient.
 pub(super) fn working(network: &Network, passing: Rows, n: usize, recomputes: bool) -> Part {
     let block = network.backward_of_block(passing, recomputes);
-    let own = block.max(2 * network.largest_trained());
-    let logits = 2 * n.min(CHUNK) * network.config.vocab_size;
-    let (before, begins, stays) = match network.trains_projection() && n > 0 {
-        true => {
-            let vocabulary = network.vocabulary();
-            let begins = (8 * vocabulary).saturating_sub(network.trained());
-            (3 * vocabulary, begins, 3 * vocabulary)
-        }
-        false => (0, 0, 0),
+    let logits = n.min(CHUNK) * network.config.vocab_size;
+    let projection = match network.trains_projection() && n > 0 {
+        true => network.vocabulary(),
+        false => 0,
     };
-    let before = (logits + before).saturating_sub(network.trained());
-    let numbers = own.saturating_add(stays).max(begins).max(before);
-    part("work of the backward pass", numbers, SHORTER)
+    let before = (logits + projection).saturating_sub(network.trained());
+    part("work of the backward pass", block.max(before), SHORTER)
 }
 
 /// What a pass keeps for a loss over the probabilities of `n` of its tokens.

@@ -1,11 +1,12 @@
 //! Weights that belong together: a projection with its bias, a norm with its kind.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use crate::error::Result;
 use crate::model::attention::{self, Pass};
 use crate::model::lora::LowRank;
 use crate::model::weights::Weights;
+use crate::nn;
 
 /// A projection, `x` times the transpose of `weight` `[out, in]`, plus what an adapter adds, plus
 /// `bias` `[out]`.
@@ -47,6 +48,44 @@ impl Linear {
             None => Ok(product),
         }
     }
+
+    /// Whether it is a product alone, which our own operations join with what lies around it.
+    fn is_bare(&self, x: &Tensor) -> bool {
+        self.adapter.is_none() && self.bias.is_none() && nn::is_fused(x)
+    }
+
+    /// `stream` `[.., out]` plus what is made of `x` `[.., in]`.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn apply_onto(&self, stream: &Tensor, x: &Tensor) -> Result<Tensor> {
+        if !self.is_bare(x) {
+            return Ok((stream + self.apply(x)?)?);
+        }
+        let sum = nn::linear::linear_onto(&flat(stream)?, &flat(x)?, &self.weight)?;
+        Ok(sum.reshape(stream.shape())?)
+    }
+
+    /// What is made of the gated product of `gate` and `up`, `[.., in]` each.
+    ///
+    /// # Errors
+    /// On shapes that do not fit.
+    pub fn apply_gated(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+        if !self.is_bare(gate) {
+            return self.apply(&attention::swiglu(gate, up)?);
+        }
+        let product = nn::swiglu::gated_linear(&flat(gate)?, &flat(up)?, &self.weight)?;
+        let mut shape = gate.dims().to_vec();
+        shape.pop();
+        shape.push(self.weight.dim(0)?);
+        Ok(product.reshape(shape)?)
+    }
+}
+
+/// `[.., width]` as `[rows, width]`.
+fn flat(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)?;
+    Ok(x.reshape(((), width))?)
 }
 
 /// A norm over the last dimension: by the root mean square, or, with a bias, LayerNorm.

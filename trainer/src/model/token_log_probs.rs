@@ -3,16 +3,19 @@
 //!
 //! The backward pass is written out: with p = softmax(logits / T), the gradient of log p(target)
 //! by the logits is (onehot - p) / T. A loss is a function of the log-probabilities; its gradient
-//! by them is handed to [`surrogate`], whose own gradient by the hidden states (and by the output
+//! by them is handed to [`surrogate`], or worked out on the way by [`learn`], whose own gradient by the hidden states (and by the output
 //! projection where that is trained) is the loss's. That is exact, because a gradient needs only
 //! the value of each factor.
 
-use candle_core::{D, Tensor};
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{D, DType, Tensor};
 use candle_nn::ops;
 
 use crate::error::Result;
 use crate::model::attention::linear;
 use crate::nn;
+use crate::nn::backward::{give, made};
 
 /// Rows whose logits are held at once (a row of 49,152 f32 logits takes 192 KiB).
 pub const CHUNK: usize = 256;
@@ -73,29 +76,129 @@ pub fn surrogate(
     temperature: f64,
     by_log_prob: &Tensor,
 ) -> Result<Tensor> {
-    let (frozen_hidden, frozen_head) = (hidden.detach(), head.detach());
-    let trains_head = head.track_op();
-    let mut by_hidden = Vec::new();
-    let mut by_head: Option<Tensor> = None;
+    let mut back = Back::new(hidden, head);
     for_chunks(hidden.dim(0)?, |start, n| {
-        let rows = frozen_hidden.narrow(0, start, n)?;
         let weight = by_log_prob.detach().narrow(0, start, n)?;
         let targets = targets.narrow(0, start, n)?;
-        let by_logits = by_logits(&rows, &frozen_head, &targets, temperature, &weight)?;
-        by_hidden.push(by_logits.matmul(&frozen_head)?);
-        if trains_head {
-            let part = by_logits.t()?.matmul(&rows)?;
-            by_head = Some(match by_head.take() {
-                Some(sum) => (sum + part)?,
-                None => part,
-            });
-        }
-        Ok(())
+        let rows = back.hidden.narrow(0, start, n)?;
+        let by_logits = by_logits(&rows, &back.head, &targets, temperature, &weight)?;
+        back.add(&rows, &by_logits)
     })?;
-    let through_hidden = (hidden * Tensor::cat(&by_hidden, 0)?)?.sum_all()?;
-    match by_head {
-        Some(by_head) => Ok((through_hidden + (head * by_head)?.sum_all()?)?),
-        None => Ok(through_hidden),
+    back.scalar(hidden, head)
+}
+
+/// Both at once, for a loss whose gradient by a token's log-probability is a function of that alone:
+/// logits are computed once for a few rows at a time. `slope` gets the first row and the rows' values
+/// and returns the gradient by their log-probabilities. Returns all values, and the scalar of
+/// [`surrogate`].
+///
+/// # Errors
+/// On shapes that do not fit, and what `slope` says.
+pub fn learn(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+    mut slope: impl FnMut(usize, &[f32]) -> Result<Vec<f32>>,
+) -> Result<(Vec<f32>, Tensor)> {
+    let mut back = Back::new(hidden, head);
+    let mut all = Vec::with_capacity(hidden.dim(0)?);
+    for_chunks(hidden.dim(0)?, |start, n| {
+        let rows = back.hidden.narrow(0, start, n)?;
+        let targets = targets.narrow(0, start, n)?;
+        let (logits, log_probs) = if nn::is_fused(&rows) {
+            let logits = linear(&rows, &back.head)?;
+            let both = nn::token_rows::log_prob_and_entropy(&logits, &targets, temperature)?;
+            (Some(logits), both.narrow(1, 0, 1)?.squeeze(1)?)
+        } else {
+            let read = evaluate(&rows, &back.head, &targets, temperature)?;
+            (None, read.log_prob)
+        };
+        let log_probs: Vec<f32> = log_probs.to_dtype(DType::F32)?.to_vec1()?;
+        let weight = slope(start, &log_probs)?;
+        let weight = Tensor::from_vec(weight, n, rows.device())?.to_dtype(rows.dtype())?;
+        all.extend(log_probs);
+        let by_logits = match logits {
+            Some(logits) => {
+                nn::token_rows::into_gradient(&logits, &targets, &weight, temperature)?;
+                logits
+            }
+            None => by_logits(&rows, &back.head, &targets, temperature, &weight)?,
+        };
+        back.add(&rows, &by_logits)
+    })?;
+    Ok((all, back.scalar(hidden, head)?))
+}
+
+/// Gradients by hidden states and output projection, as they are found.
+struct Back {
+    hidden: Tensor,
+    head: Tensor,
+    learns: bool,
+    by_hidden: Vec<Tensor>,
+    by_head: Option<Tensor>,
+}
+
+impl Back {
+    fn new(hidden: &Tensor, head: &Tensor) -> Self {
+        Self {
+            hidden: hidden.detach(),
+            head: head.detach(),
+            learns: head.track_op(),
+            by_hidden: Vec::new(),
+            by_head: None,
+        }
+    }
+
+    fn add(&mut self, rows: &Tensor, by_logits: &Tensor) -> Result<()> {
+        self.by_hidden.push(by_logits.matmul(&self.head)?);
+        if !self.learns {
+            return Ok(());
+        }
+        let by_head = match self.by_head.take() {
+            Some(sum) if nn::is_fused(&sum) => {
+                nn::linear::add_by_weight(&sum, by_logits, rows)?;
+                sum
+            }
+            Some(sum) => (sum + by_logits.t()?.matmul(rows)?)?,
+            None => by_logits.t()?.matmul(rows)?,
+        };
+        self.by_head = Some(by_head);
+        Ok(())
+    }
+
+    /// What has those gradients by `hidden` and `head`.
+    fn scalar(self, hidden: &Tensor, head: &Tensor) -> Result<Tensor> {
+        if self.by_hidden.is_empty() {
+            return Ok((hidden.sum_all()? * 0.0)?);
+        }
+        let by_hidden = Tensor::cat(&self.by_hidden, 0)?;
+        let by_head = Mutex::new(self.by_head);
+        let zero = Tensor::zeros((), hidden.dtype(), hidden.device())?;
+        let scalar = made(hidden, head, zero, move |hidden, head, gradient| {
+            let by_hidden = match hidden.track_op() {
+                true => Some(by_hidden.broadcast_mul(gradient)?),
+                false => None,
+            };
+            let by_head = by_head
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let by_head = match by_head {
+                Some(by_head) => give(head, scaled(by_head, gradient)?)?,
+                None => None,
+            };
+            Ok((by_hidden, by_head))
+        })?;
+        Ok(scalar)
+    }
+}
+
+/// `tensor` times a scalar, which is 1 nearly always.
+fn scaled(tensor: Tensor, scalar: &Tensor) -> candle_core::Result<Tensor> {
+    match scalar.to_dtype(DType::F64)?.to_scalar::<f64>()? {
+        1.0 => Ok(tensor),
+        scale => tensor * scale,
     }
 }
 
@@ -135,7 +238,7 @@ fn for_chunks(n: usize, mut chunk: impl FnMut(usize, usize) -> Result<()>) -> Re
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use candle_core::{DType, Device, Var};
+    use candle_core::{Device, Var};
 
     use super::*;
 

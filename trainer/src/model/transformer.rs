@@ -15,9 +15,7 @@ pub use self::decode::{KvCache, RowId, pages_for};
 use crate::error::{Result, TrainerError};
 pub use crate::model::architecture::EMBEDDING;
 use crate::model::architecture::{FINAL_NORM, OUTPUT, POSITIONS, SCORE, split_our_name};
-use crate::model::attention::{
-    Pass, Rotary, Rotation, activate, linear, rms_norm, split_heads, swiglu,
-};
+use crate::model::attention::{Pass, Rotary, Rotation, activate, linear, rms_norm, split_heads};
 use crate::model::batch::TokenBatch;
 use crate::model::dropout::Dropout;
 use crate::model::layers::{Linear, Norm};
@@ -87,11 +85,10 @@ impl Block {
     /// The gated layer, or the plain one.
     fn feed_forward(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         let up = self.up.apply(x)?;
-        let inner = match &self.gate {
-            Some(gate) => swiglu(&gate.apply(x)?, &up)?,
-            None => activate(&up, activation)?,
-        };
-        self.down.apply(&inner)
+        match &self.gate {
+            Some(gate) => self.down.apply_gated(&gate.apply(x)?, &up),
+            None => self.down.apply(&activate(&up, activation)?),
+        }
     }
 }
 
@@ -288,7 +285,7 @@ impl Transformer {
     }
 
     /// Whether tracked passes keep only each block's input and run the block again in the backward
-    /// pass, which must then be [`super::recompute::backward`].
+    /// pass, which must then be [`nn::backward::backward`].
     pub fn set_recompute(&mut self, recomputes: bool) {
         self.recomputes = recomputes;
     }
@@ -388,7 +385,10 @@ impl Transformer {
             Some((dropout, index)) => dropout.apply(&added, 1 + 2 * index + half),
             None => Ok(added),
         };
-        let x = (x + drop(block.output.apply(merged)?, 0)?)?;
+        let x = match dropout {
+            Some(_) => (x + drop(block.output.apply(merged)?, 0)?)?,
+            None => block.output.apply_onto(x, merged)?,
+        };
         if self.config.architecture.norms_after() {
             let x = block.input_norm.apply(&x, pass)?;
             let x = (&x + drop(block.feed_forward(&x, activation)?, 1)?)?;
@@ -425,6 +425,6 @@ impl Transformer {
 /// The rows of a table that `ids` `[batch, time]` name, `[batch, time, width]`.
 fn embed(table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (rows, time) = ids.dims2()?;
-    let picked = table.index_select(&ids.flatten_all()?, 0)?;
+    let picked = nn::backward::rows(table, &ids.flatten_all()?)?;
     Ok(picked.reshape((rows, time, table.dim(1)?))?)
 }

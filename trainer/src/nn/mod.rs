@@ -5,6 +5,8 @@
 use candle_core::{CpuStorage, DType, Layout, Tensor};
 
 pub mod attention;
+pub mod backward;
+pub mod in_place;
 pub mod linear;
 pub mod paged_attention;
 pub mod rms_norm;

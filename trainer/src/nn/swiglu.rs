@@ -4,7 +4,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{numbers, simd};
+use super::backward::give;
+use super::{linear, numbers, simd};
 
 /// Elements one thread takes at a time.
 const PIECE: usize = 16_384;
@@ -17,7 +18,19 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.contiguous()?.apply_op2(&up.contiguous()?, SwiGlu)
 }
 
+/// That of `gate` and `up` `[rows, in]`, times the transpose of `weight` `[out, in]`. What is multiplied
+/// is worked out again in the backward pass rather than kept: it is the widest of a block's results,
+/// and takes a hundredth of the product's time.
+///
+/// # Errors
+/// On shapes that do not fit.
+pub fn gated_linear(gate: &Tensor, up: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (gate, up) = (gate.contiguous()?, up.contiguous()?);
+    gate.apply_op3(&up, &weight.contiguous()?, GatedLinear)
+}
+
 struct SwiGlu;
+struct GatedLinear;
 struct Gradients;
 
 #[inline(always)]
@@ -67,6 +80,57 @@ impl CustomOp2 for SwiGlu {
             &Gradients,
         )?;
         Ok((Some(both.get(0)?), Some(both.get(1)?)))
+    }
+}
+
+impl CustomOp3 for GatedLinear {
+    fn name(&self) -> &'static str {
+        "gated-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = gate_layout.shape().dims2()?;
+        let (outputs, weight_width) = weight_layout.shape().dims2()?;
+        if width != weight_width {
+            candle_core::bail!("rows of {width} numbers do not fit a weight of {weight_width}");
+        }
+        let (inner, _) = SwiGlu.cpu_fwd(gate, gate_layout, up, up_layout)?;
+        let weight = numbers(weight, weight_layout)?;
+        let out = linear::product(inner.as_slice::<f32>()?, weight, width);
+        Ok((CpuStorage::F32(out), Shape::from((rows, outputs))))
+    }
+
+    fn bwd(
+        &self,
+        gate: &Tensor,
+        up: &Tensor,
+        weight: &Tensor,
+        _result: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (frozen_gate, frozen_up) = (gate.detach(), up.detach());
+        let gradient = gradient.detach();
+        let by_weight = match weight.track_op() {
+            true => {
+                let inner = frozen_gate.apply_op2_no_bwd(&frozen_up, &SwiGlu)?;
+                give(weight, gradient.t()?.matmul(&inner)?)?
+            }
+            false => None,
+        };
+        if !gate.track_op() && !up.track_op() {
+            return Ok((None, None, by_weight));
+        }
+        let by_inner = gradient.matmul(&weight.detach())?;
+        let both = frozen_gate.apply_op3_no_bwd(&frozen_up, &by_inner, &Gradients)?;
+        Ok((Some(both.get(0)?), Some(both.get(1)?), by_weight))
     }
 }
 
@@ -125,5 +189,22 @@ mod tests {
         assert_same(&inputs, &|x| swiglu(&x[0], &x[1]).unwrap(), &|x| {
             (x[0].silu().unwrap() * &x[1]).unwrap()
         });
+    }
+    #[test]
+    fn with_the_product_after_it_too() {
+        let inputs = [
+            random("gate", &[7, 6]),
+            random("up", &[7, 6]),
+            random("weight", &[5, 6]),
+        ];
+        assert_same(
+            &inputs,
+            &|x| gated_linear(&x[0], &x[1], &x[2]).unwrap(),
+            &|x| {
+                let inner = (x[0].silu().unwrap() * &x[1]).unwrap();
+                inner.matmul(&x[2].t().unwrap()).unwrap()
+            },
+        );
+        assert!(gated_linear(&inputs[0], &inputs[1], &random("w", &[5, 7])).is_err());
     }
 }

@@ -7,10 +7,8 @@ use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Storage, Tensor, Var};
 use rayon::prelude::*;
 
 use super::flat;
+use crate::nn::in_place::{CHUNK, both};
 use crate::nn::is_fused;
-
-/// Numbers that a core takes at a time.
-const CHUNK: usize = 1 << 15;
 
 /// First and second moment of a parameter.
 #[derive(Default)]
@@ -28,15 +26,6 @@ pub(super) struct Update {
     pub(super) step_length: f32,
     pub(super) root_scale: f32,
     pub(super) keep: f32,
-}
-
-/// Adds `scale` times a tensor to `sum`, where that lies in memory; false where it cannot be done so.
-pub(super) fn add(sum: &Tensor, other: &Tensor, scale: f64) -> crate::error::Result<bool> {
-    if !is_fused(sum) || !sum.is_contiguous() || !other.is_contiguous() {
-        return Ok(false);
-    }
-    sum.inplace_op2(other, &Add(scale as f32))?;
-    Ok(true)
 }
 
 /// The sum of the squares of all numbers.
@@ -69,56 +58,11 @@ fn squares(numbers: &[f32]) -> f64 {
     lanes.into_iter().sum::<f64>() + rest.sum::<f64>()
 }
 
-struct Add(f32);
-
 /// One update of one parameter.
 struct Step<'a> {
     update: &'a Update,
     moments: Mutex<&'a mut Moments>,
     keep: f32,
-}
-
-/// The numbers of two contiguous tensors, the first to be changed.
-fn both<'a>(
-    (to, to_layout): (&'a mut CpuStorage, &Layout),
-    (from, from_layout): (&'a CpuStorage, &Layout),
-) -> Result<(&'a mut [f32], &'a [f32])> {
-    let ranges = (
-        to_layout.contiguous_offsets(),
-        from_layout.contiguous_offsets(),
-    );
-    match (to, from, ranges) {
-        (CpuStorage::F32(to), CpuStorage::F32(from), (Some(own), Some(other)))
-            if to_layout.shape() == from_layout.shape() =>
-        {
-            Ok((&mut to[own.0..own.1], &from[other.0..other.1]))
-        }
-        _ => candle_core::bail!("what changes in place must be contiguous f32 of one shape"),
-    }
-}
-
-impl InplaceOp2 for Add {
-    fn name(&self) -> &'static str {
-        "add-in-place"
-    }
-
-    fn cpu_fwd(
-        &self,
-        sum: &mut CpuStorage,
-        sum_layout: &Layout,
-        other: &CpuStorage,
-        other_layout: &Layout,
-    ) -> Result<()> {
-        let (sum, other) = both((sum, sum_layout), (other, other_layout))?;
-        sum.par_chunks_mut(CHUNK)
-            .zip(other.par_chunks(CHUNK))
-            .for_each(|(sum, other)| {
-                for (sum, other) in sum.iter_mut().zip(other) {
-                    *sum += self.0 * other;
-                }
-            });
-        Ok(())
-    }
 }
 
 impl InplaceOp2 for Step<'_> {

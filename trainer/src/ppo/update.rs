@@ -9,8 +9,9 @@ use crate::error::{Result, TrainerError};
 use crate::loss::with_gradient;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
+use crate::model::token_log_probs;
 use crate::model::transformer::Transformer;
-use crate::model::{recompute, token_log_probs};
+use crate::nn::backward::backward;
 use crate::optim::Gradients;
 use crate::progress::Progress;
 use crate::sft::{LearningRow, add_gradient};
@@ -42,31 +43,24 @@ impl Learner<'_> {
         gradients: &mut Gradients,
     ) -> Result<PolicySums> {
         let policy = &self.models.policy;
-        let (hidden, targets, new) = self.log_probs_now(episodes)?;
-        let temperature = self.config.temperature;
-        let mut sums = PolicySums::default();
-        let mut by_log_prob = Vec::with_capacity(new.len());
-        let old = episodes
+        let (hidden, targets) = self.hidden_before_tokens(episodes)?;
+        let mut old = episodes
             .iter()
             .flat_map(|episode| episode.old.iter().zip(&episode.advantages));
-        for (new, (old, advantage)) in new.iter().zip(old) {
-            let slope = sums.take(f64::from(*new), *old, *advantage, self.config);
-            by_log_prob.push((weight * slope) as f32);
-        }
+        let mut sums = PolicySums::default();
+        let slopes = |_, new: &[f32]| {
+            check_finite("the policy's log-probabilities", new)?;
+            let slopes = new.iter().zip(&mut old).map(|(new, (old, advantage))| {
+                let slope = sums.take(f64::from(*new), *old, *advantage, self.config);
+                (weight * slope) as f32
+            });
+            Ok(slopes.collect())
+        };
+        let temperature = self.config.temperature;
+        let (_, scalar) =
+            token_log_probs::learn(&hidden, policy.head(), &targets, temperature, slopes)?;
         check_loss("policy", sums.loss)?;
-        let by_log_prob = Tensor::from_vec(by_log_prob, new.len(), &policy.device)?;
-        let scalar = token_log_probs::surrogate(
-            &hidden,
-            policy.head(),
-            &targets,
-            temperature,
-            &by_log_prob,
-        )?;
-        gradients.add(
-            &recompute::backward(&scalar)?,
-            policy.weights().variables(),
-            1.0,
-        )?;
+        gradients.add(&backward(&scalar)?, policy.weights().variables(), 1.0)?;
         Ok(sums)
     }
 
@@ -91,11 +85,7 @@ impl Learner<'_> {
         check_loss("value", sums.loss)?;
         let by_value = Tensor::from_vec(by_value, values_now.len(), &model.trunk.device)?;
         let scalar = with_gradient(&values, &by_value)?;
-        gradients.add(
-            &recompute::backward(&scalar)?,
-            model.trunk.weights().variables(),
-            1.0,
-        )?;
+        gradients.add(&backward(&scalar)?, model.trunk.weights().variables(), 1.0)?;
         Ok(sums)
     }
 
@@ -152,14 +142,22 @@ impl Learner<'_> {
             }
         }
         let views: Vec<&Episode> = episodes.iter().take(self.micro_rows).collect();
-        self.log_probs_now(&views)?;
+        self.prove_policy(&views)?;
         self.values_now(&views)?;
         Ok(())
     }
 
-    /// The policy's output before each token of the episodes, with history, `[tokens, hidden]`;
-    /// those tokens; and their log-probabilities.
-    fn log_probs_now(&self, episodes: &[&Episode]) -> Result<(Tensor, Tensor, Vec<f32>)> {
+    /// A pass of its own, that nothing of it is kept beside the value model's.
+    fn prove_policy(&self, episodes: &[&Episode]) -> Result<()> {
+        let (hidden, targets) = self.hidden_before_tokens(episodes)?;
+        let (head, temperature) = (self.models.policy.head(), self.config.temperature);
+        let now = token_log_probs::evaluate(&hidden, head, &targets, temperature)?.log_prob;
+        check_finite("the policy's log-probabilities", &now.to_vec1::<f32>()?)
+    }
+
+    /// The policy's output before each token of the episodes, with history, `[tokens, hidden]`, and
+    /// those tokens.
+    fn hidden_before_tokens(&self, episodes: &[&Episode]) -> Result<(Tensor, Tensor)> {
         let policy = &self.models.policy;
         let batch = self.batch(episodes)?;
         let (positions, targets) = token_positions(&batch, episodes);
@@ -170,13 +168,8 @@ impl Learner<'_> {
             .map(|episode| episode.policy_lower.as_ref())
             .collect();
         let hidden = self.hidden(policy, &lowers, &batch)?.flatten(0, 1)?;
-        let hidden = hidden.index_select(&Tensor::from_vec(positions, n, &policy.device)?, 0)?;
-        let temperature = self.config.temperature;
-        let new = token_log_probs::evaluate(&hidden, policy.head(), &targets, temperature)?
-            .log_prob
-            .to_vec1::<f32>()?;
-        check_finite("the policy's log-probabilities", &new)?;
-        Ok((hidden, targets, new))
+        let positions = Tensor::from_vec(positions, n, &policy.device)?;
+        Ok((hidden.index_select(&positions, 0)?, targets))
     }
 
     /// The value before each token of the episodes, with history and as numbers.

@@ -16,7 +16,7 @@ use crate::loss::with_gradient;
 use crate::memory::{LOWER_CACHE_BYTES, Plan};
 use crate::model::attention::Pass;
 use crate::model::heads::RewardModel;
-use crate::model::recompute;
+use crate::nn::backward::backward;
 use crate::optim::{AdamW, Gradients, set_values, values};
 use crate::progress::Progress;
 use crate::rng::stream;
@@ -239,7 +239,7 @@ impl<'a> Learner<'a> {
         let by_score = Tensor::from_vec(by_score, (rewards.len(), n), &model.trunk.device)?;
         let scalar = with_gradient(&scores, &by_score)?;
         let variables = model.trunk.weights().variables();
-        gradients.add(&recompute::backward(&scalar)?, variables, 1.0)?;
+        gradients.add(&backward(&scalar)?, variables, 1.0)?;
         learnt.rewards = rewards;
         Ok(learnt)
     }

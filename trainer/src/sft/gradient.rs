@@ -9,10 +9,10 @@ use crate::error::Result;
 use crate::model::attention::Pass;
 use crate::model::batch::TokenBatch;
 use crate::model::dropout::Dropout;
-use crate::model::recompute;
 use crate::model::segments::Segment;
 use crate::model::token_log_probs;
 use crate::model::transformer::Transformer;
+use crate::nn::backward::backward;
 use crate::optim::Gradients;
 use crate::progress::Progress;
 
@@ -95,12 +95,11 @@ pub fn add_gradient_of<R: Borrow<LearningRow>>(
     gradients: &mut Gradients,
 ) -> Result<f64> {
     let (hidden, targets) = learnt_hidden(model, rows, feed, pad_id, Pass::Tracked)?;
-    let log_probs = token_log_probs::evaluate(&hidden, model.head(), &targets, 1.0)?.log_prob;
-    let by_log_prob = (log_probs.ones_like()? * -weight)?;
-    let scalar = token_log_probs::surrogate(&hidden, model.head(), &targets, 1.0, &by_log_prob)?;
-    let store = recompute::backward(&scalar)?;
-    gradients.add(&store, model.weights().variables(), 1.0)?;
-    Ok(-weight * f64::from(log_probs.sum_all()?.to_scalar::<f32>()?))
+    let slope = |_, log_probs: &[f32]| Ok(vec![-weight as f32; log_probs.len()]);
+    let (log_probs, scalar) = token_log_probs::learn(&hidden, model.head(), &targets, 1.0, slope)?;
+    gradients.add(&backward(&scalar)?, model.weights().variables(), 1.0)?;
+    let sum: f64 = log_probs.into_iter().map(f64::from).sum();
+    Ok(-weight * sum)
 }
 
 /// The network's output at the positions whose next token is learnt, and those tokens.
