@@ -51,6 +51,8 @@ enum Command {
     Simulate(commands::simulate::SimulateArgs),
     /// Measure how fast the trainer is on this machine.
     Bench(commands::bench::BenchCommand),
+    /// Hold what a GPU computes against what the CPU does.
+    CheckDevice(commands::check_device::CheckDeviceCommand),
     /// Bring the database to this program's schema.
     Migrate,
 }
@@ -88,6 +90,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Export(args) => commands::export::run(&cli.data, args).await,
         Command::Simulate(args) => commands::simulate::run(&cli.data, args).await,
         Command::Bench(command) => commands::bench::run(&cli.data, command).await,
+        Command::CheckDevice(command) => commands::check_device::run(&cli.data, command).await,
         Command::Migrate => commands::migrate::run(&cli.data).await,
     }
 }

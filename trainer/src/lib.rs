@@ -18,6 +18,7 @@ pub mod tokenizer_training;
 
 mod cutting;
 
+pub mod device;
 pub mod model;
 pub mod nn;
 
@@ -51,5 +52,5 @@ pub mod run_folder;
 pub mod savepoint;
 
 /// Where tensors live, for callers that load a model themselves.
-pub use candle_core::Device;
+pub use device::Device;
 pub use error::{Result, TrainerError};

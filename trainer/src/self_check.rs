@@ -2,6 +2,7 @@
 //! worthless without an error, so a run that fails one refuses to start.
 
 pub mod data;
+pub mod devices;
 pub mod files;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
+use trainer::Device;
 use trainer::config::{LoraConfig, Preset, SftConfig};
 use trainer::generate::{SampleRequest, generate};
 use trainer::memory::PeakWatch;
@@ -21,6 +22,7 @@ use trainer::reward::{StepBench, StepShape};
 use trainer::sampling::SamplingConfig;
 use trainer::sft::{LearningRow, add_gradient};
 
+use crate::commands::device::DeviceName;
 use crate::config::DataConfig;
 
 /// Rows and tokens of a forward pass and a training step.
@@ -40,12 +42,18 @@ pub struct BenchCommand {
     /// Only cases whose names begin so, for example reward.
     #[arg(long, value_name = "NAME", default_value = "")]
     pub only: String,
+
+    /// Where it computes. cuda needs a program that was built by `make build-cuda`, and a GPU.
+    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    pub device: DeviceName,
 }
 
-/// How often each case is measured, and which are.
+/// How often each case is measured, which are, and where.
 struct Wanted {
     repeats: usize,
     only: String,
+    device_name: DeviceName,
+    device: Device,
     /// Cases that were measured.
     n_told: Cell<usize>,
 }
@@ -59,19 +67,25 @@ impl Wanted {
 /// Measures and prints.
 ///
 /// # Errors
-/// When the model cannot be loaded.
+/// When the model cannot be loaded, or there is no such device.
 pub async fn run(data: &DataConfig, command: BenchCommand) -> anyhow::Result<()> {
     let default = data.models_dir().join("smollm2-135m-instruct");
     let folder = command.model.unwrap_or(default);
     let wanted = Wanted {
         repeats: command.repeats.max(1),
         only: command.only,
+        device_name: command.device,
+        device: command.device.open()?,
         n_told: Cell::new(0),
     };
     tokio::task::spawn_blocking(move || {
         measure_all(&folder, &wanted)?;
         measure_rewards(&folder, &wanted)?;
-        measure_ppo(&folder, &wanted)?;
+        match wanted.device_name {
+            DeviceName::Cpu => measure_ppo(&folder, &wanted)?,
+            // Whole runs take no device.
+            DeviceName::Cuda => eprintln!("cases of PPO are left out: its runs compute on the CPU"),
+        }
         let told = wanted.n_told.get();
         ensure!(
             told > 0,
@@ -118,7 +132,7 @@ fn measure_rewards(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
         for (how, rows) in [("apart_", 1), ("", completions)] {
             let case = format!("{how}reward_k{completions}_prompt{prompt_tokens}");
             if wanted.has(&case) {
-                let mut step = StepBench::new(folder, shape, rows)?;
+                let mut step = StepBench::new(folder, &wanted.device, shape, rows)?;
                 report(&case, shape.n_tokens(), wanted, || step.step())?;
             }
         }
@@ -127,7 +141,7 @@ fn measure_rewards(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
 }
 
 fn measure_all(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
-    let device = trainer::Device::Cpu;
+    let device = &wanted.device;
     let (rows, time) = BATCH;
     let tokens: Vec<Vec<u32>> = (0..rows)
         .map(|row| {
@@ -143,7 +157,7 @@ fn measure_all(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
         if !wanted.has(case) {
             continue;
         }
-        let model = Transformer::load(folder, &device, trainable)?;
+        let model = Transformer::load(folder, device, trainable)?;
         report(case, rows * time, wanted, || {
             let mut gradients = Gradients::default();
             add_gradient(&model, &learning_rows(&tokens), 0, 1e-3, &mut gradients)?;
@@ -151,7 +165,7 @@ fn measure_all(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
         })?;
     }
     if wanted.has("sft_step") {
-        let model = Transformer::load(folder, &device, Trainable::Everything)?;
+        let model = Transformer::load(folder, device, Trainable::Everything)?;
         let config = SftConfig::preset(Preset::Tiny);
         let mut optimiser = AdamW::new(config.optimiser);
         report("sft_step", rows * time, wanted, || {
@@ -165,8 +179,8 @@ fn measure_all(folder: &Path, wanted: &Wanted) -> anyhow::Result<()> {
     if !of_frozen.iter().any(|case| wanted.has(case)) {
         return Ok(());
     }
-    let model = Transformer::load(folder, &device, Trainable::Nothing)?;
-    let batch = TokenBatch::new(&tokens, 0, &device)?;
+    let model = Transformer::load(folder, device, Trainable::Nothing)?;
+    let batch = TokenBatch::new(&tokens, 0, device)?;
     report("forward", rows * time, wanted, || {
         model.hidden(&batch, Pass::Frozen)?;
         Ok(())
@@ -236,16 +250,20 @@ fn report(
     let watch = PeakWatch::start();
     let mut took = Vec::with_capacity(wanted.repeats);
     work().with_context(|| format!("case {case}"))?;
+    wanted.device.synchronize()?;
     for _ in 0..wanted.repeats {
         let started = Instant::now();
         work()?;
+        // A GPU may still be at it.
+        wanted.device.synchronize()?;
         took.push(started.elapsed());
     }
     tell(case, n_tokens, &took, watch.bytes(), wanted);
     Ok(())
 }
 
-/// Prints what was measured of a case. The peak is that of the whole process while it was measured.
+/// Prints what was measured of a case. The peak is that of the whole process while it was measured,
+/// without the memory of a GPU.
 fn tell(case: &str, n_tokens: usize, took: &[Duration], peak: Option<u64>, wanted: &Wanted) {
     wanted.n_told.set(wanted.n_told.get() + 1);
     let mut seconds: Vec<f64> = took.iter().map(Duration::as_secs_f64).collect();
@@ -253,6 +271,7 @@ fn tell(case: &str, n_tokens: usize, took: &[Duration], peak: Option<u64>, wante
     let median = seconds[seconds.len() / 2];
     let line = json!({
         "case": case,
+        "device": wanted.device_name.as_str(),
         "tokens": n_tokens,
         "repeats": seconds.len(),
         "seconds_median": median,

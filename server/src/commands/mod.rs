@@ -2,8 +2,10 @@
 
 pub mod bench;
 pub mod best_of_n;
+pub mod check_device;
 pub mod database;
 pub mod demo;
+pub mod device;
 pub mod disagreement;
 pub mod evaluate;
 pub mod export;

@@ -46,8 +46,8 @@ impl StepBench {
     /// its completions pass together: with 1, each has a pass of its own, the prompt included.
     ///
     /// # Errors
-    /// A sentence about the folder.
-    pub fn new(folder: &Path, shape: StepShape, rows: usize) -> Result<Self> {
+    /// A sentence about the folder or the device.
+    pub fn new(folder: &Path, device: &Device, shape: StepShape, rows: usize) -> Result<Self> {
         let config = RewardConfig {
             batch_prompts: shape.prompts,
             // So that the learning rate does not end.
@@ -55,7 +55,7 @@ impl StepBench {
             ..RewardConfig::preset(Preset::Tiny)
         };
         let part = Trainable::Everything;
-        let model = RewardModel::from_language_model(folder, &Device::Cpu, part, 1)?;
+        let model = RewardModel::from_language_model(folder, device, part, 1)?;
         let vocabulary = model.trunk.config.vocab_size as u32;
         let group = |index: usize| Group {
             index,
