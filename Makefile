@@ -4,7 +4,7 @@
 #   make test    everything that CI checks
 #   make bench   measure the trainer beside PyTorch and TRL (make bench-labeling: the labeling pages and API)
 
-.PHONY: help demo test transformers bench bench-labeling prepare-sql packages-demo packages-test
+.PHONY: help demo test transformers bench bench-labeling build-cuda prepare-sql packages-demo packages-test
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -27,6 +27,9 @@ bench: ## the trainer beside PyTorch, transformers and TRL, into docs/benchmarks
 
 bench-labeling: packages-demo ## how fast labelers get and submit tasks, beside pgbench, into docs/benchmarks.md (half an hour)
 	.ci/with-postgres --durable cargo bench --locked --package server --bench labeling -- --document docs/benchmarks.md
+
+build-cuda: ## the program for NVIDIA's GPUs in a folder of its own, built without one (docs/cuda.md; half an hour)
+	.ci/build-cuda
 
 prepare-sql: packages-demo ## check every query against the schema and refresh .sqlx
 	.ci/with-postgres .ci/prepare-sql
