@@ -28,7 +28,7 @@ bench: ## the trainer beside PyTorch, transformers and TRL, into docs/benchmarks
 bench-labeling: packages-demo ## how fast labelers get and submit tasks, beside pgbench, into docs/benchmarks.md (half an hour)
 	.ci/with-postgres --durable cargo bench --locked --package server --bench labeling -- --document docs/benchmarks.md
 
-build-cuda: ## the program for NVIDIA's GPUs in a folder of its own, built without one (docs/cuda.md; half an hour)
+build-cuda: ## the program for NVIDIA's GPUs in a folder of its own, built without one (docs/cuda.md)
 	.ci/build-cuda
 
 prepare-sql: packages-demo ## check every query against the schema and refresh .sqlx
