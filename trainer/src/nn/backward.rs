@@ -1,6 +1,6 @@
 //! The backward pass. candle's own makes zeros for each operand of an operation and adds the gradient
 //! to them in new memory: three passes over memory where a weight's gradient needs none. Here our
-//! operations hand the gradients of weights to [`give`], which adds them up where they lie, and
+//! operations hand the gradients of weights to `give`, which adds them up where they lie, and
 //! [`backward`] puts them beside those that candle found.
 
 use std::cell::RefCell;
